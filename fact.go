@@ -1,0 +1,213 @@
+package pasban
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/gowebpki/jcs"
+)
+
+// Kind says what sort of fact a row of the journal is.
+type Kind string
+
+const (
+	KindLook     Kind = "look"     // a citizen's data was opened
+	KindChange   Kind = "change"   // a citizen's data was changed
+	KindDecision Kind = "decision" // policy refused a named person's access
+	KindAdmin    Kind = "admin"    // people, keys, configuration or policy changed
+	KindSignin   Kind = "signin"   // an attempt to sign in, good or bad
+	KindBlock    Kind = "block"    // the gateway turned a request away
+	KindAlarm    Kind = "alarm"    // a watcher of Pasban's own found something wrong
+)
+
+// kindCodes are the public bytes of accountable kinds in a leaf; they never change.
+var kindCodes = map[Kind]byte{KindLook: 1, KindChange: 2, KindDecision: 3, KindAdmin: 4}
+
+// Accountable reports whether facts of this kind become leaves of the ledger.
+func (k Kind) Accountable() bool { return kindCodes[k] != 0 }
+
+// Fact is one occurrence worth keeping: a row of the journal.
+//
+// Body is what the citizen may read of it, and what the leaf commits to.
+// Restricted is what only an auditor or a court may read besides (who exactly,
+// from where). The body carries a digest of the restricted part, so that
+// neither can be exchanged afterwards.
+type Fact struct {
+	Subject    Subject // the citizen concerned; zero if none
+	Body       Body
+	Restricted Restricted
+}
+
+// Body is the part of a fact that its leaf commits to, as canonical JSON
+// (RFC 8785). It holds only strings, lists of strings and one small integer,
+// so that every language canonicalises it alike.
+type Body struct {
+	Version    int      `json:"v"`      // 1
+	ID         string   `json:"id"`     // 128 random bits in hex; the incident id that people are shown
+	Kind       Kind     `json:"kind"`   //
+	Time       string   `json:"time"`   // RFC 3339 UTC with milliseconds
+	Agency     string   `json:"agency"` // the agency's id
+	Who        Who      `json:"who"`
+	Subject    CNIC     `json:"subject,omitempty"`  // the citizen concerned
+	Service    string   `json:"service,omitempty"`  // declared service, or host of the guarded site
+	Resource   string   `json:"resource,omitempty"` // record id, or pattern of the site's route
+	Action     string   `json:"action,omitempty"`   // view, create, change, …
+	Fields     []string `json:"fields,omitempty"`   // the fields opened or changed
+	Purpose    string   `json:"purpose,omitempty"`
+	Case       string   `json:"case,omitempty"`
+	Basis      string   `json:"basis,omitempty"`
+	Mode       Mode     `json:"mode,omitempty"`
+	Outcome    Outcome  `json:"outcome"`
+	Restricted string   `json:"restricted,omitempty"` // SHA-256 of salt ‖ restricted part, base64url
+}
+
+// Outcome says how an attempt ended.
+type Outcome string
+
+const (
+	Allowed Outcome = "allow"
+	Denied  Outcome = "deny"
+)
+
+// Who is the actor as the citizen is told it: never a name or a whole staff number.
+type Who struct {
+	Kind  ActorKind `json:"kind"`
+	Role  Role      `json:"role,omitempty"`
+	Staff string    `json:"staff,omitempty"` // the last three characters of the staff number
+}
+
+// Restricted is the part of a fact that is sealed under the agency's own key.
+type Restricted struct {
+	Actor     string            `json:"actor,omitempty"` // Actor.ID
+	IP        string            `json:"ip,omitempty"`
+	UserAgent string            `json:"user_agent,omitempty"`
+	Host      string            `json:"host,omitempty"`
+	Method    string            `json:"method,omitempty"`
+	Path      string            `json:"path,omitempty"`  // without the query
+	Query     string            `json:"query,omitempty"` // raw
+	Status    int               `json:"status,omitempty"`
+	Policies  []string          `json:"policies,omitempty"` // ids of the policies that decided
+	Reasons   []string          `json:"reasons,omitempty"`
+	Rules     []string          `json:"rules,omitempty"` // ids of the WAF rules that matched
+	More      map[string]string `json:"more,omitempty"`  // kind-specific, flat
+}
+
+// NewFact starts a fact of the given kind about now: it draws the id and fills
+// in what the actor says of itself. The caller adds the rest.
+func NewFact(kind Kind, agency string, a Actor, now time.Time) Fact {
+	who := Who{Kind: a.Kind, Role: a.Role, Staff: a.Staff}
+	if who.Kind == "" {
+		who.Kind = ActorAnonymous
+	}
+	if n := len(who.Staff); n > 3 {
+		who.Staff = who.Staff[n-3:]
+	}
+	return Fact{
+		Body: Body{
+			Version: 1, ID: NewID(), Kind: kind, Agency: agency, Who: who,
+			Time: now.UTC().Format(TimeFormat), Outcome: Allowed,
+		},
+		Restricted: Restricted{Actor: a.ID},
+	}
+}
+
+// TimeFormat is the form of every time in a body: RFC 3339 UTC with milliseconds.
+const TimeFormat = "2006-01-02T15:04:05.000Z"
+
+// NewID returns 128 random bits in lower-case hex.
+func NewID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// Sealed facts are opened in two parts: an Opening opens the leaf, a
+// RestrictedOpening opens the digest inside the leaf's body.
+
+// Opening is what reveals a leaf: the salt and the canonical body. Whoever has
+// it can recompute the leaf and so check it against the ledger.
+type Opening struct {
+	Kind Kind   `json:"kind"`
+	Salt []byte `json:"salt"` // 32 bytes, base64 in JSON
+	Body []byte `json:"body"` // canonical JSON of a Body, base64 in JSON
+}
+
+// RestrictedOpening reveals the restricted part of a fact.
+type RestrictedOpening struct {
+	Salt []byte `json:"salt"`
+	Part []byte `json:"part"` // canonical JSON of a Restricted
+}
+
+// Seal fixes a fact: it draws both salts, sets the body's digest of the
+// restricted part, and returns the openings whose leaf can then be computed.
+// It fails only if the fact cannot be written as canonical JSON.
+func (f Fact) Seal() (Opening, RestrictedOpening, error) {
+	part, err := Canonical(f.Restricted)
+	if err != nil {
+		return Opening{}, RestrictedOpening{}, err
+	}
+	restricted := RestrictedOpening{Salt: salt(), Part: part}
+	f.Body.Subject = f.Subject.CNIC
+	f.Body.Restricted = base64.RawURLEncoding.EncodeToString(restricted.digest())
+	body, err := Canonical(f.Body)
+	if err != nil {
+		return Opening{}, RestrictedOpening{}, err
+	}
+	return Opening{Kind: f.Body.Kind, Salt: salt(), Body: body}, restricted, nil
+}
+
+// Parse reads the body. It fails if the bytes are not a body of version 1 or
+// if its kind is not the leaf's.
+func (o Opening) Parse() (Body, error) {
+	var b Body
+	if err := json.Unmarshal(o.Body, &b); err != nil {
+		return Body{}, &Error{Kind: Invalid, Msg: "the body of the leaf is not readable", Err: err}
+	}
+	if b.Version != 1 || b.Kind != o.Kind {
+		return Body{}, &Error{Kind: Invalid, Msg: fmt.Sprintf("the body says version %d and kind %q, the leaf %q", b.Version, b.Kind, o.Kind)}
+	}
+	return b, nil
+}
+
+// Parse reads the restricted part and checks it against the body that commits to it.
+func (r RestrictedOpening) Parse(b Body) (Restricted, error) {
+	if base64.RawURLEncoding.EncodeToString(r.digest()) != b.Restricted {
+		return Restricted{}, &Error{Kind: Invalid, Msg: "the restricted part is not the one that the body commits to"}
+	}
+	var part Restricted
+	if err := json.Unmarshal(r.Part, &part); err != nil {
+		return Restricted{}, &Error{Kind: Invalid, Msg: "the restricted part is not readable", Err: err}
+	}
+	return part, nil
+}
+
+func (r RestrictedOpening) digest() []byte {
+	h := sha256.New()
+	h.Write(r.Salt)
+	h.Write(r.Part)
+	return h.Sum(nil)
+}
+
+func salt() []byte {
+	s := make([]byte, 32)
+	rand.Read(s)
+	return s
+}
+
+// Canonical writes v as canonical JSON (RFC 8785).
+func Canonical(v any) ([]byte, error) {
+	plain, err := json.Marshal(v)
+	if err != nil {
+		return nil, &Error{Kind: Invalid, Msg: "not writable as JSON", Err: err}
+	}
+	canonical, err := jcs.Transform(plain)
+	if err != nil {
+		return nil, &Error{Kind: Invalid, Msg: "not writable as canonical JSON", Err: err}
+	}
+	return canonical, nil
+}

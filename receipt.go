@@ -1,0 +1,112 @@
+package pasban
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// ReceiptSchema names the version of the receipt's JSON form.
+const ReceiptSchema = "pasban.receipt.v1"
+
+// Receipt proves, offline and years later, that a fact is in the ledger. Its
+// JSON form is described by docs/schemas/receipt.v1.json; hashes and salts are
+// standard base64, the body is embedded as JSON and re-canonicalised
+// (RFC 8785) to check it.
+type Receipt struct {
+	Schema     string             `json:"schema"`
+	Origin     string             `json:"origin"`
+	Index      uint64             `json:"index"`
+	Kind       Kind               `json:"kind"`
+	Salt       []byte             `json:"salt"`
+	Body       json.RawMessage    `json:"body"`
+	Proof      []tlog.Hash        `json:"proof"`      // RFC 6962, section 2.1.1
+	Checkpoint string             `json:"checkpoint"` // C2SP tlog-checkpoint, signed note
+	Restricted *RestrictedOpening `json:"restricted,omitempty"`
+}
+
+// ParseReceipt reads a receipt's JSON form. It does not verify it.
+func ParseReceipt(data []byte) (Receipt, error) {
+	var r Receipt
+	if err := json.Unmarshal(data, &r); err != nil {
+		return Receipt{}, &Error{Kind: Invalid, Msg: "not a receipt", Err: err}
+	}
+	if r.Schema != ReceiptSchema {
+		return Receipt{}, &Error{Kind: Invalid, Msg: fmt.Sprintf("not a receipt of a known version: schema %q, want %q", r.Schema, ReceiptSchema)}
+	}
+	return r, nil
+}
+
+// Verify checks the whole receipt against the ledger's key: the checkpoint's
+// signature, the inclusion of the leaf, and that the body and any restricted
+// part are those that the leaf commits to. It returns the verified body; text
+// shown to a person must be rendered from that.
+func (r Receipt) Verify(v note.Verifier) (Body, error) {
+	cp, err := OpenCheckpoint([]byte(r.Checkpoint), v)
+	if err != nil {
+		return Body{}, err
+	}
+	if r.Origin != cp.Origin {
+		return Body{}, &Error{Kind: Invalid, Msg: fmt.Sprintf("the receipt is of ledger %q, its checkpoint of %q", r.Origin, cp.Origin)}
+	}
+	canonical, err := Canonical(r.Body)
+	if err != nil {
+		return Body{}, err
+	}
+	opening := Opening{Kind: r.Kind, Salt: r.Salt, Body: canonical}
+	leaf, err := opening.Leaf()
+	if err != nil {
+		return Body{}, err
+	}
+	if r.Index >= uint64(cp.N) {
+		return Body{}, &Error{Kind: Invalid, Msg: fmt.Sprintf("leaf %d is not under a checkpoint of %d leaves", r.Index, cp.N)}
+	}
+	if err := tlog.CheckRecord(r.Proof, cp.N, cp.Hash, int64(r.Index), leaf.Hash()); err != nil {
+		return Body{}, &Error{Kind: Invalid, Msg: fmt.Sprintf("leaf %d is not in the tree of the checkpoint", r.Index), Err: err}
+	}
+	body, err := opening.Parse()
+	if err != nil {
+		return Body{}, err
+	}
+	if r.Restricted != nil {
+		if _, err := r.Restricted.Parse(body); err != nil {
+			return Body{}, err
+		}
+	}
+	return body, nil
+}
+
+// Checkpoint is a signed statement of the log's size and root.
+type Checkpoint struct {
+	Origin string
+	tlog.Tree
+}
+
+// OpenCheckpoint verifies a signed checkpoint (C2SP tlog-checkpoint) with the
+// ledger's key and reads it.
+func OpenCheckpoint(signed []byte, v note.Verifier) (Checkpoint, error) {
+	n, err := note.Open(signed, note.VerifierList(v))
+	if err != nil {
+		return Checkpoint{}, &Error{Kind: Invalid, Msg: "the checkpoint is not signed by key " + v.Name(), Err: err}
+	}
+	line := strings.SplitN(n.Text, "\n", 4)
+	if len(line) < 4 || line[0] == "" {
+		return Checkpoint{}, &Error{Kind: Invalid, Msg: "the checkpoint lacks its three lines"}
+	}
+	size, err := strconv.ParseInt(line[1], 10, 64)
+	if err != nil || size < 0 || strconv.FormatInt(size, 10) != line[1] {
+		return Checkpoint{}, &Error{Kind: Invalid, Msg: "the checkpoint's size is not a number"}
+	}
+	root, err := tlog.ParseHash(line[2])
+	if err != nil {
+		return Checkpoint{}, &Error{Kind: Invalid, Msg: "the checkpoint's root is not a hash", Err: err}
+	}
+	if line[0] != v.Name() {
+		return Checkpoint{}, &Error{Kind: Invalid, Msg: fmt.Sprintf("the checkpoint is of ledger %q, the key of %q", line[0], v.Name())}
+	}
+	return Checkpoint{Origin: line[0], Tree: tlog.Tree{N: size, Hash: root}}, nil
+}
