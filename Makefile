@@ -1,0 +1,51 @@
+# make demo    a whole agency under attack, on this machine (ARGS=--once ends after the story)
+# make test    everything that continuous integration runs
+# make bench   the comparisons behind docs/benchmarks.md
+# make lint    format, vet, staticcheck
+# make build   bin/pasban and bin/pasban-verify
+# make web     rebuild the committed styles and scripts (needs Node)
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.PHONY: build demo test lint unit web web-check browser story bench
+
+export PASBAN_TESTDATA ?= $(abspath ../shared/data)
+
+GO_FILES = $(shell git ls-files '*.go')
+
+build:
+	go build -o bin/ ./cmd/...
+
+demo: build
+	bin/pasban demo $(ARGS)
+
+test: tools lint web-check unit browser story
+	@echo "all of make test passed"
+
+.PHONY: tools
+tools:
+	test/install
+
+lint:
+	@bad=$$(gofmt -l $(GO_FILES)); if [ -n "$$bad" ]; then echo "not gofmt-ed:"; echo "$$bad"; exit 1; fi
+	go vet ./...
+	@fix=$$(go fix -diff ./... 2>&1 || true); if [ -n "$$fix" ]; then echo "go fix would change:"; echo "$$fix"; exit 1; fi
+	go tool staticcheck ./...
+
+unit:
+	go test -race -timeout 20m ./...
+
+web:
+	cd web && npm ci --no-audit --no-fund && npm run build
+
+web-check:
+	web/check
+
+browser: build
+	cd test/browser && npm ci --no-audit --no-fund && node --test --test-concurrency=1
+
+story: build
+	bin/pasban demo --once
+
+bench: build
+	test/bench
