@@ -1,0 +1,1 @@
+/* Pasban; Apache-2.0. Built by web/build.mjs, do not edit. */

@@ -1,0 +1,98 @@
+// Builds the style sheets, scripts and fonts of Pasban's web surfaces into
+// ../internal/page/static, where they are committed so that `go build` needs
+// no Node. With --check it builds into memory and fails on any difference.
+import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import path from "node:path";
+import * as esbuild from "esbuild";
+import * as sass from "sass";
+import rtlcss from "rtlcss";
+import subset from "subset-font";
+
+const here = path.dirname(fileURLToPath(import.meta.url));
+const out = path.join(here, "../internal/page/static");
+const own = "/* Pasban; Apache-2.0. Built by web/build.mjs, do not edit. */\n";
+const govuk = "/* Contains govuk-frontend, MIT licence, (c) Crown Copyright (Government Digital Service). */\n";
+
+/** style compiles one sheet of scss/ to compressed CSS. */
+function style(name) {
+  return sass.compile(path.join(here, "scss", name + ".scss"), {
+    style: "compressed", charset: false, quietDeps: true,
+  }).css;
+}
+
+/** script bundles and minifies one module. */
+async function script(entry, format) {
+  const r = await esbuild.build({
+    entryPoints: [path.join(here, entry)], bundle: true, minify: true, write: false, format,
+    target: "es2022", charset: "utf8", legalComments: "none", logLevel: "warning",
+  });
+  return r.outputFiles[0].text;
+}
+
+/** urdu is every character that Urdu text may hold: the script's letters,
+ * marks, digits and punctuation, and the joiners. Sindhi, Pashto and Arabic
+ * letters that names may bring along are kept; Quranic marks are not. */
+function urdu() {
+  const codes = [0x200c, 0x200d, 0x200e, 0x200f, 0x20];
+  const add = (from, to) => { for (let c = from; c <= to; c++) codes.push(c); };
+  add(0x060c, 0x060c); add(0x061b, 0x061b); add(0x061f, 0x061f);
+  add(0x0621, 0x063a); add(0x0640, 0x0652); add(0x0654, 0x0654); add(0x0670, 0x0670);
+  for (const c of "ٹپچڈڑژکگںھہۂۃیئےۓ۔ۀ٪٫٬") codes.push(c.codePointAt(0));
+  return String.fromCodePoint(...codes);
+}
+
+/** font cuts Noto Nastaliq Urdu (SIL Open Font Licence) down to Urdu. */
+async function font() {
+  const file = "node_modules/@fontsource/noto-nastaliq-urdu/files/noto-nastaliq-urdu-arabic-400-normal.woff2";
+  return subset(await readFile(path.join(here, file)), urdu(), { targetFormat: "woff2" });
+}
+
+/** build returns every output by name. */
+async function build() {
+  const portal = style("portal");
+  const uplotCSS = await readFile(path.join(here, "node_modules/uplot/dist/uPlot.min.css"), "utf8");
+  const files = {
+    "portal.css": own + govuk + portal,
+    "portal.rtl.css": own + govuk + rtlcss.process(portal),
+    "nastaliq.css": own + style("nastaliq"),
+    "nastaliq.woff2": await font(),
+    "console.css": own + "/* Contains uPlot, MIT licence, (c) Leon Sorokin. */\n" + uplotCSS.trim() + "\n" + style("console"),
+    "htmx.js": own + "/* htmx with hx-csp and hx-sse, 0BSD licence, Big Sky Software. */\n" + await script("src/htmx.js", "iife"),
+    "chart.js": own + "/* Contains uPlot, MIT licence, (c) Leon Sorokin. */\n" + await script("src/chart.js", "iife"),
+    "verify.js": own + await script("src/page.js", "esm"),
+  };
+  return new Map(Object.entries(files).map(([name, data]) => [name, Buffer.from(data)]));
+}
+
+/** different lists the names whose committed file is not the built one. */
+async function different(files) {
+  const bad = [];
+  for (const [name, data] of files) {
+    const there = await readFile(path.join(out, name)).catch(() => Buffer.alloc(0));
+    if (!there.equals(data)) bad.push(name);
+  }
+  for (const name of await readdir(out)) {
+    if (!files.has(name)) bad.push(name + " (nothing builds it)");
+  }
+  return bad;
+}
+
+const files = await build();
+const scripts = files.get("verify.js").length;
+if (scripts > 6 * 1024) throw new Error(`verify.js has ${scripts} bytes, the budget is 6144`);
+if (process.argv.includes("--check")) {
+  const bad = await different(files);
+  if (bad.length) {
+    console.error("not what web/ builds: " + bad.join(", ") + "\nrun: make -C web");
+    process.exit(1);
+  }
+  console.log(`${files.size} web assets are what web/ builds`);
+} else {
+  await rm(out, { recursive: true, force: true });
+  await mkdir(out, { recursive: true });
+  for (const [name, data] of files) {
+    await writeFile(path.join(out, name), data);
+    console.log(String(data.length).padStart(8), name);
+  }
+}
