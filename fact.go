@@ -1,6 +1,7 @@
 package pasban
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -161,8 +162,10 @@ func (f Fact) Seal() (Opening, RestrictedOpening, error) {
 	return Opening{Kind: f.Body.Kind, Salt: salt(), Body: body}, restricted, nil
 }
 
-// Parse reads the body. It fails if the bytes are not a body of version 1 or
-// if its kind is not the leaf's.
+// Parse reads the body. It fails if the bytes are not a body of version 1, if
+// its kind is not the leaf's, or if they are anything but the canonical form of
+// what was read: a body that two readers could understand differently (names
+// unknown, repeated or in other letter case) is none.
 func (o Opening) Parse() (Body, error) {
 	var b Body
 	if err := json.Unmarshal(o.Body, &b); err != nil {
@@ -171,11 +174,17 @@ func (o Opening) Parse() (Body, error) {
 	if b.Version != 1 || b.Kind != o.Kind {
 		return Body{}, &Error{Kind: Invalid, Msg: fmt.Sprintf("the body says version %d and kind %q, the leaf %q", b.Version, b.Kind, o.Kind)}
 	}
+	if again, err := Canonical(b); err != nil || !bytes.Equal(again, o.Body) {
+		return Body{}, &Error{Kind: Invalid, Msg: "the body of the leaf says more than a body of version 1 can, or says it ambiguously", Err: err}
+	}
 	return b, nil
 }
 
 // Parse reads the restricted part and checks it against the body that commits to it.
 func (r RestrictedOpening) Parse(b Body) (Restricted, error) {
+	if len(r.Salt) != saltSize { // or the border between salt and part could move
+		return Restricted{}, &Error{Kind: Invalid, Msg: "the salt of a restricted part is 32 bytes"}
+	}
 	if base64.RawURLEncoding.EncodeToString(r.digest()) != b.Restricted {
 		return Restricted{}, &Error{Kind: Invalid, Msg: "the restricted part is not the one that the body commits to"}
 	}
@@ -193,8 +202,11 @@ func (r RestrictedOpening) digest() []byte {
 	return h.Sum(nil)
 }
 
+// saltSize is the length of every salt in bytes.
+const saltSize = 32
+
 func salt() []byte {
-	s := make([]byte, 32)
+	s := make([]byte, saltSize)
 	rand.Read(s)
 	return s
 }

@@ -29,7 +29,7 @@ func (o Opening) Leaf() (Leaf, error) {
 	if code == 0 {
 		return l, &Error{Kind: Invalid, Msg: "facts of kind " + string(o.Kind) + " have no leaf"}
 	}
-	if len(o.Salt) != 32 {
+	if len(o.Salt) != saltSize {
 		return l, &Error{Kind: Invalid, Msg: "the salt of a leaf is 32 bytes"}
 	}
 	l[0], l[1] = leafVersion, code

@@ -101,5 +101,8 @@ func ParsePromise(origin, header string) (Promise, error) {
 	if p.Sig, err = base64.RawURLEncoding.DecodeString(sig); err != nil {
 		return Promise{}, bad
 	}
+	if p.Header() != header { // one promise, one way to write it
+		return Promise{}, bad
+	}
 	return p, nil
 }
