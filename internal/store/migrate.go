@@ -14,7 +14,8 @@ import (
 var roomName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
 
 // Migrate brings the tables of one room up to date. fsys holds the room's
-// migrations, sqlite/*.sql and postgres/*.sql, in goose's form; which of them
+// migrations, sqlite/*.sql and postgres/*.sql (or both folders inside one
+// named migrations), in goose's form; which of them
 // have run is kept in the table goose_<room>. Each runs in a transaction. On
 // PostgreSQL, nodes that start together migrate one after the other. A
 // database that is ahead of the program is refused: an older program would
@@ -30,6 +31,11 @@ func (s *Store) Migrate(ctx context.Context, room string, fsys fs.FS) error {
 }
 
 func (s *Store) migrate(ctx context.Context, room string, fsys fs.FS) (err error) {
+	if _, err := fs.Stat(fsys, "migrations"); err == nil { // as go:embed gives it
+		if fsys, err = fs.Sub(fsys, "migrations"); err != nil {
+			return err
+		}
+	}
 	dir, err := fs.Sub(fsys, s.eng.dialect)
 	if err != nil {
 		return err

@@ -1,0 +1,236 @@
+// Package journal keeps facts: every decision, look, change, sign-in, block
+// and alarm, in one order, durable before anyone acts on it.
+//
+// # The way of a fact
+//
+// [Journal.Record] takes facts alone; [Journal.Commit] takes a function that
+// changes data and returns the facts about it, and both commit in one
+// transaction: a record and its fact cannot part. In the caller's goroutine
+// the fact is fixed (canonical JSON, salts, leaf) and sealed: the body under
+// the citizen's key, the restricted part under the agency's. In the store's
+// writer, just before the group's COMMIT, it gets its sequence number and, if
+// it is accountable, its leaf index, both without gaps. When the commit has
+// returned, the ledger's key signs a [pasban.Promise] for it.
+//
+// Two readers follow: the ledger's sequencer takes [Journal.Leaves], detection
+// and the relay use [Journal.Tail], which keeps their position durably.
+//
+// # Guarantees
+//
+//   - When Record or Commit returns without an error, the facts are on stable
+//     storage, and so is the data they are about. A promise exists only for
+//     such a fact.
+//   - seq counts from 1 in commit order, leaf indices from 0 over accountable
+//     facts, neither with gaps, also with several nodes on one PostgreSQL.
+//   - A reader gets every fact at least once and in order, across restarts.
+//   - Whatever is read is checked: a row that was changed, exchanged or removed
+//     is an error that names it, never a fact.
+//
+// # What it must never do
+//
+// It never changes or deletes a row (triggers in the database refuse it too),
+// never signs before the commit, and never holds a plaintext body at rest.
+// DESIGN.md says why it is built like this.
+package journal
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"pasban"
+	"pasban/internal/store"
+)
+
+//go:embed migrations
+var migrations embed.FS
+
+// Sealer encrypts the bodies of facts. The subject "" stands for the agency's
+// own key. Both methods are called from many goroutines; Seal also on the
+// store's writer goroutine, so it must not write to the store: the key of a
+// subject exists before any fact about them.
+type Sealer interface {
+	// Seal encrypts and authenticates plaintext, and authenticates aad.
+	Seal(ctx context.Context, subject pasban.SubjectID, plaintext, aad []byte) ([]byte, error)
+	// Open reverses Seal. Its error is of kind pasban.NotFound if, and only
+	// if, the subject's key has been destroyed.
+	Open(ctx context.Context, subject pasban.SubjectID, sealed, aad []byte) ([]byte, error)
+}
+
+// Options are the parts that a journal works with. All are required.
+type Options struct {
+	Signer note.Signer // the ledger's key, which gives the promises
+	Sealer Sealer
+}
+
+// Entry is a fact with its place in the journal.
+type Entry struct {
+	Seq   uint64
+	Index int64 // leaf index, -1 if the fact is not accountable
+	// Fact is as it was recorded. Its body is empty but for Version, ID, Kind
+	// and Time, and Shredded is set, if the citizen's key has been destroyed.
+	Fact              pasban.Fact
+	Opening           pasban.Opening // zero if Shredded
+	RestrictedOpening pasban.RestrictedOpening
+	Promise           pasban.Promise // zero unless accountable and just committed
+	Shredded          bool
+	// Damage is why the row cannot be trusted; only Tail hands such entries
+	// on, with nothing else set but Seq and Index.
+	Damage error
+}
+
+// LeafRow is the public part of an accountable fact.
+type LeafRow struct {
+	Index uint64
+	Leaf  pasban.Leaf
+}
+
+// Journal is the table of facts in one store. It is safe for concurrent use.
+type Journal struct {
+	st     *store.Store
+	signer note.Signer
+	sealer Sealer
+
+	staged []*prepared // facts of the group under way; owned by the store's writer goroutine
+
+	mu   sync.Mutex // covers wake
+	wake chan struct{}
+}
+
+// Open makes the journal's tables if need be and checks that the last row is
+// the one that the head speaks of. There can be one Journal on a Store.
+func Open(ctx context.Context, st *store.Store, o Options) (*Journal, error) {
+	if o.Signer == nil || o.Sealer == nil {
+		return nil, errors.New("journal: a signer and a sealer are required")
+	}
+	if err := st.Migrate(ctx, "journal", migrations); err != nil {
+		return nil, err
+	}
+	j := &Journal{st: st, signer: o.Signer, sealer: o.Sealer, wake: make(chan struct{})}
+	if err := j.checkHead(ctx); err != nil {
+		return nil, err
+	}
+	st.OnCommit(j.number, j.committed)
+	return j, nil
+}
+
+// checkHead notices rows cut off the end while the journal was closed.
+func (j *Journal) checkHead(ctx context.Context) error {
+	var head, leaves, last, rows, indices int64
+	err := j.st.QueryRow(ctx, `SELECT h.seq, h.leaves,
+		COALESCE((SELECT MAX(seq) FROM journal), 0), (SELECT COUNT(*) FROM (SELECT 1 FROM journal WHERE seq = h.seq) r),
+		COALESCE((SELECT MAX(leaf_index) FROM journal), -1) + 1
+		FROM journal_head h WHERE h.id = 1`).Scan(&head, &leaves, &last, &rows, &indices)
+	if err != nil {
+		return unavailable("read the journal's head", err)
+	}
+	if head != last || leaves != indices {
+		return &pasban.Error{Kind: pasban.Unavailable, Where: "journal",
+			Msg:  fmt.Sprintf("the head says %d rows and %d leaves, the table ends at %d and %d", head, leaves, last, indices),
+			Hint: "rows were added or removed behind Pasban's back: restore the store from a backup"}
+	}
+	return nil
+}
+
+// Head returns the last sequence number and the number of leaves.
+func (j *Journal) Head(ctx context.Context) (seq, leaves uint64, err error) {
+	err = j.st.QueryRow(ctx, `SELECT seq, leaves FROM journal_head WHERE id = 1`).Scan(&seq, &leaves)
+	if err != nil {
+		return 0, 0, unavailable("read the journal's head", err)
+	}
+	return seq, leaves, nil
+}
+
+// Record makes facts durable. When it returns without an error they are, in
+// the order given, and accountable ones carry a promise. When it returns an
+// error none of them is there, unless the error says that the outcome is not
+// known or that a promise could not be signed.
+func (j *Journal) Record(ctx context.Context, facts ...pasban.Fact) ([]Entry, error) {
+	if len(facts) == 0 {
+		return nil, nil
+	}
+	rows, err := j.prepare(ctx, facts)
+	if err != nil {
+		return nil, err
+	}
+	err = j.st.Write(ctx, func(tx *store.Tx) error {
+		j.stage(tx, rows)
+		return nil
+	})
+	if err != nil {
+		return nil, unavailable("record a fact", err)
+	}
+	return j.promise(rows)
+}
+
+// Commit makes data and the facts about it durable together: step changes data
+// through tx and returns the facts, and all of it commits in one transaction.
+// If step fails, or any of it cannot be kept, none of it is there. An error of
+// step is returned as it is. step runs on the store's writer goroutine: it must
+// be short and must not write through the store or the journal.
+func (j *Journal) Commit(ctx context.Context, step func(tx *store.Tx) ([]pasban.Fact, error)) ([]Entry, error) {
+	var rows []*prepared
+	var own error
+	err := j.st.Write(ctx, func(tx *store.Tx) error {
+		var facts []pasban.Fact
+		if facts, own = step(tx); own != nil {
+			return own
+		}
+		if rows, own = j.prepare(ctx, facts); own != nil {
+			return own
+		}
+		j.stage(tx, rows)
+		return nil
+	})
+	switch {
+	case own != nil && errors.Is(err, own):
+		return nil, err
+	case err != nil:
+		return nil, unavailable("commit a change and its facts", err)
+	}
+	return j.promise(rows)
+}
+
+// Wait returns a channel that is closed when this node next commits facts. To
+// miss none, call it before reading. Facts of other nodes on the same
+// PostgreSQL do not wake it: poll as well.
+func (j *Journal) Wait() <-chan struct{} {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.wake
+}
+
+// promise turns committed rows into entries.
+func (j *Journal) promise(rows []*prepared) ([]Entry, error) {
+	entries := make([]Entry, len(rows))
+	now := time.Now()
+	for i, p := range rows {
+		e := p.entry()
+		if e.Index >= 0 {
+			var err error
+			if e.Promise, err = pasban.SignPromise(j.signer, uint64(e.Index), p.leaf.Hash(), now); err != nil {
+				return nil, unavailable("the fact is recorded, but", err)
+			}
+		}
+		entries[i] = e
+	}
+	return entries, nil
+}
+
+// unavailable wraps an error of the storage; a caller's own error, such as its
+// context's, keeps its place in the chain.
+func unavailable(doing string, err error) error {
+	if _, ok := errors.AsType[*pasban.Error](err); ok {
+		return err
+	}
+	if errors.Is(err, sql.ErrNoRows) {
+		return &pasban.Error{Kind: pasban.NotFound, Msg: "no such fact in the journal", Err: err}
+	}
+	return &pasban.Error{Kind: pasban.Unavailable, Where: "journal", Msg: doing, Err: err}
+}

@@ -1,0 +1,173 @@
+package journal
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+
+	"pasban"
+	"pasban/internal/store"
+)
+
+// prepared is a fact on its way into the table: everything but its numbers is
+// fixed. The numbers are set by the store's writer goroutine and read by the
+// caller after the write has returned.
+type prepared struct {
+	fact       pasban.Fact
+	opening    pasban.Opening
+	restricted pasban.RestrictedOpening
+	leaf       pasban.Leaf
+	index      int64 // -1 if not accountable
+
+	sealedOpening, sealedRestricted []byte
+
+	seq uint64
+}
+
+func (p *prepared) entry() Entry {
+	return Entry{Seq: p.seq, Index: p.index, Fact: p.fact, Opening: p.opening, RestrictedOpening: p.restricted}
+}
+
+// prepare fixes and seals facts.
+func (j *Journal) prepare(ctx context.Context, facts []pasban.Fact) ([]*prepared, error) {
+	rows := make([]*prepared, len(facts))
+	for i, f := range facts {
+		if f.Subject.ID == "" && f.Subject.CNIC != "" {
+			return nil, &pasban.Error{Kind: pasban.Invalid, Where: "journal",
+				Msg: "a fact names a citizen without their SubjectID, so it could not be sealed under their key"}
+		}
+		p := &prepared{fact: f, index: -1}
+		var err error
+		if p.opening, p.restricted, err = f.Seal(); err != nil {
+			return nil, err
+		}
+		if p.fact.Body, err = p.opening.Parse(); err != nil { // as every reader will see it
+			return nil, err
+		}
+		if f.Body.Kind.Accountable() {
+			if p.leaf, err = p.opening.Leaf(); err != nil {
+				return nil, err
+			}
+		}
+		if p.sealedOpening, err = j.sealer.Seal(ctx, f.Subject.ID,
+			slices.Concat(p.opening.Salt, p.opening.Body), aad("opening", p.fact.Body, f.Subject.ID)); err != nil {
+			return nil, unavailable("seal the body of a fact", err)
+		}
+		if p.sealedRestricted, err = j.sealer.Seal(ctx, "",
+			slices.Concat(p.restricted.Salt, p.restricted.Part), aad("restricted", p.fact.Body, f.Subject.ID)); err != nil {
+			return nil, unavailable("seal the restricted part of a fact", err)
+		}
+		rows[i] = p
+	}
+	return rows, nil
+}
+
+// aad binds a sealed part to its row: what is sealed for one fact opens as no
+// other part of no other fact. Each element is preceded by its length.
+func aad(part string, b pasban.Body, subject pasban.SubjectID) []byte {
+	var out []byte
+	for _, s := range []string{"pasban/journal/v1", part, b.ID, string(b.Kind), b.Time, string(subject)} {
+		out = binary.BigEndian.AppendUint32(out, uint32(len(s)))
+		out = append(out, s...)
+	}
+	return out
+}
+
+// stage hands rows to the group under way. Runs on the writer goroutine.
+func (j *Journal) stage(tx *store.Tx, rows []*prepared) {
+	before := len(j.staged)
+	tx.OnRollback(func() { j.staged = j.staged[:min(before, len(j.staged))] })
+	j.staged = append(j.staged, rows...)
+}
+
+// number gives the group's rows their places and inserts them, just before
+// the group commits. If it fails, so does the whole group. On PostgreSQL the
+// head's row lock makes other nodes wait until this group is committed, so
+// that order of numbers and order of commits are one. Runs on the writer
+// goroutine.
+func (j *Journal) number(tx *store.Tx) error {
+	if len(j.staged) == 0 {
+		return nil
+	}
+	q := `SELECT seq, leaves FROM journal_head WHERE id = 1`
+	if j.st.Dialect() == store.Postgres {
+		q += ` FOR UPDATE`
+	}
+	var seq uint64
+	var leaves int64
+	if err := tx.QueryRow(q).Scan(&seq, &leaves); err != nil {
+		return fmt.Errorf("read the journal's head: %w", err)
+	}
+	for _, p := range j.staged {
+		seq++
+		p.seq = seq
+		if p.fact.Body.Kind.Accountable() {
+			p.index = leaves
+			leaves++
+		}
+	}
+	for rest := j.staged; len(rest) > 0; {
+		n := chunk(len(rest))
+		if err := insert(tx, rest[:n]); err != nil {
+			return err
+		}
+		rest = rest[n:]
+	}
+	if _, err := tx.Exec(`UPDATE journal_head SET seq = ?, leaves = ? WHERE id = 1`, int64(seq), leaves); err != nil {
+		return fmt.Errorf("move the journal's head: %w", err)
+	}
+	return nil
+}
+
+// committed forgets the group and wakes those who wait. Runs on the writer
+// goroutine, before anyone is acknowledged.
+func (j *Journal) committed(ok bool) {
+	if len(j.staged) == 0 {
+		return
+	}
+	clear(j.staged)
+	j.staged = j.staged[:0]
+	if ok {
+		j.mu.Lock()
+		close(j.wake)
+		j.wake = make(chan struct{})
+		j.mu.Unlock()
+	}
+}
+
+// chunk returns the size of the next multi-row INSERT for n rows: a power of
+// two, so that few statements are ever prepared.
+func chunk(n int) int {
+	size := 64
+	for size > n {
+		size /= 2
+	}
+	return size
+}
+
+const columns = 9
+
+func insert(tx *store.Tx, rows []*prepared) error {
+	args := make([]any, 0, columns*len(rows))
+	for _, p := range rows {
+		var index, leaf any
+		if p.index >= 0 {
+			index, leaf = p.index, p.leaf[:]
+		}
+		b := p.fact.Body
+		args = append(args, int64(p.seq), index, b.ID, string(b.Kind), b.Time,
+			string(p.fact.Subject.ID), leaf, p.sealedOpening, p.sealedRestricted)
+	}
+	if _, err := tx.Exec(insertSQL(len(rows)), args...); err != nil {
+		return fmt.Errorf("insert facts: %w", err)
+	}
+	return nil
+}
+
+func insertSQL(rows int) string {
+	one := "(" + strings.TrimSuffix(strings.Repeat("?,", columns), ",") + ")"
+	return `INSERT INTO journal (seq, leaf_index, id, kind, time, subject, leaf, opening, restricted) VALUES ` +
+		strings.TrimSuffix(strings.Repeat(one+",", rows), ",")
+}
