@@ -1,0 +1,413 @@
+// Package config reads what operators write: pasban.yaml into one documented
+// struct, and, with the same strict decoder, the service and rule files of
+// other rooms.
+//
+// # Data flow
+//
+// [Load] parses the YAML with the positions of everything in it, decodes it
+// strictly into [Config] (unknown keys are problems that name the nearest
+// valid key), resolves secrets and relative paths, and checks what a type
+// cannot say: that route patterns do not conflict, that a route which shows a
+// citizen's data names that citizen, that a table which nobody watches is not
+// listed as guarded. [Schema] gives the JSON Schema for editors, with the
+// comments of this file as its descriptions.
+//
+// # Guarantees
+//
+// Every problem is reported, with file:line:col, not only the first. A value
+// that this build cannot honour is refused; nothing is accepted and ignored.
+// Decoding never panics on any input. A returned Config is complete: defaults
+// are filled in, paths are absolute, secrets are resolved.
+//
+// # What this package must never do
+//
+// Open a listener or a database, change a file, or let a secret into an error,
+// a log line or the schema's examples.
+package config
+
+import (
+	"cmp"
+	"net"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"pasban"
+)
+
+// Config is pasban.yaml. Load returns it complete: defaults filled in, paths
+// absolute, secrets resolved.
+type Config struct {
+	// Agency says whose node this is.
+	Agency Agency `yaml:"agency" required:"true"`
+	// Data is the directory that holds everything the node keeps; it can be
+	// stopped, copied and started elsewhere.
+	Data string `yaml:"data" default:"./data"`
+	// Listen is the public address, host:port; an empty host means every
+	// address of the machine.
+	Listen string `yaml:"listen" default:":8443"`
+	// Admin is the address of /healthz, /readyz and /metrics. It is never
+	// public: a host must be given.
+	Admin string `yaml:"admin" default:"127.0.0.1:9443"`
+	// TLS says where the public listener's certificate comes from.
+	TLS TLS `yaml:"tls"`
+	// Store is "sqlite" (a file under data) or a postgres:// address. Secret:
+	// file:PATH and ${ENV} are allowed.
+	Store Secret `yaml:"store" default:"sqlite"`
+	// Relay says where the journal is fanned out to: "none".
+	Relay Secret `yaml:"relay" default:"none"`
+	// Events says where security events are kept: "embedded".
+	Events Secret `yaml:"events" default:"embedded"`
+	// Keys says where keys come from.
+	Keys Keys `yaml:"keys"`
+	// Ledger is the public log of accountable facts.
+	Ledger Ledger `yaml:"ledger"`
+	// Identity says how people sign in.
+	Identity Identity `yaml:"identity"`
+	// Access bounds what policies allow.
+	Access Access `yaml:"access"`
+	// Limits bound what one client may ask of the public listener.
+	Limits Limits `yaml:"limits"`
+	// Sites are the existing services that Pasban stands in front of.
+	Sites []Site `yaml:"sites"`
+	// Guard lists tables of existing services for the sentinel to watch.
+	Guard []GuardedTable `yaml:"guard"`
+	// Services are the files of declared services; patterns as of Go's
+	// path/filepath.Match. Without this key: services/*.yaml, where there are any.
+	Services []string `yaml:"services"`
+	// Policies are the files of Cedar policies; patterns likewise. Without this
+	// key: policies/*.cedar, where there are any. Without a policy everything
+	// that is guarded is denied.
+	Policies []string `yaml:"policies"`
+	// Rules are the folders of Sigma rules. Without this key: rules, where it is.
+	Rules []string `yaml:"rules"`
+
+	// File is the absolute path of the file that this was read from.
+	File string `yaml:"-"`
+}
+
+// Text is a text in both languages that citizens are served in.
+type Text struct {
+	// En is the text in English.
+	En string `yaml:"en" required:"true" json:"en"`
+	// Ur is the text in Urdu.
+	Ur string `yaml:"ur" required:"true" json:"ur"`
+}
+
+// In returns the text in the given language, English unless it is "ur".
+func (t Text) In(lang string) string {
+	if lang == "ur" {
+		return t.Ur
+	}
+	return t.En
+}
+
+// Agency is the body that is accountable for this node.
+type Agency struct {
+	// ID names the agency in every fact: lower-case letters, digits and hyphens.
+	ID string `yaml:"id" required:"true"`
+	// Name is what people read.
+	Name Text `yaml:"name" required:"true"`
+}
+
+// TLS says where the public listener's certificate comes from.
+type TLS struct {
+	// Mode is local (a certificate authority of its own under data, for
+	// development), files, or off (plain HTTP, behind a terminating balancer).
+	// acme is not in this build.
+	Mode string `yaml:"mode" enum:"local|acme|files|off" default:"local"`
+	// Cert is the PEM file of the certificate chain, with mode files.
+	Cert string `yaml:"cert"`
+	// Key is the PEM file of the private key, with mode files.
+	Key string `yaml:"key"`
+}
+
+// Keys says where keys come from.
+type Keys struct {
+	// KEK is the key-encryption key: "age", a file sealed with an age identity.
+	// PKCS#11 and OpenBao are not in this build.
+	KEK Secret `yaml:"kek" default:"age"`
+	// Identity is the age identity file that opens data/keys. Without it the
+	// node makes one there; keep it elsewhere so that a copy of data is not enough.
+	Identity string `yaml:"identity"`
+}
+
+// Ledger is the public log of accountable facts.
+type Ledger struct {
+	// Origin names the log in every checkpoint and promise, for ever: a name
+	// without scheme, such as land.example/ledger. Without it: the agency's id
+	// followed by /ledger.
+	Origin string `yaml:"origin"`
+	// Storage is posix: files under data/ledger.
+	Storage string `yaml:"storage" enum:"posix" default:"posix"`
+	// Witnesses cosign checkpoints.
+	Witnesses Witnesses `yaml:"witnesses"`
+}
+
+// Witnesses cosign checkpoints (C2SP tlog-witness). Not in this build: need
+// must be 0 and of empty.
+type Witnesses struct {
+	// Need is how many cosignatures make a checkpoint final.
+	Need int `yaml:"need" min:"0"`
+	// Of are the witnesses' verifier keys.
+	Of []string `yaml:"of"`
+}
+
+// Identity says how people sign in.
+type Identity struct {
+	// RP is the host that passkeys are bound to (WebAuthn's relying party id).
+	// Without it: the host of the first site that has one, else localhost.
+	// Changing it makes every passkey useless.
+	RP string `yaml:"rp"`
+	// Origins are the addresses from which people sign in, such as
+	// https://land.example. Without it: https, that host and the port of listen.
+	Origins []string `yaml:"origins"`
+	// OIDC are national identity providers. Not in this build: must be empty.
+	OIDC []OIDC `yaml:"oidc"`
+}
+
+// OIDC is one OpenID Connect provider.
+type OIDC struct {
+	// Name is what people read on the button.
+	Name Text `yaml:"name" required:"true"`
+	// Issuer is the provider's address.
+	Issuer string `yaml:"issuer" required:"true"`
+	// ClientID is the node's id at the provider.
+	ClientID string `yaml:"client_id" required:"true"`
+	// ClientSecret is the node's secret at the provider. Secret: file:PATH and
+	// ${ENV} are allowed.
+	ClientSecret Secret `yaml:"client_secret"`
+}
+
+// Access bounds what policies allow.
+type Access struct {
+	// Budgets bound how many different citizens one person may look at. Without
+	// this key: 50 an hour for officers, 100 an hour for supervisors.
+	Budgets []Budget `yaml:"budgets"`
+}
+
+// Budget bounds how many different citizens one person of a role may look at
+// in a window of time. Looking at the same citizen again costs nothing.
+type Budget struct {
+	// Role is the role that the budget is for.
+	Role pasban.Role `yaml:"role" required:"true" enum:"officer|supervisor|analyst|auditor|admin"`
+	// Subjects is how many different citizens.
+	Subjects int `yaml:"subjects" required:"true" min:"1" max:"1000000"`
+	// Per is the length of the sliding window.
+	Per time.Duration `yaml:"per" required:"true"`
+}
+
+// Limits bound what one client may ask of the public listener.
+type Limits struct {
+	// Rate bounds the requests of one client address.
+	Rate Rate `yaml:"rate"`
+	// Body is the largest request body, in bytes.
+	Body int64 `yaml:"body" default:"1048576" min:"1024" max:"1073741824"`
+	// Header is the largest request header, in bytes.
+	Header int `yaml:"header" default:"32768" min:"4096" max:"1048576"`
+	// Connections is how many connections are held open at once.
+	Connections int `yaml:"connections" default:"4096" min:"1" max:"1000000"`
+}
+
+// Rate is a token bucket.
+type Rate struct {
+	// PerSecond is how many requests a second are let through for long.
+	PerSecond float64 `yaml:"per_second" default:"20" min:"0"`
+	// Burst is how many are let through at once.
+	Burst int `yaml:"burst" default:"60" min:"1"`
+}
+
+// Site is one existing service that Pasban stands in front of.
+type Site struct {
+	// Host is the host name that the site is asked for by, without port; "*" is
+	// the site for any other host.
+	Host string `yaml:"host" required:"true"`
+	// Upstream are the addresses of the service; requests go to them in turn.
+	Upstream []string `yaml:"upstream" required:"true"`
+	// Timeout is how long the service may take to begin its answer.
+	Timeout time.Duration `yaml:"timeout" default:"30s"`
+	// WAF is the firewall in front of the site.
+	WAF WAF `yaml:"waf"`
+	// Routes are the requests that are let through; every other is refused.
+	Routes []Route `yaml:"routes" required:"true"`
+}
+
+// WAF is the web application firewall in front of a site: the OWASP Core Rule Set.
+type WAF struct {
+	// Paranoia is the Core Rule Set's paranoia level.
+	Paranoia int `yaml:"paranoia" default:"1" min:"1" max:"4"`
+	// Mode is block, detect (every rule runs, nothing is blocked) or off.
+	Mode string `yaml:"mode" default:"block" enum:"block|detect|off"`
+	// Custom are files of own rules, read before the Core Rule Set.
+	Custom []string `yaml:"custom"`
+	// CustomAfter are files of own rules, read after the Core Rule Set.
+	CustomAfter []string `yaml:"custom_after"`
+}
+
+// Route is a kind of request that a site lets through, and how it is accounted for.
+type Route struct {
+	// Match is a pattern of Go's http.ServeMux without a host, such as
+	// "GET /records/{cnic}". The most specific pattern wins.
+	Match string `yaml:"match" required:"true"`
+	// SignIn says who may come here at all: none (everybody), citizen, officer
+	// (supervisors too), supervisor, analyst, auditor or admin. Policies decide
+	// the rest.
+	SignIn string `yaml:"signin" required:"true" enum:"none|citizen|officer|supervisor|analyst|auditor|admin"`
+	// Subject says where the citizen is named whose data the route shows: a
+	// wildcard of match, query.NAME, form.NAME, or response (every CNIC in the
+	// answer is one). Without it the route shows nobody's data.
+	Subject string `yaml:"subject"`
+	// Action is what is done to the citizen's data. Without it: view for GET and
+	// HEAD, change otherwise.
+	Action string `yaml:"action" enum:"view|list|create|change|approve"`
+	// Purposes are the reasons of which an officer must give one, with a case.
+	Purposes []string `yaml:"purposes"`
+	// Basis is the law that allows it, as the citizen is told it.
+	Basis string `yaml:"basis"`
+	// Fields are the names of what the page shows of the citizen, as the citizen
+	// is told them.
+	Fields []string `yaml:"fields"`
+}
+
+// GuardedTable is a table of an existing service for the sentinel to watch.
+// Not in this build: the list must be empty.
+type GuardedTable struct {
+	// Name is what alerts call the table.
+	Name string `yaml:"name" required:"true"`
+	// Database is the address of the database. Secret: file:PATH and ${ENV} are allowed.
+	Database Secret `yaml:"database" required:"true"`
+	// Table is schema.table.
+	Table string `yaml:"table" required:"true"`
+	// Key are the columns of the primary key.
+	Key []string `yaml:"key" required:"true"`
+	// Columns are the columns that are watched.
+	Columns []string `yaml:"columns" required:"true"`
+	// Writers are those whose changes are authorised.
+	Writers []Writer `yaml:"writers"`
+	// Audit is how often the whole table is compared with the ledger.
+	Audit time.Duration `yaml:"audit"`
+}
+
+// Writer is a database role whose changes are authorised.
+type Writer struct {
+	// Role is the database role.
+	Role string `yaml:"role" required:"true"`
+}
+
+// SubjectFrom says where a route's citizen is named.
+type SubjectFrom string
+
+const (
+	FromNowhere  SubjectFrom = ""         // the route shows nobody's data
+	FromPath     SubjectFrom = "path"     // a wildcard of the pattern
+	FromQuery    SubjectFrom = "query"    // a parameter of the query
+	FromForm     SubjectFrom = "form"     // a field of the form that is sent
+	FromResponse SubjectFrom = "response" // every CNIC in the answer
+)
+
+// SubjectSource returns where the route's citizen is named, and the name of
+// the wildcard, parameter or field there.
+func (r Route) SubjectSource() (from SubjectFrom, name string) {
+	switch {
+	case r.Subject == "":
+		return FromNowhere, ""
+	case r.Subject == string(FromResponse):
+		return FromResponse, ""
+	}
+	if name, ok := strings.CutPrefix(r.Subject, "query."); ok {
+		return FromQuery, name
+	}
+	if name, ok := strings.CutPrefix(r.Subject, "form."); ok {
+		return FromForm, name
+	}
+	return FromPath, r.Subject
+}
+
+// Admits reports whether someone signed in with the role may come to the route
+// at all; role "" is a visitor who is not signed in. Supervisors may come
+// where officers may.
+func (r Route) Admits(role pasban.Role) bool {
+	switch r.SignIn {
+	case "none":
+		return true
+	case string(pasban.RoleOfficer):
+		return role == pasban.RoleOfficer || role == pasban.RoleSupervisor
+	}
+	return r.SignIn != "" && r.SignIn == string(role)
+}
+
+// Method returns the method that the pattern names, "" if it takes any.
+func (r Route) Method() string {
+	method, _, ok := strings.Cut(r.Match, " ")
+	if !ok {
+		return ""
+	}
+	return method
+}
+
+// Does returns the route's action, by its method if none is written.
+func (r Route) Does() string {
+	if r.Action != "" {
+		return r.Action
+	}
+	if m := r.Method(); m == http.MethodGet || m == http.MethodHead {
+		return "view"
+	}
+	return "change"
+}
+
+// Kind returns the kind of fact that the route's requests are.
+func (r Route) Kind() pasban.Kind {
+	if a := r.Does(); a == "view" || a == "list" {
+		return pasban.KindLook
+	}
+	return pasban.KindChange
+}
+
+// OwnPaths are the paths that are Pasban's on every host. Those that end in a
+// slash stand for everything below them too.
+func OwnPaths() []string {
+	return []string{
+		"/en/", "/ur/", "/desk", "/desk/", "/soc", "/soc/", "/trust", "/trust/", "/ledger/", "/pasban/",
+		"/api/openapi.json", "/api/v1/", "/taxii2/", "/.well-known/security.txt", "/.well-known/pasban.json",
+	}
+}
+
+// Owns reports whether a request's path is Pasban's own on every host.
+func Owns(path string) bool {
+	return slices.ContainsFunc(OwnPaths(), func(own string) bool {
+		return path == own || strings.HasSuffix(own, "/") && strings.HasPrefix(path, own)
+	})
+}
+
+// StoreDSN returns what the store is opened with: a file under data, or a
+// postgres:// address, which may hold a password.
+func (c *Config) StoreDSN() string {
+	if c.Store == "sqlite" {
+		return filepath.Join(c.Data, "store.db")
+	}
+	return c.Store.Value()
+}
+
+// RelyingParty returns the host that passkeys are bound to and the origins
+// from which people sign in.
+func (c *Config) RelyingParty() (id string, origins []string) {
+	id = c.Identity.RP
+	for _, s := range c.Sites {
+		if id == "" && s.Host != "*" {
+			id = s.Host
+		}
+	}
+	id = cmp.Or(id, "localhost")
+	if len(c.Identity.Origins) > 0 {
+		return id, c.Identity.Origins
+	}
+	u := url.URL{Scheme: "https", Host: id}
+	if _, port, err := net.SplitHostPort(c.Listen); err == nil && port != "443" && port != "0" {
+		u.Host = net.JoinHostPort(id, port)
+	}
+	return id, []string{u.String()}
+}
