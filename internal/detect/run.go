@@ -1,0 +1,162 @@
+package detect
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"pasban/internal/journal"
+)
+
+const (
+	// reader is the name under which the journal keeps detection's position.
+	reader = "detect"
+	// warmMax is the most entries that are read again at a start to fill the
+	// correlations' windows.
+	warmMax = 50_000
+	// warmPage is how many of them are read at a time.
+	warmPage = 500
+	// firstRetry and lastRetry bound the pause before matches are handed on again.
+	firstRetry = 100 * time.Millisecond
+	lastRetry  = 10 * time.Second
+)
+
+// Sink takes the matches of one batch of events. When it returns nil they are
+// durable. It may get the same matches again after a crash.
+type Sink func(ctx context.Context, matches []Match) error
+
+// Run follows the journal and hands every match to sink, until ctx is done. It
+// returns ctx's error, or why the journal cannot be followed.
+//
+// Before the first new entry it reads the entries of the longest window again
+// (at most 50,000), so that a correlation that a restart interrupted goes on
+// where it was; what they match is not handed on a second time. While sink
+// fails, Run keeps the matches and tries again: no event is passed over, and
+// the journal's position stays where it is.
+func (e *Engine) Run(ctx context.Context, j *journal.Journal, sink Sink) error {
+	var last uint64
+	return j.Tail(ctx, reader, func(ctx context.Context, entries []journal.Entry) error {
+		if last == 0 && len(entries) > 0 {
+			if err := e.warm(ctx, j, entries[0]); err != nil {
+				return err
+			}
+		}
+		var matches []Match
+		var times []time.Time
+		for _, entry := range entries {
+			if entry.Seq <= last {
+				continue // handed out again; it has been counted
+			}
+			last = entry.Seq
+			ev := FromEntry(entry)
+			matches = append(matches, e.Match(ev)...)
+			times = append(times, Time(ev))
+		}
+		if len(matches) > 0 {
+			if err := insist(ctx, sink, matches); err != nil {
+				return err
+			}
+		}
+		e.handled(times)
+		return nil
+	})
+}
+
+// insist hands matches on until sink takes them or ctx is done.
+func insist(ctx context.Context, sink Sink, matches []Match) error {
+	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
+		err := sink(ctx, matches)
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		slog.ErrorContext(ctx, "detect: matches are not taken, trying again", "matches", len(matches), "in", pause, "err", err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
+// warm matches the entries of the longest window before first without handing
+// their matches on.
+func (e *Engine) warm(ctx context.Context, j *journal.Journal, first journal.Entry) error {
+	e.mu.Lock()
+	span := e.rules.maxSpan
+	e.mu.Unlock()
+	start := Time(FromEntry(first))
+	if span == 0 || first.Seq <= 1 {
+		return nil
+	}
+	if start.IsZero() {
+		start = time.Now()
+	}
+	var pages [][]journal.Entry
+	read := 0
+	for before := first.Seq; before > 1 && read < warmMax; {
+		from := uint64(0)
+		if before > warmPage+1 {
+			from = before - 1 - warmPage
+		}
+		page, err := j.Since(ctx, from, int(before-1-from))
+		if err != nil && ctx.Err() == nil {
+			// A damaged row: Tail tells of it. What lies before it is left out.
+			slog.WarnContext(ctx, "detect: earlier entries are not readable, correlations start without them", "err", err)
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("read earlier entries: %w", err)
+		}
+		pages = append(pages, page)
+		read += len(page)
+		if len(page) == 0 || start.Sub(Time(FromEntry(page[0]))) > span {
+			break
+		}
+		before = from + 1
+	}
+	for _, page := range slices.Backward(pages) {
+		for _, entry := range page {
+			e.Match(FromEntry(entry))
+		}
+	}
+	return nil
+}
+
+// delays keeps how long the last events took from happening to being matched
+// and their matches durable.
+type delays struct {
+	last [512]time.Duration
+	n    int // how many there were ever
+}
+
+// handled notes how long events of these times took.
+func (e *Engine) handled(times []time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, t := range times {
+		if !t.IsZero() {
+			e.delays.add(time.Since(t))
+		}
+	}
+}
+
+func (d *delays) add(t time.Duration) {
+	d.last[d.n%len(d.last)] = max(t, 0)
+	d.n++
+}
+
+// Delay returns the median and the 99th percentile of the time from an event's
+// happening to its matches being durable, over the last events (at most 512).
+// It returns ok false while there was none since the start.
+func (e *Engine) Delay() (median, p99 time.Duration, ok bool) {
+	e.mu.Lock()
+	sample := slices.Clone(e.delays.last[:min(e.delays.n, len(e.delays.last))])
+	e.mu.Unlock()
+	if len(sample) == 0 {
+		return 0, 0, false
+	}
+	slices.Sort(sample)
+	return sample[len(sample)/2], sample[len(sample)*99/100], true
+}

@@ -1,0 +1,212 @@
+package detect
+
+import (
+	"slices"
+	"strings"
+)
+
+// identifier is one named search identifier of a detection.
+type identifier struct {
+	name string
+	test test
+	key  *node
+	used bool // the condition refers to it
+}
+
+// detection reads the search identifiers and the condition of a rule.
+func (p *parser) detection(r *Rule, n *node) *detection {
+	if n.kind != mapNode {
+		p.problem(n, "detection", "", "a detection is a mapping of search identifiers and a condition")
+		return nil
+	}
+	var ids []*identifier
+	var conditions []*node
+	for _, e := range n.entries {
+		switch e.key.text {
+		case "condition":
+			conditions = []*node{e.value}
+			if e.value.kind == listNode {
+				conditions = e.value.items
+			}
+		case "timeframe":
+			p.problem(e.key, "detection.timeframe", "write a correlation with timespan", "timeframe belongs to the aggregation expressions of Sigma 1")
+		default:
+			ids = append(ids, &identifier{name: e.key.text, key: e.key, test: p.search(r, e.key, e.value)})
+		}
+	}
+	if len(conditions) == 0 {
+		p.problem(n, "detection.condition", "", "the detection has no condition")
+		return nil
+	}
+	var exprs anyExpr
+	for _, c := range conditions {
+		if c.kind != scalarNode {
+			p.problem(c, "detection.condition", "", "a condition is text")
+			return nil
+		}
+		x, err := parseCondition(c.text, ids)
+		if err != nil {
+			p.problem(c, "detection.condition", err.hint, "%s", err.msg)
+			continue
+		}
+		exprs = append(exprs, x)
+	}
+	if len(exprs) == len(conditions) {
+		for _, id := range ids {
+			if !id.used {
+				p.problem(id.key, "detection."+id.name, "use it in the condition or delete it", "the condition never uses %q", id.name)
+			}
+		}
+	}
+	if len(exprs) == 1 {
+		return &detection{exprs[0]}
+	}
+	return &detection{exprs}
+}
+
+// search reads one search identifier: a mapping of fields, a list of mappings,
+// or keywords.
+func (p *parser) search(r *Rule, key, n *node) test {
+	switch n.kind {
+	case mapNode:
+		return p.fields(r, n)
+	case scalarNode:
+		return p.keywords(key, []*node{n}, false)
+	case listNode:
+		if len(n.items) == 0 {
+			break
+		}
+		var out anyOf
+		var words []*node
+		for _, item := range n.items {
+			switch item.kind {
+			case mapNode:
+				out = append(out, p.fields(r, item))
+			case scalarNode:
+				words = append(words, item)
+			default:
+				p.problem(item, "detection."+key.text, "", "a search identifier lists mappings or keywords")
+			}
+		}
+		if len(words) > 0 {
+			out = append(out, p.keywords(key, words, false))
+		}
+		return out
+	}
+	p.problem(key, "detection."+key.text, "", "the search identifier %q is empty", key.text)
+	return anyOf(nil)
+}
+
+// keywords reads texts that may stand anywhere in the event.
+func (p *parser) keywords(key *node, words []*node, all bool) test {
+	t := &keywordTest{all: all}
+	for _, w := range words {
+		if w.kind != scalarNode || strings.Trim(w.text, "*") == "" {
+			p.problem(w, "detection."+key.text, "", "a keyword is text, and not empty")
+			continue
+		}
+		m, err := stringMatcher("contains", w.text, scan(w.text), false)
+		if err != nil {
+			p.problem(w, "detection."+key.text, "", "%v", err)
+			continue
+		}
+		t.matchers = append(t.matchers, m)
+	}
+	return t
+}
+
+// fields reads a mapping of fields to values.
+func (p *parser) fields(r *Rule, n *node) test {
+	var out allOf
+	for _, e := range n.entries {
+		name, mods, _ := strings.Cut(e.key.text, "|")
+		if name == "" {
+			out = append(out, p.unnamed(e, mods))
+			continue
+		}
+		p.knownField(r, e.key, name)
+		var names []string
+		if mods != "" || strings.Contains(e.key.text, "|") {
+			names = strings.Split(mods, "|")
+		}
+		m, ok := p.modifiers(e.key, names)
+		if !ok {
+			continue
+		}
+		out = append(out, p.field(e, name, m))
+	}
+	if len(n.entries) == 0 {
+		p.problem(n, "detection", "", "the mapping is empty")
+	}
+	return out
+}
+
+// knownField refuses a field that Pasban's own events never have.
+func (p *parser) knownField(r *Rule, key *node, name string) {
+	if r.Source.Product != Product {
+		return
+	}
+	known := fieldNames()
+	if !slices.Contains(known, name) && !strings.Contains(name, ".") && !slices.Contains(ocsfKeys, name) {
+		p.problem(key, name, nearestOf(name, known), "Pasban's events have no field %q", name)
+	}
+}
+
+// unnamed reads keywords with a modifier: '|all': [...].
+func (p *parser) unnamed(e entry, mods string) test {
+	if mods != "all" {
+		p.problem(e.key, e.key.text, "keywords take |all alone", "unknown modifier %q of keywords", mods)
+		return anyOf(nil)
+	}
+	words := e.value.items
+	if e.value.kind == scalarNode {
+		words = []*node{e.value}
+	}
+	if len(words) == 0 {
+		p.problem(e.key, e.key.text, "", "there are no keywords")
+	}
+	return p.keywords(e.key, words, true)
+}
+
+// field reads the values of one field.
+func (p *parser) field(e entry, name string, m modifiers) test {
+	values := []*node{e.value}
+	if e.value.kind == listNode {
+		values = e.value.items
+	}
+	if len(values) == 0 {
+		p.problem(e.key, e.key.text, "", "the field has no values")
+	}
+	switch {
+	case m.exists:
+		if len(values) != 1 || values[0].text != "true" && values[0].text != "false" {
+			p.problem(e.key, e.key.text, "", "exists is true or false")
+			return anyOf(nil)
+		}
+		return &existsTest{name, (values[0].text == "true") != m.neq}
+	case m.ref:
+		t := &refTest{field: name, verb: m.verb, cased: m.cased, neq: m.neq}
+		for _, v := range values {
+			if v.kind != scalarNode || v.text == "" {
+				p.problem(v, e.key.text, "", "fieldref names a field")
+			}
+			t.others = append(t.others, v.text)
+		}
+		return t
+	}
+	t := &fieldTest{field: name, all: m.all, neq: m.neq}
+	var each allOf
+	for _, v := range values {
+		ms, null := p.matchers(e.key, v, m)
+		t.null = t.null || null
+		if m.all && len(ms) > 1 { // all of several base64offset values: any offset of each
+			each = append(each, &fieldTest{field: name, matchers: ms})
+			continue
+		}
+		t.matchers = append(t.matchers, ms...)
+	}
+	if len(each) > 0 {
+		return each
+	}
+	return t
+}

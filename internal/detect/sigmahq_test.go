@@ -1,0 +1,278 @@
+package detect
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"pasban"
+	"pasban/internal/config"
+)
+
+// What the engine reaches on SigmaHQ's repository today. Raise these when it
+// reaches more; a fall is a bug.
+const (
+	wantRules = 3754 // of 3,780 rule files
+	wantCases = 121  // of the 121 regression cases in JSON form
+)
+
+// corpus unpacks an archive of the shared data, or skips where it is absent.
+func corpus(t *testing.T, name string) map[string][]byte {
+	t.Helper()
+	dir := os.Getenv("PASBAN_TESTDATA")
+	if dir == "" {
+		dir = filepath.Join("..", "..", "..", "shared", "data")
+	}
+	f, err := os.Open(filepath.Join(dir, filepath.FromSlash(name)))
+	if errors.Is(err, os.ErrNotExist) {
+		t.Skipf("no test data at %s: set PASBAN_TESTDATA to the folder that holds %s", dir, name)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	zr, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string][]byte{}
+	for tr := tar.NewReader(zr); ; {
+		h, err := tr.Next()
+		if err == io.EOF {
+			return files
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Typeflag == tar.TypeReg {
+			if files[h.Name], err = io.ReadAll(tr); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// reasonOf sorts problems into the reasons that a reader wants counted.
+func reasonOf(p config.Problem) string {
+	switch {
+	case strings.Contains(p.Msg, "expand"):
+		return "needs placeholder values (expand)"
+	case strings.Contains(p.Msg, "error parsing regexp"):
+		return "regular expression beyond RE2: " + p.Msg
+	}
+	return p.Msg
+}
+
+// loadSigmaHQ parses every rule and returns those that load, by id, and why
+// the others do not.
+func loadSigmaHQ(t *testing.T) (rules map[string]*Rule, refused map[string][]string, total int) {
+	rules, refused = map[string]*Rule{}, map[string][]string{}
+	for name, data := range corpus(t, "sigma/rules.tar.gz") {
+		if !strings.HasPrefix(name, "rules") || !isRuleFile(name) {
+			continue
+		}
+		total++
+		found, problems := parseFile(name, data)
+		for _, r := range found {
+			rules[r.ID] = r
+		}
+		if len(problems) > 0 {
+			refused[reasonOf(problems[0])] = append(refused[reasonOf(problems[0])], name)
+		}
+	}
+	return rules, refused, total
+}
+
+func TestSigmaHQRulesLoad(t *testing.T) {
+	rules, refused, total := loadSigmaHQ(t)
+	for _, why := range slices.Sorted(maps.Keys(refused)) {
+		t.Logf("%3d × %s", len(refused[why]), why)
+		for _, name := range slices.Sorted(slices.Values(refused[why])) {
+			t.Logf("      %s", name)
+		}
+	}
+	t.Logf("%d of %d rules load", len(rules), total)
+	if len(rules) < wantRules {
+		t.Errorf("%d rules load, they were %d", len(rules), wantRules)
+	}
+	if _, problems := newRuleSet(slices.Collect(maps.Values(rules)), DefaultLimits()); len(problems) > 0 {
+		t.Errorf("linking: %v", problems)
+	}
+}
+
+// mapping is one entry of SigmaHQ's own logsource map (tests/thor.yml).
+type mapping struct {
+	Product    string
+	Category   string
+	Service    string
+	Conditions map[string]any
+	Rewrite    struct{ Product, Service string }
+	Sources    []string
+	Mappings   map[string]string `yaml:"fieldmappings"`
+}
+
+// record is an EVTX record in JSON form.
+type record struct {
+	Event struct {
+		System    map[string]any
+		EventData map[string]any
+		UserData  map[string]map[string]any
+	}
+}
+
+// windowsEvents flattens the EVTX records of a file and finds their logsources.
+func windowsEvents(data []byte, logs map[string]mapping) (events []pasban.Event, err error) {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	for {
+		var r record
+		if err := dec.Decode(&r); err == io.EOF {
+			return events, nil
+		} else if err != nil {
+			return nil, err
+		}
+		events = append(events, windowsEvent(r, logs))
+	}
+}
+
+func windowsEvent(record record, logs map[string]mapping) pasban.Event {
+	ev := pasban.Event{}
+	for _, data := range append(slices.Collect(maps.Values(record.Event.UserData)), record.Event.EventData) {
+		for key, value := range data {
+			ev[strings.ReplaceAll(key, " ", "")] = value // Sigma's names have no spaces
+		}
+	}
+	system := record.Event.System
+	for _, key := range []string{"EventID", "Channel", "Computer", "Level", "Keywords"} {
+		ev[key] = system[key]
+	}
+	attribute := func(of, name string) string {
+		m, _ := system[of].(map[string]any)
+		a, _ := m["#attributes"].(map[string]any)
+		s, _ := a[name].(string)
+		return s
+	}
+	if id, ok := system["EventID"].(map[string]any); ok {
+		ev["EventID"] = id["#text"]
+	}
+	ev["Provider_Name"] = attribute("Provider", "Name")
+	if at, err := time.Parse(time.RFC3339Nano, attribute("TimeCreated", "SystemTime")); err == nil {
+		ev["time"] = at.UnixMilli()
+	}
+	ev[LogsourceKey] = windowsSources(ev, logs)
+	return ev
+}
+
+func windowsSources(ev pasban.Event, logs map[string]mapping) []Logsource {
+	channel, _ := ev["Channel"].(string)
+	var services []string
+	for _, m := range logs {
+		if m.Service != "" && m.Category == "" && slices.ContainsFunc(m.Sources, func(s string) bool { return strings.EqualFold(strings.TrimPrefix(s, "WinEventLog:"), channel) }) {
+			services = append(services, m.Service)
+		}
+	}
+	var out []Logsource
+	for _, s := range services {
+		out = append(out, Logsource{Product: "windows", Service: s})
+	}
+	for _, m := range logs {
+		if m.Category == "" || m.Rewrite.Service != "" && !slices.Contains(services, m.Rewrite.Service) {
+			continue
+		}
+		fits := true
+		for field, want := range m.Conditions {
+			fits = fits && conditionFits(ev[field], want)
+		}
+		if fits {
+			out = append(out, Logsource{Product: "windows", Category: m.Category, Service: m.Rewrite.Service})
+			for to, from := range m.Mappings {
+				if _, there := ev[to]; !there {
+					ev[to] = ev[from]
+				}
+			}
+		}
+	}
+	return out
+}
+
+func conditionFits(got, want any) bool {
+	if list, ok := want.([]any); ok {
+		return slices.ContainsFunc(list, func(w any) bool { return conditionFits(got, w) })
+	}
+	return fmt.Sprint(got) == fmt.Sprint(want)
+}
+
+// matchCount is how many of a case's events its info.yml says the rule matches
+// at least: one where it does not say.
+func matchCount(t *testing.T, info []byte) int {
+	var meta struct {
+		Tests []struct {
+			Count int `yaml:"match_count"`
+		} `yaml:"regression_tests_info"`
+	}
+	if err := yaml.Unmarshal(info, &meta); err != nil {
+		t.Fatal(err)
+	}
+	if len(meta.Tests) == 0 {
+		return 1
+	}
+	return max(1, meta.Tests[0].Count)
+}
+
+func TestSigmaHQRegressionCases(t *testing.T) {
+	rules, _, _ := loadSigmaHQ(t)
+	var thor struct{ Logsources map[string]mapping }
+	if err := yaml.Unmarshal(corpus(t, "sigma/rules.tar.gz")["tests/thor.yml"], &thor); err != nil {
+		t.Fatal(err)
+	}
+	files := corpus(t, "sigma/regression.tar.gz")
+	cases, matched := 0, 0
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if path.Ext(name) != ".json" {
+			continue
+		}
+		id := strings.TrimSuffix(path.Base(name), ".json")
+		rule := rules[id]
+		if rule == nil {
+			t.Logf("rule not loaded: %s", name)
+			continue
+		}
+		cases++
+		events, err := windowsEvents(files[name], thor.Logsources)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		got := 0
+		for _, ev := range events {
+			if rule.Source.fits(logsources(ev)) && rule.detection.match(ev) {
+				got++
+				if why := rule.detection.explain(ev); len(why) == 0 || slices.Contains(why, "") {
+					t.Errorf("%s: no reasons: %q", name, why)
+				}
+			}
+		}
+		if want := matchCount(t, files[path.Join(path.Dir(name), "info.yml")]); got < want {
+			t.Logf("%d of %d events match, want %d: %s", got, len(events), want, name)
+			continue
+		}
+		matched++
+	}
+	t.Logf("%d of %d cases match", matched, cases)
+	if matched < wantCases {
+		t.Errorf("%d cases match, they were %d", matched, wantCases)
+	}
+}
