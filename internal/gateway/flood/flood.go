@@ -1,0 +1,238 @@
+// Package flood keeps one client, or many, from using up what all share:
+// requests in a second, connections, and the time that a connection may take.
+//
+// A [Limiter] holds a token bucket for each client (an IPv4 address or an
+// IPv6 /64, the smallest block that one subscriber is given) and counts
+// connections. [Limiter.Listener] bounds connections where they are accepted,
+// [Limiter.Handler] bounds requests, [Pace] cuts off those who do not read.
+//
+// # Guarantees
+//
+// Memory is bounded: at most Limits.Clients buckets are kept, those not seen
+// for longest go first. A flood does not become a flood of reports: a client
+// causes one when it starts and then at most one in Window, with the count of
+// what was refused; when too many clients do so at once, one report speaks for
+// the rest. Every refusal carries the id of the report it belongs to.
+//
+// # What this package must never do
+//
+// It does not look at what a request asks for, and it does not block the
+// innocent for long: a bucket that is left alone fills again.
+package flood
+
+import (
+	"cmp"
+	"math"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"golang.org/x/time/rate"
+
+	"pasban"
+)
+
+// Window is how long refusals of one client are gathered before they are
+// reported again.
+const Window = 10 * time.Second
+
+// maxReports is how many clients are reported singly in one window.
+const maxReports = 100
+
+// Limits says how much is too much. The zero value of a field means its default.
+type Limits struct {
+	Rate           float64 // requests in a second of one client; default 50
+	Burst          int     // requests that a client may make at once; default 200
+	Clients        int     // clients remembered; default 65,536
+	Conns          int     // connections in all; default 4,096
+	ConnsPerClient int     // connections of one client; default 128
+}
+
+func (l Limits) withDefaults() Limits {
+	l.Rate = cmp.Or(l.Rate, 50)
+	l.Burst = cmp.Or(l.Burst, 200)
+	l.Clients = cmp.Or(l.Clients, 65536)
+	l.Conns = cmp.Or(l.Conns, 4096)
+	l.ConnsPerClient = cmp.Or(l.ConnsPerClient, 128)
+	return l
+}
+
+// Report tells of refusals. The first of a client's window has Count 1 and is
+// made at once; the next follow at the end of each window that had more.
+type Report struct {
+	ID     string       // incident id, as the refused were told it, if First
+	First  bool         // the flood begins; otherwise it went on in the last window
+	Client netip.Prefix // who; the zero Prefix stands for many clients together
+	What   string       // "requests" or "connections"
+	Count  int          // how many were refused
+}
+
+// Limiter bounds clients. It is safe for concurrent use.
+type Limiter struct {
+	report func(Report)
+
+	mu      sync.Mutex // covers everything below
+	limits  Limits
+	buckets *simplelru.LRU[netip.Prefix, *rate.Limiter]
+	conns   map[netip.Prefix]int
+	open    int // sum of conns
+	windows map[key]*window
+	closed  bool
+}
+
+// key names a window: a client and what it floods with.
+type key struct {
+	client netip.Prefix
+	what   string
+}
+
+// window gathers the refusals of one client since its last report.
+type window struct {
+	id    string
+	count int
+	timer *time.Timer
+}
+
+// New makes a limiter. Reports are made without any lock held, on the
+// goroutine of the refused request, or on one of its own; report must be safe
+// for concurrent use.
+func New(l Limits, report func(Report)) *Limiter {
+	l = l.withDefaults()
+	buckets, err := simplelru.NewLRU[netip.Prefix, *rate.Limiter](l.Clients, nil)
+	if err != nil { // a negative size
+		buckets, _ = simplelru.NewLRU[netip.Prefix, *rate.Limiter](1, nil)
+	}
+	return &Limiter{report: report, limits: l, buckets: buckets,
+		conns: map[netip.Prefix]int{}, windows: map[key]*window{}}
+}
+
+// Set changes the limits for everything that comes from now on. Buckets that
+// are there keep their tokens.
+func (l *Limiter) Set(limits Limits) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.limits = limits.withDefaults()
+	l.buckets.Resize(max(l.limits.Clients, 1))
+	for _, b := range l.buckets.Values() {
+		b.SetLimit(rate.Limit(l.limits.Rate))
+		b.SetBurst(l.limits.Burst)
+	}
+}
+
+// Close stops the timers of open windows, whose refusals are reported now.
+func (l *Limiter) Close() {
+	l.mu.Lock()
+	l.closed = true
+	var last []Report
+	for k, w := range l.windows {
+		w.timer.Stop()
+		if w.count > 0 {
+			last = append(last, Report{ID: pasban.NewID(), Client: k.client, What: k.what, Count: w.count})
+		}
+	}
+	clear(l.windows)
+	l.mu.Unlock()
+	for _, r := range last {
+		l.report(r)
+	}
+}
+
+// Client is the block of addresses that counts as one client: an IPv4
+// address, or an IPv6 /64. The zero Addr, a client whose address is not
+// known, gives the zero Prefix.
+func Client(a netip.Addr) netip.Prefix {
+	a = a.Unmap().WithZone("")
+	bits := 32
+	if a.Is6() {
+		bits = 64
+	}
+	p, err := a.Prefix(bits)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return p
+}
+
+// Allow takes a token from the client's bucket. If there is none, wait is how
+// long until there will be.
+func (l *Limiter) Allow(client netip.Prefix) (wait time.Duration, ok bool) {
+	l.mu.Lock()
+	b, found := l.buckets.Get(client)
+	if !found {
+		b = rate.NewLimiter(rate.Limit(l.limits.Rate), l.limits.Burst)
+		l.buckets.Add(client, b)
+	}
+	l.mu.Unlock()
+	if b.Allow() {
+		return 0, true
+	}
+	missing := 1 - b.Tokens()
+	return time.Duration(missing / float64(b.Limit()) * float64(time.Second)), false
+}
+
+// Refusal is what the page for a refused request says.
+type Refusal struct {
+	ID         string        // incident id
+	RetryAfter time.Duration // when to try again, in whole seconds, at least one
+}
+
+// Handler passes on what is within the limits. For the rest it sets
+// Retry-After (RFC 9110, section 10.2.3) and calls refused, which answers.
+func (l *Limiter) Handler(next http.Handler, refused func(http.ResponseWriter, *http.Request, Refusal)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		addr, _ := netip.ParseAddrPort(r.RemoteAddr)
+		client := Client(addr.Addr())
+		wait, ok := l.Allow(client)
+		if ok {
+			next.ServeHTTP(w, r)
+			return
+		}
+		seconds := max(1, math.Ceil(wait.Seconds()))
+		refused(w, r, Refusal{ID: l.refuse(client, "requests"), RetryAfter: time.Duration(seconds) * time.Second})
+	})
+}
+
+// refuse counts a refusal and returns the incident id that it belongs to.
+func (l *Limiter) refuse(client netip.Prefix, what string) string {
+	l.mu.Lock()
+	k := key{client, what}
+	if _, ok := l.windows[k]; !ok && len(l.windows) >= maxReports {
+		k.client = netip.Prefix{}
+	}
+	if w, ok := l.windows[k]; ok {
+		w.count++
+		l.mu.Unlock()
+		return w.id
+	}
+	w := &window{id: pasban.NewID()}
+	if !l.closed {
+		w.timer = time.AfterFunc(Window, func() { l.next(k) })
+		l.windows[k] = w
+	}
+	l.mu.Unlock()
+	l.report(Report{ID: w.id, First: true, Client: k.client, What: what, Count: 1})
+	return w.id
+}
+
+// next ends a window: it reports what came since, or lets the client go if
+// nothing did.
+func (l *Limiter) next(k key) {
+	l.mu.Lock()
+	w, ok := l.windows[k]
+	if !ok {
+		l.mu.Unlock()
+		return
+	}
+	count := w.count
+	if count == 0 {
+		delete(l.windows, k)
+		l.mu.Unlock()
+		return
+	}
+	w.count = 0
+	w.timer.Reset(Window)
+	l.mu.Unlock()
+	l.report(Report{ID: pasban.NewID(), Client: k.client, What: k.what, Count: count})
+}

@@ -1,0 +1,83 @@
+package flood
+
+import (
+	"io"
+	"net/http"
+	"time"
+)
+
+// Pace gives each write of a response the time limit write, and the request's
+// body the limit body in all: a client that does not read is cut off, and so
+// is one that trickles its request, while a stream may last as long as it is
+// read. (A server's ReadTimeout and WriteTimeout would end streams.)
+func Pace(next http.Handler, write, body time.Duration) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		d := write
+		p := &paced{ResponseWriter: w, rc: http.NewResponseController(w), limit: d, stream: r.ProtoMajor >= 2}
+		if r.Body != nil && r.Body != http.NoBody {
+			p.rc.SetReadDeadline(time.Now().Add(body))
+			r.Body = &timedBody{ReadCloser: r.Body, rc: p.rc}
+		}
+		// An HTTP/1 connection keeps its deadline after the handler, where the
+		// server flushes what is left; a handler may write nothing at all.
+		if !p.stream {
+			p.rc.SetWriteDeadline(time.Now().Add(d))
+		}
+		next.ServeHTTP(p, r)
+		if !p.stream {
+			p.rc.SetWriteDeadline(time.Now().Add(d))
+		}
+	})
+}
+
+type paced struct {
+	http.ResponseWriter
+	rc     *http.ResponseController
+	limit  time.Duration
+	stream bool // HTTP/2: a deadline that passes ends the stream, even an idle one
+}
+
+// start sets the deadline of a write; its result ends it.
+func (p *paced) start() func() {
+	p.rc.SetWriteDeadline(time.Now().Add(p.limit))
+	if !p.stream {
+		return func() {}
+	}
+	return func() { p.rc.SetWriteDeadline(time.Time{}) }
+}
+
+func (p *paced) WriteHeader(status int) {
+	defer p.start()()
+	p.ResponseWriter.WriteHeader(status)
+}
+
+func (p *paced) Write(b []byte) (int, error) {
+	defer p.start()()
+	return p.ResponseWriter.Write(b)
+}
+
+func (p *paced) FlushError() error {
+	defer p.start()()
+	return p.rc.Flush()
+}
+
+// Flush sends what is buffered.
+func (p *paced) Flush() { p.FlushError() }
+
+// Unwrap lets a ResponseController reach the connection.
+func (p *paced) Unwrap() http.ResponseWriter { return p.ResponseWriter }
+
+// timedBody lifts the read deadline when the body has ended: what the
+// connection sends next is another request.
+type timedBody struct {
+	io.ReadCloser
+	rc *http.ResponseController
+}
+
+func (b *timedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		b.rc.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}

@@ -1,0 +1,283 @@
+// Package gateway is where every request enters: it admits, inspects, routes
+// and guards.
+//
+// # The way of a request
+//
+//	connection limits → client's rate → WAF → own surfaces, or:
+//	path check → route → session → purpose → Guard (decide, journal) → upstream
+//
+// [Gateway] owns the public listener ([Gateway.Serve]) and can exchange its
+// whole configuration between two requests ([Gateway.Reload]). Package flood
+// holds the limits, package waf the firewall; ca.go is the local certificate
+// authority, proxy.go talks to the guarded services, guard.go is the way of a
+// request for a citizen's data, path.go and subject.go read what outsiders
+// wrote.
+//
+// # Guarantees
+//
+//   - What no route names is refused; nothing is passed on by default.
+//   - No byte of a guarded answer leaves before the look is journaled. A route
+//     whose citizen the request names is not even asked of the service before.
+//     An answer whose citizens cannot be found is not shown.
+//   - The path, query and method that a route was matched by are what the
+//     service gets; an address that two readers may read differently is refused.
+//   - The service never gets Pasban's cookie, nor a client's claim about who or
+//     where it is. Visitors never get a promise that Pasban did not give.
+//   - If the firewall, the journal or the guard fails, nothing is shown.
+//
+// # What this package must never do
+//
+// It opens no record and decides no access: it asks the Guard. It writes no
+// pages of its own beyond errors.
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+
+	"pasban"
+	"pasban/internal/config"
+	"pasban/internal/gateway/flood"
+	"pasban/internal/gateway/waf"
+	"pasban/internal/journal"
+	"pasban/internal/page"
+)
+
+// Look is one access to a guarded service, as the guard is asked about it.
+type Look struct {
+	Actor           pasban.Actor
+	Subjects        []pasban.Subject // whom the answer is about; none if nobody
+	Service         string           // the site's host
+	Resource        string           // the route's pattern
+	Action          string
+	Fields          []string // what the page shows, as the citizen is told it
+	Purpose         pasban.Purpose
+	Kind            pasban.Kind // look or change
+	Mode            pasban.Mode
+	AllowedPurposes []string
+	Client          pasban.Restricted
+}
+
+// Guard decides about a look and journals it. It returns only after the facts
+// are durable, with one promise for each; any error means that nothing may be
+// shown.
+type Guard interface {
+	Disclose(ctx context.Context, l Look) ([]pasban.Promise, error)
+}
+
+// Subjects knows citizens by their number.
+type Subjects interface {
+	Subject(ctx context.Context, c pasban.CNIC) (pasban.Subject, error)
+}
+
+// Facts takes what the gateway itself did: blocks and alarms.
+type Facts interface {
+	Record(ctx context.Context, facts ...pasban.Fact) ([]journal.Entry, error)
+}
+
+var _ Facts = (*journal.Journal)(nil)
+
+// Sessions finds the session of a request and leaves it in the context, where
+// Options.Visitor finds it.
+type Sessions interface {
+	Middleware(next http.Handler) http.Handler
+}
+
+// Visitor is who is signed in, and what they work on.
+type Visitor struct {
+	Actor   pasban.Actor
+	Purpose pasban.Purpose // Code and Case; zero if none was chosen
+}
+
+// Options are the parts that a gateway works with. All are required.
+type Options struct {
+	Config   *config.Config
+	Guard    Guard
+	Subjects Subjects
+	Facts    Facts
+	Sessions Sessions
+	Visitor  func(ctx context.Context) (Visitor, bool) // who is signed in, from a request's context
+	Pages    *page.Pages
+	Own      http.Handler // Pasban's own surfaces, for the paths that config.Owns
+}
+
+// Gateway is the public side of a node. It is safe for concurrent use.
+type Gateway struct {
+	o       Options
+	ctx     context.Context // ends with Close: for facts that no request carries
+	cancel  context.CancelFunc
+	limiter *flood.Limiter
+	log     *waf.Log
+	streams streams
+	state   atomic.Pointer[state]
+}
+
+// state is everything that a reload exchanges. It is never changed once it is
+// in use.
+type state struct {
+	config      *config.Config
+	certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error) // nil: plain HTTP
+	sites       map[string]*site
+	other       *site // for hosts that no site names
+	engines     map[string]*waf.Engine
+}
+
+// New builds a gateway. It opens the WAF's log and, in TLS mode local, makes
+// the certificate authority; it does not listen yet.
+func New(o Options) (*Gateway, error) {
+	g := &Gateway{o: o}
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	var err error
+	if g.log, err = waf.OpenLog(filepath.Join(o.Config.Data, "log", "waf.log")); err != nil {
+		return nil, err
+	}
+	g.limiter = flood.New(limitsOf(o.Config), g.floodReport)
+	st, err := g.build(o.Config, nil)
+	if err != nil {
+		g.Close()
+		return nil, err
+	}
+	g.state.Store(st)
+	return g, nil
+}
+
+func limitsOf(c *config.Config) flood.Limits {
+	return flood.Limits{Rate: c.Limits.Rate.PerSecond, Burst: c.Limits.Rate.Burst, Conns: c.Limits.Connections}
+}
+
+// Close ends what Serve does not: timers and the WAF's log. Call it after
+// Serve has returned.
+func (g *Gateway) Close() error {
+	g.limiter.Close()
+	g.cancel()
+	if st := g.state.Load(); st != nil {
+		for _, e := range st.engines {
+			e.Close()
+		}
+	}
+	return g.log.Close()
+}
+
+// Reload exchanges the configuration: sites, routes, rules, limits and
+// certificates. Requests under way end under the old one, later ones begin
+// under the new one; none is dropped. If the new one cannot be built the old
+// one stays, and the error says why. Addresses, the data directory and whether
+// TLS is on at all do not change while the node runs.
+func (g *Gateway) Reload(c *config.Config) error {
+	old := g.state.Load()
+	if c.Data != old.config.Data || (c.TLS.Mode == tlsOff) != (old.certificate == nil) {
+		return &pasban.Error{Kind: pasban.Invalid, Msg: "data and tls: off cannot change while the node runs", Hint: "restart it"}
+	}
+	st, err := g.build(c, old)
+	if err != nil {
+		return err
+	}
+	g.state.Store(st)
+	g.limiter.Set(limitsOf(c))
+	for key, e := range old.engines {
+		if st.engines[key] != e {
+			e.Close()
+		}
+	}
+	for _, s := range old.sites {
+		if s.proxy != nil {
+			s.proxy.pool.transport.CloseIdleConnections()
+		}
+	}
+	return nil
+}
+
+// build makes a state; firewalls whose rules did not change are taken over
+// from the old one.
+func (g *Gateway) build(c *config.Config, old *state) (*state, error) {
+	st := &state{config: c, sites: map[string]*site{}, engines: map[string]*waf.Engine{}}
+	t := TLS{Mode: c.TLS.Mode, Dir: filepath.Join(c.Data, "ca"), Cert: c.TLS.Cert, Key: c.TLS.Key}
+	for _, s := range c.Sites {
+		t.Hosts = append(t.Hosts, s.Host)
+	}
+	var err error
+	if st.certificate, err = t.certificates(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			st.discard(old)
+		}
+	}()
+	for _, conf := range c.Sites {
+		var s *site
+		if s, err = g.buildSite(conf, st, old); err != nil {
+			return nil, err
+		}
+		st.sites[conf.Host] = s
+	}
+	if st.other = st.sites["*"]; st.other == nil {
+		none := config.Site{WAF: config.WAF{Paranoia: 1, Mode: "block"}}
+		if st.other, err = g.buildSite(none, st, old); err != nil {
+			return nil, err
+		}
+	}
+	return st, nil
+}
+
+// discard closes the firewalls that a failed build has compiled.
+func (st *state) discard(old *state) {
+	for key, e := range st.engines {
+		if old == nil || old.engines[key] != e {
+			e.Close()
+		}
+	}
+}
+
+func (g *Gateway) buildSite(conf config.Site, st, old *state) (*site, error) {
+	var engine *waf.Engine
+	if conf.WAF.Mode != "off" {
+		o := waf.Options{Detect: conf.WAF.Mode == "detect", Paranoia: conf.WAF.Paranoia,
+			Before: conf.WAF.Custom, After: conf.WAF.CustomAfter, Body: st.config.Limits.Body, Log: g.log}
+		key, err := waf.Directives(o)
+		if err != nil {
+			return nil, err
+		}
+		if engine = st.engines[key]; engine == nil && old != nil {
+			engine = old.engines[key]
+		}
+		if engine == nil {
+			if engine, err = waf.New(o); err != nil {
+				return nil, err
+			}
+		}
+		st.engines[key] = engine
+	}
+	return g.newSite(conf, engine)
+}
+
+// Handler is the gateway without its listener: limits of rate, then the site.
+func (g *Gateway) Handler() http.Handler {
+	return g.limiter.Handler(http.HandlerFunc(g.admitted), g.flooded)
+}
+
+// admitted leads an admitted request to its site.
+func (g *Gateway) admitted(w http.ResponseWriter, r *http.Request) {
+	st := g.state.Load()
+	s, ok := st.sites[hostOf(r)]
+	if !ok {
+		s = st.other
+	}
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = http.MaxBytesReader(w, r.Body, st.config.Limits.Body)
+	}
+	s.ServeHTTP(w, r)
+}
+
+func (g *Gateway) agency() string { return g.o.Config.Agency.ID }
+
+func (g *Gateway) maxBody() int64 { return g.state.Load().config.Limits.Body }
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+func sprint(v any) string { return fmt.Sprint(v) }

@@ -1,0 +1,398 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"pasban"
+	"pasban/internal/config"
+	"pasban/internal/page"
+)
+
+// Bounds of talking to an upstream.
+const (
+	dialTimeout = 3 * time.Second
+	stall       = 2 * time.Minute // an answer that stops for longer is given up
+	downFor     = 5 * time.Second // how long an upstream that refused is asked last
+	alarmEvery  = 10 * time.Second
+)
+
+// proxy hands requests of one site on to its upstreams.
+type proxy struct {
+	site    config.Site
+	pool    *pool
+	reverse *httputil.ReverseProxy
+	failed  func(w http.ResponseWriter, r *http.Request, status int, err error)
+}
+
+// exchange is what the guard wants of one proxied request; it travels in the
+// request's context.
+type exchange struct {
+	promises []string                       // values of the Pasban-Promise header
+	reveal   func(res *http.Response) error // called with the whole answer before any of it leaves
+	guarded  bool
+}
+
+type exchangeKey struct{}
+
+func newProxy(site config.Site, alarm func(upstream *url.URL, err error),
+	failed func(http.ResponseWriter, *http.Request, int, error)) (*proxy, error) {
+	p := &proxy{site: site, failed: failed}
+	var err error
+	if p.pool, err = newPool(site, alarm); err != nil {
+		return nil, err
+	}
+	p.reverse = &httputil.ReverseProxy{
+		Rewrite:        p.rewrite,
+		Transport:      p.pool,
+		ModifyResponse: p.modify,
+		ErrorHandler:   p.failure,
+		ErrorLog:       slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
+		BufferPool:     &buffers{},
+	}
+	return p, nil
+}
+
+// ServeHTTP proxies a request that nobody need account for.
+func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.reverse.ServeHTTP(w, r) }
+
+// serve proxies a guarded request.
+func (p *proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
+	p.reverse.ServeHTTP(finalOnly{w}, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
+}
+
+// finalOnly drops informational answers: they would leave before the final
+// one has been accounted for.
+type finalOnly struct{ http.ResponseWriter }
+
+func (w finalOnly) WriteHeader(status int) {
+	if status >= 200 {
+		w.ResponseWriter.WriteHeader(status)
+	}
+}
+
+// Unwrap lets a ResponseController flush.
+func (w finalOnly) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// rewrite makes the request that the upstream gets: the same method, path and
+// query; no header that speaks for Pasban, for another client or for another
+// address than the one that was matched.
+func (p *proxy) rewrite(pr *httputil.ProxyRequest) {
+	pr.Out.URL.RawQuery = pr.In.URL.RawQuery
+	pr.Out.Host = pr.In.Host
+	for name := range pr.Out.Header {
+		if !forwardable(name) {
+			delete(pr.Out.Header, name)
+		}
+	}
+	stripCookie(pr.Out.Header)
+	pr.SetXForwarded()
+	// Compressed answers could not be inspected.
+	pr.Out.Header.Del("Accept-Encoding")
+	x, _ := pr.In.Context().Value(exchangeKey{}).(*exchange)
+	if x == nil {
+		return
+	}
+	// The answer must be whole: no part of it, and no "not modified" about data
+	// that is looked at now.
+	for _, name := range []string{"Range", "If-Range", "If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since"} {
+		pr.Out.Header.Del(name)
+	}
+	if x.reveal != nil && pr.Out.Method == http.MethodHead {
+		pr.Out.Method = http.MethodGet // who is in the answer can only be read in the answer
+	}
+}
+
+// forwardable reports whether a client's header may reach the upstream.
+// Underscores are hyphens to servers of the CGI family.
+func forwardable(name string) bool {
+	name = strings.ToLower(strings.ReplaceAll(name, "_", "-"))
+	for _, prefix := range []string{"pasban-", "x-forwarded-", "x-original-", "x-rewrite-"} {
+		if strings.HasPrefix(name, prefix) {
+			return false
+		}
+	}
+	switch name {
+	case "forwarded", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip", "client-ip",
+		"x-http-method", "x-http-method-override", "x-method-override",
+		"x-host", "x-accel-redirect", "x-sendfile", "proxy":
+		return false
+	}
+	return true
+}
+
+// stripCookie removes Pasban's own cookies from a request's headers.
+func stripCookie(h http.Header) {
+	lines := h.Values("Cookie")
+	if !strings.Contains(strings.Join(lines, ";"), page.SessionCookie) {
+		return
+	}
+	var keep []string
+	for _, line := range lines {
+		for part := range strings.SplitSeq(line, ";") {
+			part = strings.TrimSpace(part)
+			if name, _, _ := strings.Cut(part, "="); part != "" && !ownCookie(name) {
+				keep = append(keep, part)
+			}
+		}
+	}
+	h.Del("Cookie")
+	if len(keep) > 0 {
+		h.Set("Cookie", strings.Join(keep, "; "))
+	}
+}
+
+func ownCookie(name string) bool {
+	return strings.HasPrefix(strings.TrimSpace(name), page.SessionCookie)
+}
+
+// modify cleans the upstream's answer, and hands that of a guarded route to
+// the guard before any of it leaves.
+func (p *proxy) modify(res *http.Response) error {
+	for name := range res.Header {
+		if strings.HasPrefix(strings.ToLower(name), "pasban-") {
+			delete(res.Header, name)
+		}
+	}
+	if cookies := res.Header.Values("Set-Cookie"); len(cookies) > 0 {
+		res.Header.Del("Set-Cookie")
+		for _, c := range cookies {
+			if name, _, _ := strings.Cut(c, "="); !ownCookie(name) {
+				res.Header.Add("Set-Cookie", c)
+			}
+		}
+	}
+	x, _ := res.Request.Context().Value(exchangeKey{}).(*exchange)
+	if x == nil {
+		return nil
+	}
+	if res.StatusCode == http.StatusSwitchingProtocols || res.StatusCode == http.StatusPartialContent || res.StatusCode == http.StatusNotModified {
+		return &pasban.Error{Kind: pasban.Upstream, Msg: fmt.Sprintf("the service answered %d where a whole answer was asked for", res.StatusCode)}
+	}
+	if x.reveal != nil {
+		if err := x.reveal(res); err != nil {
+			return err
+		}
+	}
+	res.Trailer = nil
+	for _, name := range []string{"Trailer", "Expires", "Pragma", "ETag", "Last-Modified", "Accept-Ranges", "Age"} {
+		res.Header.Del(name)
+	}
+	res.Header.Set("Cache-Control", "no-store")
+	for _, promise := range x.promises {
+		res.Header.Add(pasban.PromiseHeader, promise)
+	}
+	return nil
+}
+
+// whole reads the answer to its end and puts it back. It fails if it is longer
+// than max bytes.
+func whole(res *http.Response, max int64) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(res.Body, max+1))
+	res.Body.Close()
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(body)) > max {
+		return nil, &pasban.Error{Kind: pasban.Upstream, Msg: "the service's answer is too long to be accounted for"}
+	}
+	res.Body, res.ContentLength, res.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
+	res.Header.Set("Content-Length", fmt.Sprint(len(body)))
+	return body, nil
+}
+
+// failure answers for an upstream that did not.
+func (p *proxy) failure(w http.ResponseWriter, r *http.Request, err error) {
+	if e, ok := errors.AsType[*pasban.Error](err); ok {
+		p.failed(w, r, page.Status(e.Kind), err)
+		return
+	}
+	if r.Context().Err() != nil && !errors.Is(r.Context().Err(), context.DeadlineExceeded) {
+		p.failed(w, r, http.StatusBadGateway, &pasban.Error{Kind: pasban.Upstream, Msg: "the visitor left", Err: err})
+		return
+	}
+	status, msg := http.StatusBadGateway, "the service cannot be reached"
+	if timeout(err) {
+		status, msg = http.StatusGatewayTimeout, "the service did not answer in time"
+	}
+	p.failed(w, r, status, &pasban.Error{Kind: pasban.Upstream, Msg: msg, Where: p.site.Host, Err: err})
+}
+
+func timeout(err error) bool {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return true
+	}
+	e, ok := errors.AsType[net.Error](err)
+	return ok && e.Timeout()
+}
+
+// pool is the transport over a site's upstreams: in turn, those that refused
+// lately last. A request goes to the next one only if nothing of it was sent.
+type pool struct {
+	targets   []*target
+	next      atomic.Uint32
+	transport *http.Transport
+	alarm     func(*url.URL, error)
+}
+
+type target struct {
+	url *url.URL
+
+	mu      sync.Mutex // covers the times
+	down    time.Time  // asked last until then
+	alarmed time.Time  // last alarm
+}
+
+func newPool(site config.Site, alarm func(*url.URL, error)) (*pool, error) {
+	p := &pool{alarm: alarm, transport: &http.Transport{
+		DialContext:           (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
+		TLSHandshakeTimeout:   dialTimeout,
+		ResponseHeaderTimeout: site.Timeout,
+		ExpectContinueTimeout: time.Second,
+		IdleConnTimeout:       90 * time.Second,
+		MaxIdleConns:          256,
+		MaxIdleConnsPerHost:   64,
+		DisableCompression:    true,
+		ForceAttemptHTTP2:     true,
+		// Proxy stays nil: the environment does not reroute guarded traffic.
+		MaxResponseHeaderBytes: 256 << 10,
+	}}
+	for _, raw := range site.Upstream {
+		u, err := url.Parse(raw)
+		if err != nil || u.Host == "" {
+			return nil, &pasban.Error{Kind: pasban.Invalid, Msg: "not the address of a service", Where: raw, Err: err}
+		}
+		p.targets = append(p.targets, &target{url: u})
+	}
+	if len(p.targets) == 0 {
+		return nil, &pasban.Error{Kind: pasban.Invalid, Msg: "the site has no upstream", Where: site.Host}
+	}
+	return p, nil
+}
+
+// RoundTrip sends the request to the first upstream that takes it.
+func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
+	body := r.Body
+	var err error
+	for _, t := range p.order() {
+		out := r.WithContext(r.Context()) // a RoundTripper must not change its request
+		u := *r.URL
+		u.Scheme, u.Host = t.url.Scheme, t.url.Host
+		out.URL = &u
+		if body != nil && body != http.NoBody {
+			out.Body = io.NopCloser(body) // a failed dial must not close it
+		}
+		var res *http.Response
+		res, err = p.transport.RoundTrip(out)
+		if err == nil {
+			t.up()
+			if res.StatusCode != http.StatusSwitchingProtocols {
+				res.Body = watch(res)
+			}
+			return res, nil
+		}
+		if r.Context().Err() != nil {
+			break
+		}
+		if t.fail() {
+			p.alarm(t.url, err)
+		}
+		if op, ok := errors.AsType[*net.OpError](err); !ok || op.Op != "dial" {
+			break
+		}
+	}
+	if body != nil {
+		body.Close()
+	}
+	return nil, err
+}
+
+// order lists the upstreams in turn, those that are down last.
+func (p *pool) order() []*target {
+	first := int(p.next.Add(1))
+	var up, down []*target
+	for i := range p.targets {
+		t := p.targets[(first+i)%len(p.targets)]
+		if t.isDown() {
+			down = append(down, t)
+		} else {
+			up = append(up, t)
+		}
+	}
+	return append(up, down...)
+}
+
+func (t *target) isDown() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return time.Now().Before(t.down)
+}
+
+func (t *target) up() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.down = time.Time{}
+}
+
+// fail notes a failure and reports whether it is time for an alarm.
+func (t *target) fail() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now()
+	t.down = now.Add(downFor)
+	if now.Sub(t.alarmed) < alarmEvery {
+		return false
+	}
+	t.alarmed = now
+	return true
+}
+
+// watch gives up an answer that stops for longer than stall. Event streams may
+// be silent for as long as they like.
+func watch(res *http.Response) io.ReadCloser {
+	if strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream") {
+		return res.Body
+	}
+	b := &watched{ReadCloser: res.Body}
+	b.timer = time.AfterFunc(stall, func() { res.Body.Close() })
+	return b
+}
+
+type watched struct {
+	io.ReadCloser
+	timer *time.Timer
+}
+
+func (b *watched) Read(p []byte) (int, error) {
+	b.timer.Reset(stall)
+	return b.ReadCloser.Read(p)
+}
+
+func (b *watched) Close() error {
+	b.timer.Stop()
+	return b.ReadCloser.Close()
+}
+
+// buffers lends the copying buffers of all proxied answers.
+type buffers struct{ pool sync.Pool }
+
+func (b *buffers) Get() []byte {
+	if p, ok := b.pool.Get().(*[]byte); ok {
+		return *p
+	}
+	return make([]byte, 32<<10)
+}
+
+func (b *buffers) Put(p []byte) { b.pool.Put(&p) }

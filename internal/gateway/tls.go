@@ -1,0 +1,60 @@
+package gateway
+
+import (
+	"crypto/tls"
+	"time"
+
+	"pasban"
+)
+
+// Modes of TLS, as the config names them.
+const (
+	tlsLocal = "local"
+	tlsFiles = "files"
+	tlsOff   = "off"
+)
+
+// TLS says how the listener identifies itself.
+type TLS struct {
+	Mode  string   // local: own authority under Dir; files: Cert and Key; off: plain HTTP behind a balancer
+	Dir   string   // data/ca
+	Cert  string   // PEM file with the chain
+	Key   string   // PEM file
+	Hosts []string // names of the sites, for mode local
+}
+
+// certificates returns the source of certificates, nil for mode off.
+func (t TLS) certificates() (func(*tls.ClientHelloInfo) (*tls.Certificate, error), error) {
+	switch t.Mode {
+	case tlsOff:
+		return nil, nil
+	case tlsFiles:
+		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+		if err != nil {
+			return nil, &pasban.Error{Kind: pasban.Invalid, Msg: "the certificate is not usable", Where: t.Cert, Err: err,
+				Hint: "tls.cert is the chain and tls.key its key, both PEM"}
+		}
+		return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &pair, nil }, nil
+	case tlsLocal, "":
+		ca, err := openCA(t.Dir, t.Hosts, time.Now())
+		if err != nil {
+			return nil, err
+		}
+		if _, err := ca.certificate(nil); err != nil {
+			return nil, err
+		}
+		return ca.certificate, nil
+	}
+	return nil, &pasban.Error{Kind: pasban.Invalid, Msg: "TLS mode " + t.Mode, Hint: "local, files or off"}
+}
+
+// tlsConfig is TLS 1.3 alone, with the hybrid post-quantum key agreement
+// X25519MLKEM768 preferred (draft-ietf-tls-ecdhe-mlkem).
+func tlsConfig(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
+	return &tls.Config{
+		MinVersion:       tls.VersionTLS13,
+		CurvePreferences: []tls.CurveID{tls.X25519MLKEM768, tls.SecP256r1MLKEM768, tls.X25519, tls.CurveP256},
+		NextProtos:       []string{"h2", "http/1.1"},
+		GetCertificate:   certificate,
+	}
+}

@@ -1,0 +1,299 @@
+package waf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/corazawaf/coraza/v3/experimental"
+	"github.com/corazawaf/coraza/v3/types"
+
+	"pasban"
+)
+
+// Report is what the rules have to say about one request.
+type Report struct {
+	ID      string   // incident id: the unique_id of its lines in the log
+	Blocked bool     // false in detect mode: it would have been
+	Status  int      // HTTP status that the blocking rule asks for, 403 as a rule
+	Phase   int      // 1 or 2: the request, 3 or 4: the response
+	Rules   []string // ids of the rules that matched, in order, each once
+	Reasons []string // their messages, in order, each once
+	Attacks []string // classes of attack that the rules are tagged with: "sqli", "xss" …
+}
+
+// Hooks is what a handler does with the engine's findings. Blocked and Failed
+// write the answer; nothing of the response has been written before.
+type Hooks struct {
+	Blocked  func(w http.ResponseWriter, r *http.Request, rep Report)
+	Observed func(r *http.Request, rep Report) // detect mode: would have been blocked
+	Failed   func(w http.ResponseWriter, r *http.Request, err error)
+}
+
+// What part of the traffic a handler inspects.
+const (
+	requests  = 1 << iota // phases 1 and 2
+	responses             // phases 3 and 4
+)
+
+// Handler inspects requests on their way to next and responses on their way back.
+func (e *Engine) Handler(next http.Handler, h Hooks) http.Handler {
+	return e.handler(next, h, requests|responses)
+}
+
+// RequestHandler inspects requests on their way to next; responses pass as
+// they are.
+func (e *Engine) RequestHandler(next http.Handler, h Hooks) http.Handler {
+	return e.handler(next, h, requests)
+}
+
+func (e *Engine) handler(next http.Handler, h Hooks, parts int) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		tx := e.waf.NewTransactionWithOptions(experimental.Options{ID: pasban.NewID(), Context: ctx})
+		in := &inspection{Engine: e, tx: tx, r: r.WithContext(ctx), hooks: h}
+		defer in.close()
+
+		it, err := in.request(w)
+		switch {
+		case err != nil:
+			h.Failed(w, in.r, err)
+		case it != nil:
+			h.Blocked(w, in.r, in.report(it))
+		case parts&responses == 0:
+			next.ServeHTTP(w, in.r)
+		default:
+			iw := &responseWriter{ResponseWriter: w, in: in, cancel: cancel}
+			iw.serve(next)
+		}
+	})
+}
+
+// inspection is one request on its way through the rules. It belongs to the
+// request's goroutine, apart from body, which has its own lock.
+type inspection struct {
+	*Engine
+	tx    types.Transaction
+	r     *http.Request
+	hooks Hooks
+	body  *replay // nil if the request has none
+	mine  int64   // bytes granted to this request's body
+}
+
+// request runs phases 1 and 2 and leaves the body readable for the handler.
+// Any error means that the request was not inspected and must not go on.
+func (in *inspection) request(w http.ResponseWriter) (it *types.Interruption, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			it, err = nil, &pasban.Error{Kind: pasban.Unavailable, Msg: "the WAF failed", Err: fmt.Errorf("panic: %v", p)}
+		}
+	}()
+	r, tx := in.r, in.tx
+	if r.ContentLength > in.Engine.body {
+		return nil, tooLarge(in.Engine.body)
+	}
+	client, _ := netip.ParseAddrPort(r.RemoteAddr)
+	tx.ProcessConnection(clientText(client, r.RemoteAddr), int(client.Port()), "", 0)
+	tx.ProcessURI(r.URL.String(), r.Method, r.Proto)
+	for name, values := range r.Header {
+		for _, v := range values {
+			tx.AddRequestHeader(name, v)
+		}
+	}
+	// net/http takes these two out of the headers; rules look for them there.
+	if r.Host != "" {
+		tx.AddRequestHeader("Host", r.Host)
+		tx.SetServerName(r.Host)
+	}
+	for _, te := range r.TransferEncoding {
+		tx.AddRequestHeader("Transfer-Encoding", te)
+	}
+	if it := tx.ProcessRequestHeaders(); it != nil {
+		return it, nil
+	}
+	if r.Body == nil || r.Body == http.NoBody {
+		return tx.ProcessRequestBody()
+	}
+	if !tx.IsRequestBodyAccessible() {
+		r.Body = http.MaxBytesReader(w, r.Body, in.Engine.body)
+		return tx.ProcessRequestBody()
+	}
+	return in.requestBody(w)
+}
+
+// requestBody reads the whole body into the transaction, inspects it and
+// replaces it by what was read.
+func (in *inspection) requestBody(w http.ResponseWriter) (*types.Interruption, error) {
+	r, tx := in.r, in.tx
+	source := http.MaxBytesReader(w, r.Body, in.Engine.body)
+	it, n, err := tx.ReadRequestBodyFrom(&granted{Reader: source, in: in})
+	if err != nil {
+		return nil, bodyError(err)
+	}
+	if it != nil {
+		return it, nil
+	}
+	reader, err := tx.RequestBodyReader()
+	if err != nil {
+		return nil, &pasban.Error{Kind: pasban.Unavailable, Msg: "the WAF gave the request's body not back", Err: err}
+	}
+	in.body = &replay{Reader: reader}
+	r.Body, r.ContentLength, r.TransferEncoding = in.body, int64(n), nil
+	return tx.ProcessRequestBody()
+}
+
+// close runs phase 5, writes the log and gives back what was held. The body is
+// closed first: a transport may still be reading it, and the transaction's
+// buffer will serve another request.
+func (in *inspection) close() {
+	if in.body != nil {
+		in.body.Close()
+	}
+	in.tx.ProcessLogging()
+	if in.detect {
+		if rep := in.report(nil); rep.Status != 0 && in.hooks.Observed != nil {
+			in.hooks.Observed(in.r, rep)
+		}
+	}
+	in.log.write(in.r, in.tx.MatchedRules())
+	in.tx.Close()
+	in.held.Add(-in.mine)
+}
+
+// disruptive finds the actions that block in the text of a rule.
+var disruptive = regexp.MustCompile(`(?i)[\s,"'](?:deny|drop)[\s,"'\\]`)
+
+// report sums up the rules that matched so far. it is nil in detect mode,
+// where the status stays 0 unless a rule would have blocked.
+func (in *inspection) report(it *types.Interruption) Report {
+	rep := Report{ID: in.tx.ID()}
+	for _, m := range in.tx.MatchedRules() {
+		if it != nil && m.Rule().ID() == it.RuleID {
+			rep.Phase = int(m.Rule().Phase())
+		}
+		if !logged(m) {
+			continue
+		}
+		if it == nil && disruptive.MatchString(m.Rule().Raw()) {
+			rep.Phase, rep.Status = int(m.Rule().Phase()), http.StatusForbidden
+		}
+		rep.Rules = appendNew(rep.Rules, strconv.Itoa(m.Rule().ID()))
+		rep.Reasons = appendNew(rep.Reasons, m.Message())
+		for _, tag := range m.Rule().Tags() {
+			if class, ok := strings.CutPrefix(tag, "attack-"); ok {
+				rep.Attacks = appendNew(rep.Attacks, class)
+			}
+		}
+	}
+	if it != nil {
+		rep.Blocked, rep.Status = true, it.Status
+		if it.Status < 400 || it.Status > 599 {
+			rep.Status = http.StatusForbidden
+		}
+	}
+	return rep
+}
+
+// logged reports whether a match is one for the log: bookkeeping rules are not.
+func logged(m types.MatchedRule) bool {
+	l, ok := m.(interface{ Log() bool })
+	return !ok || l.Log()
+}
+
+func appendNew(list []string, s string) []string {
+	if s == "" || slices.Contains(list, s) {
+		return list
+	}
+	return append(list, s)
+}
+
+// clientText is the client's address as rules see it: without zone, and IPv4
+// addresses never in IPv6 form.
+func clientText(client netip.AddrPort, raw string) string {
+	if !client.IsValid() {
+		return raw
+	}
+	return client.Addr().Unmap().WithZone("").String()
+}
+
+// granted counts a body's bytes and asks the engine for memory as it grows.
+type granted struct {
+	io.Reader
+	in *inspection
+	n  int64
+}
+
+var errNoRoom = &pasban.Error{Kind: pasban.Unavailable, Msg: "too many large uploads at once", Hint: "try again in a minute"}
+
+func (g *granted) Read(p []byte) (int, error) {
+	n, err := g.Reader.Read(p)
+	for g.n += int64(n); g.n > freeBody+g.in.mine; {
+		if g.in.held.Add(grant) > allBodies {
+			g.in.held.Add(-grant)
+			return 0, errNoRoom
+		}
+		g.in.mine += grant
+	}
+	return n, err
+}
+
+// replay is a request body that was read before. Once closed it never reads
+// again, even in a goroutine that outlives the request.
+type replay struct {
+	io.Reader
+	mu     sync.Mutex // covers closed and every Read
+	closed bool
+}
+
+func (b *replay) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	return b.Reader.Read(p)
+}
+
+func (b *replay) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	return nil
+}
+
+// ErrTooLarge is in the chain of the error of a request whose body is larger
+// than allowed (HTTP status 413).
+var ErrTooLarge = errors.New("request body too large")
+
+// ErrLate is in the chain of the error of a request whose body did not arrive
+// in time (HTTP status 408).
+var ErrLate = errors.New("request body too slow")
+
+func tooLarge(limit int64) error {
+	return &pasban.Error{Kind: pasban.Limited, Msg: "the request is too large", Err: ErrTooLarge,
+		Hint: fmt.Sprintf("at most %d bytes", limit)}
+}
+
+// bodyError sorts the errors of reading a request's body.
+func bodyError(err error) error {
+	if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return tooLarge(e.Limit)
+	}
+	if e, ok := errors.AsType[*pasban.Error](err); ok {
+		return e
+	}
+	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
+		return &pasban.Error{Kind: pasban.Invalid, Msg: "the request did not arrive in time", Err: errors.Join(ErrLate, err)}
+	}
+	return &pasban.Error{Kind: pasban.Invalid, Msg: "the request did not arrive whole", Err: err}
+}

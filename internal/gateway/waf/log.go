@@ -1,0 +1,173 @@
+package waf
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/corazawaf/coraza/v3/types"
+
+	"pasban"
+)
+
+// maxLog is the size in bytes at which the log starts anew; the file before
+// is kept beside it with ".1" added.
+const maxLog = 64 << 20
+
+// maxValue is how much of a message or of matched data a line carries, in bytes.
+const maxValue = 280
+
+// Log is the file of matched rules, one line each, in the form of
+// ModSecurity's error log, which existing tools read:
+//
+//	[Mon Nov 23 19:54:40.123456 2026] [security2:error] [client 192.0.2.7] ModSecurity: Warning. SQL Injection … [file "…"] [line "46"] [id "942100"] [msg "…"] [data "…"] [severity "CRITICAL"] [ver "…"] [tag "…"] [hostname "…"] [uri "…"] [unique_id "…"]
+//
+// A nil Log writes nothing. Lines may carry personal data that an attacker
+// found in or put into a request: the file is readable by its owner only.
+type Log struct {
+	path string
+	mu   sync.Mutex // covers file and size
+	file *os.File
+	size int64
+}
+
+// OpenLog opens the file to append to it and makes it if needed (mode 0600,
+// its directory 0700).
+func OpenLog(path string) (*Log, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, &pasban.Error{Kind: pasban.Unavailable, Msg: "the WAF's log has no directory", Where: path, Err: err}
+	}
+	l := &Log{path: path}
+	if err := l.open(); err != nil {
+		return nil, &pasban.Error{Kind: pasban.Unavailable, Msg: "the WAF's log is not writable", Where: path, Err: err}
+	}
+	return l, nil
+}
+
+func (l *Log) open() error {
+	f, err := os.OpenFile(l.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return err
+	}
+	l.file, l.size = f, info.Size()
+	return nil
+}
+
+// Close closes the file. The log must not be used afterwards.
+func (l *Log) Close() error {
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.file.Close()
+}
+
+// write appends one line for each match that is meant to be logged. A log
+// that cannot be written does not stop traffic: verdicts are in the journal.
+func (l *Log) write(r *http.Request, matches []types.MatchedRule) {
+	if l == nil {
+		return
+	}
+	var lines []byte
+	now := time.Now()
+	for _, m := range matches {
+		if logged(m) {
+			lines = appendLine(lines, now, r.Host, m)
+		}
+	}
+	if len(lines) == 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.size+int64(len(lines)) > maxLog {
+		l.rotate()
+	}
+	n, err := l.file.Write(lines)
+	l.size += int64(n)
+	if err != nil {
+		slog.Error("the WAF's log is not writable", "path", l.path, "err", err)
+	}
+}
+
+func (l *Log) rotate() {
+	old := l.file
+	if err := os.Rename(l.path, l.path+".1"); err != nil {
+		slog.Error("the WAF's log cannot start anew", "path", l.path, "err", err)
+		return
+	}
+	if err := l.open(); err != nil {
+		slog.Error("the WAF's log cannot start anew", "path", l.path, "err", err)
+		return
+	}
+	old.Close()
+}
+
+// appendLine writes one match. Everything that comes from the request is
+// quoted, so that no request can start a line of its own.
+func appendLine(b []byte, now time.Time, host string, m types.MatchedRule) []byte {
+	rule := m.Rule()
+	b = append(b, now.Format("[Mon Jan 02 15:04:05.000000 2006] [security2:error] [client ")...)
+	b = append(b, plain(m.ClientIPAddress())...)
+	b = append(b, "] ModSecurity: "...)
+	if m.Disruptive() {
+		b = fmt.Appendf(b, "Access denied (phase %d). ", rule.Phase())
+	} else {
+		b = append(b, "Warning. "...)
+	}
+	if data := m.MatchedDatas(); len(data) > 0 && rule.Operator() != "" {
+		at := data[0].Variable().Name()
+		if key := data[0].Key(); key != "" {
+			at += ":" + key
+		}
+		b = fmt.Appendf(b, "Matched %s at %s. ", plain(cut(rule.Operator())), plain(cut(at)))
+	}
+	for _, field := range [][2]string{
+		{"file", rule.File()}, {"line", strconv.Itoa(rule.Line())}, {"id", strconv.Itoa(rule.ID())},
+		{"rev", rule.Revision()}, {"msg", cut(m.Message())}, {"data", cut(m.Data())},
+		{"severity", severity(rule.Severity())}, {"ver", rule.Version()},
+	} {
+		if field[1] != "" {
+			b = fmt.Appendf(b, "[%s %s] ", field[0], strconv.Quote(field[1]))
+		}
+	}
+	for _, tag := range rule.Tags() {
+		b = fmt.Appendf(b, "[tag %s] ", strconv.Quote(tag))
+	}
+	return fmt.Appendf(b, "[hostname %s] [uri %s] [unique_id %s]\n",
+		strconv.Quote(cut(host)), strconv.Quote(cut(m.URI())), strconv.Quote(m.TransactionID()))
+}
+
+// severity names a severity as ModSecurity does, "" if the rule has none.
+func severity(s types.RuleSeverity) string {
+	names := [...]string{"EMERGENCY", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG"}
+	if s < 0 || int(s) >= len(names) {
+		return ""
+	}
+	return names[s]
+}
+
+// plain is s as it is if it can stand unquoted in a line, else without what
+// could break the line.
+func plain(s string) string {
+	q := strconv.Quote(s)
+	return q[1 : len(q)-1]
+}
+
+func cut(s string) string {
+	if len(s) > maxValue {
+		return s[:maxValue]
+	}
+	return s
+}

@@ -1,0 +1,161 @@
+// Package waf inspects HTTP traffic with Coraza and the OWASP Core Rule Set,
+// both built into the binary.
+//
+// An [Engine] is one compiled rule set for one site. [Engine.Handler] wraps a
+// handler: the request's line, headers and body are inspected before the
+// handler sees them (phases 1 and 2), the response's headers and textual body
+// before the visitor does (phases 3 and 4). What was found comes out as a
+// [Report] through the [Hooks]; every rule that matched is one line of a [Log]
+// in ModSecurity's error-log form, and its unique_id is the report's id, so
+// that a person's incident id leads to the rules behind it.
+//
+// # Guarantees
+//
+// The verdict is Coraza's: for the same directives and the same bytes, a
+// request is blocked if and only if Coraza's own middleware blocks it. A
+// request that could not be inspected (a rule engine that fails or panics, a
+// body that is too large or breaks off) never reaches the handler. Bodies are
+// held in memory only, bounded for each request and over all of them; parts
+// of multipart uploads go to the private directory of the options while they
+// are inspected. Event streams and upgraded connections pass unbuffered.
+//
+// # What this package must never do
+//
+// It does not write pages, journal anything or know a route. It never sets
+// SecRxPreFilter: that loses detections.
+package waf
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	coreruleset "github.com/corazawaf/coraza-coreruleset/v4"
+	"github.com/corazawaf/coraza/v3"
+	"github.com/corazawaf/coraza/v3/experimental"
+
+	"pasban"
+)
+
+// Bounds that no option changes.
+const (
+	// DefaultBody is the largest request body, in bytes, unless Options says otherwise.
+	DefaultBody = 10 << 20
+	// responseBody is how much of a textual response is inspected, in bytes;
+	// the rest of a longer one passes (Coraza's recommended ProcessPartial).
+	responseBody = 512 << 10
+	// hold is how long an unfinished textual response is kept back for inspection.
+	hold = 30 * time.Second
+	// freeBody is what each request may hold in memory without asking.
+	freeBody = 128 << 10
+	// grant is the step in which a larger body asks for memory.
+	grant = 1 << 20
+	// allBodies is what all larger bodies together may hold, in bytes.
+	allBodies = 256 << 20
+)
+
+// Options says what an Engine inspects and how strictly. The zero value blocks
+// at paranoia level 1.
+type Options struct {
+	Detect   bool     // run every rule, block nothing
+	Paranoia int      // 1 to 4; 0 means 1
+	Before   []string // SecLang files read before the Core Rule Set
+	After    []string // SecLang files read after it
+	Body     int64    // largest request body in bytes; 0 means DefaultBody
+	TempDir  string   // where upload parts lie during inspection; "" means the system's
+	Log      *Log     // where matches are written; nil means nowhere
+}
+
+// Engine is a compiled rule set. It is safe for use by many requests at once.
+type Engine struct {
+	waf    experimental.WAFWithOptions
+	closer experimental.WAFCloser
+	detect bool
+	body   int64
+	log    *Log
+	held   atomic.Int64 // bytes granted to larger bodies
+}
+
+// New compiles the rules. Its error is of kind Invalid and names the file
+// that cannot be read or the directive that Coraza does not accept.
+func New(o Options) (*Engine, error) {
+	directives, err := Directives(o)
+	if err != nil {
+		return nil, err
+	}
+	w, err := coraza.NewWAF(coraza.NewWAFConfig().WithRootFS(coreruleset.FS).WithDirectives(directives))
+	if err != nil {
+		return nil, &pasban.Error{Kind: pasban.Invalid, Msg: "the WAF does not accept its rules", Err: err,
+			Hint: "check the files under waf.custom and waf.custom_after"}
+	}
+	e := &Engine{detect: o.Detect, body: cmp.Or(o.Body, DefaultBody), log: o.Log}
+	var ok bool
+	if e.waf, ok = w.(experimental.WAFWithOptions); !ok {
+		return nil, &pasban.Error{Kind: pasban.Unavailable, Msg: "this Coraza gives transactions no id of ours"}
+	}
+	e.closer, _ = w.(experimental.WAFCloser)
+	return e, nil
+}
+
+// Close releases what the compiled rules hold. Requests that are still being
+// inspected end undisturbed.
+func (e *Engine) Close() error {
+	if e.closer == nil {
+		return nil
+	}
+	return e.closer.Close()
+}
+
+// Directives returns the SecLang text that the options stand for; Include
+// lines in it refer to the file system of coreruleset.FS.
+func Directives(o Options) (string, error) {
+	level := cmp.Or(o.Paranoia, 1)
+	if level < 1 || level > 4 {
+		return "", &pasban.Error{Kind: pasban.Invalid, Msg: fmt.Sprintf("paranoia level %d", level), Hint: "1, 2, 3 or 4"}
+	}
+	engine := "On"
+	if o.Detect {
+		engine = "DetectionOnly"
+	}
+	// Coraza refuses a body that reaches its limit; ours may reach it.
+	limit := cmp.Or(o.Body, DefaultBody) + 1
+	var b strings.Builder
+	fmt.Fprintf(&b, `Include @coraza.conf-recommended
+SecRuleEngine %s
+SecRequestBodyLimit %d
+SecRequestBodyInMemoryLimit %d
+SecResponseBodyLimit %d
+SecAuditEngine Off
+`, engine, limit, limit, responseBody)
+	if o.TempDir != "" {
+		fmt.Fprintf(&b, "SecUploadDir %s\n", o.TempDir)
+	}
+	b.WriteString("Include @crs-setup.conf.example\n")
+	fmt.Fprintf(&b, `SecAction "id:900000,phase:1,pass,t:none,nolog,setvar:tx.blocking_paranoia_level=%d"`+"\n", level)
+	if err := appendFiles(&b, o.Before); err != nil {
+		return "", err
+	}
+	b.WriteString("Include @owasp_crs/*.conf\n")
+	if err := appendFiles(&b, o.After); err != nil {
+		return "", err
+	}
+	return b.String(), nil
+}
+
+func appendFiles(b *strings.Builder, files []string) error {
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return &pasban.Error{Kind: pasban.Invalid, Msg: "the WAF's own rules are not readable", Where: name, Err: err}
+		}
+		if strings.Contains(strings.ToLower(string(text)), "secrxprefilter") {
+			return &pasban.Error{Kind: pasban.Invalid, Msg: "SecRxPreFilter loses detections", Where: name, Hint: "remove the line"}
+		}
+		b.Write(text)
+		b.WriteByte('\n')
+	}
+	return nil
+}
