@@ -210,6 +210,7 @@ func (w *words) checkBranch(n *parse.BranchNode) []error {
 // funcs are the template functions, bound to one language:
 //
 //	t KEY [NAME VALUE]…   a message
+//	lang                  "en" or "ur"
 //	label GROUP CODE      a message for a code that configuration may extend
 //	num N                 12,345
 //	date T, when T        21 November 2026; <time>21 November 2026, 10:42 am</time>, in Pakistan's time
@@ -220,7 +221,8 @@ func (w *words) checkBranch(n *parse.BranchNode) []error {
 //	dict NAME VALUE…      a map, for handing several values to a template
 func (p *Pages) funcs(lang string) template.FuncMap {
 	return template.FuncMap{
-		"t": func(key string, args ...any) (string, error) { return p.words.say(lang, key, args...) },
+		"t":    func(key string, args ...any) (string, error) { return p.words.say(lang, key, args...) },
+		"lang": func() string { return lang },
 		"label": func(group string, code any) string {
 			return p.Label(lang, group, fmt.Sprint(code))
 		},

@@ -1,1 +1,54 @@
-export {};
+// "Who looked at my data": each entry's "Check this entry" button fetches the
+// receipt, verifies it here, and writes the card anew from the verified body.
+import { Bad, texts, verify } from "./verify.js";
+
+const m = JSON.parse(document.getElementById("words").textContent);
+
+/** check verifies one card's entry and returns what to say of it. */
+async function check(card) {
+  if (!globalThis.crypto?.subtle) return "cannot";
+  const { index, id, vkey } = card.dataset;
+  let answer;
+  try {
+    answer = await fetch("/ledger/receipt/" + index, { headers: { Accept: "application/json" } });
+  } catch {
+    return "unreachable";
+  }
+  if (answer.status === 503) return "pending";
+  if (!answer.ok) return "unreachable";
+  try {
+    const receipt = await answer.json();
+    const body = await verify(receipt, vkey);
+    if (String(receipt.index) !== index || body.id !== id) return "bad";
+    return rewrite(card, texts(body, m)) ? "changed" : "ok";
+  } catch (e) {
+    return e instanceof Bad || e instanceof SyntaxError ? "bad" : "cannot";
+  }
+}
+
+/** rewrite puts the verified words into the card; it reports whether any of
+ * them differ from what the page had shown. */
+function rewrite(card, words) {
+  let changed = false;
+  for (const el of card.querySelectorAll("[data-k]")) {
+    const text = words[el.dataset.k];
+    if (el.textContent.trim() !== text) changed = true;
+    el.textContent = text;
+  }
+  return changed;
+}
+
+document.documentElement.classList.add("js");
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-check]");
+  if (!button) return;
+  const card = button.closest("[data-index]");
+  const out = card.querySelector("output");
+  out.dataset.s = "";
+  out.textContent = m["check.busy"];
+  button.setAttribute("aria-disabled", "true");
+  const result = await check(card);
+  out.dataset.s = result === "ok" ? "ok" : result === "bad" || result === "changed" ? "bad" : "";
+  out.textContent = m["check." + result];
+  button.removeAttribute("aria-disabled");
+});

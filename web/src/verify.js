@@ -1,0 +1,124 @@
+// Checks a receipt of Pasban's ledger as pasban.Receipt.Verify does, with
+// nothing but WebCrypto: the checkpoint's signature, the leaf's place in the
+// tree, and that the leaf commits to the body. Byte formats: the Go package
+// pasban, RFC 6962 (hashes, section 2.1), C2SP signed-note and tlog-checkpoint.
+
+/** Bad is a receipt that does not hold; any other error means that this
+ * browser could not tell. */
+export class Bad extends Error {}
+
+const kinds = { look: 1, change: 2, decision: 3, admin: 4 };
+const utf8 = new TextEncoder();
+const bytes = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+const join = (...parts) => new Uint8Array(parts.flatMap((p) => [...p]));
+const sha256 = async (...parts) => new Uint8Array(await crypto.subtle.digest("SHA-256", join(...parts)));
+const same = (a, b) => a.length === b.length && a.every((v, i) => v === b[i]);
+const must = (holds, what) => { if (!holds) throw new Bad(what); };
+
+/** canonical writes JSON as RFC 8785 does. Bodies hold strings, lists of
+ * strings and one small integer, for which this is all there is to it. */
+export function canonical(v) {
+  if (Array.isArray(v)) return "[" + v.map(canonical).join(",") + "]";
+  if (!v || typeof v !== "object") return JSON.stringify(v);
+  return "{" + Object.keys(v).sort().map((k) => JSON.stringify(k) + ":" + canonical(v[k])).join(",") + "}";
+}
+
+/** open checks a checkpoint's signature with a verifier key
+ * (name+hash+base64) and returns its size and root. */
+async function open(checkpoint, vkey) {
+  const [, name, hash, b64] = vkey.match(/^([^+]+)\+([0-9a-f]{8})\+(.+)$/) || [];
+  must(name, "key");
+  const key = bytes(b64); // algorithm 1, then 32 bytes of Ed25519
+  must(key[0] === 1 && key.length === 33, "key");
+  const id = (await sha256(utf8.encode(name + "\n"), key)).slice(0, 4);
+  must([...id].map((b) => b.toString(16).padStart(2, "0")).join("") === hash, "key");
+
+  const end = checkpoint.lastIndexOf("\n\n") + 1;
+  const [origin, size, root] = checkpoint.slice(0, end).split("\n");
+  must(end > 0 && origin === name && /^(0|[1-9]\d{0,15})$/.test(size), "checkpoint");
+  const pub = await crypto.subtle.importKey("raw", key.slice(1), { name: "Ed25519" }, false, ["verify"]);
+  for (const line of checkpoint.slice(end + 1).split("\n")) {
+    if (!line.startsWith("— " + name + " ")) continue;
+    const sig = bytes(line.slice(name.length + 3));
+    if (!same(sig.slice(0, 4), id)) continue;
+    must(await crypto.subtle.verify("Ed25519", pub, sig.slice(4), utf8.encode(checkpoint.slice(0, end))), "signature");
+    return { origin, size: +size, root: bytes(root) };
+  }
+  throw new Bad("signature");
+}
+
+/** climb computes the root that a proof leads to (RFC 9162, section 2.1.3.2). */
+async function climb(hash, index, size, proof) {
+  let last = size - 1;
+  for (const p of proof) {
+    must(last > 0, "proof");
+    if (index % 2 || index === last) {
+      hash = await sha256([1], p, hash);
+      while (index && index % 2 === 0) {
+        index /= 2;
+        last = Math.floor(last / 2);
+      }
+    } else {
+      hash = await sha256([1], hash, p);
+    }
+    index = Math.floor(index / 2);
+    last = Math.floor(last / 2);
+  }
+  must(last === 0, "proof");
+  return hash;
+}
+
+/** verify checks a whole receipt against the ledger's key and returns the
+ * verified body; what is shown to a person is written from that. */
+export async function verify(receipt, vkey) {
+  try {
+    const { body, kind, index, salt, proof } = receipt;
+    must(receipt.schema === "pasban.receipt.v1" && Object.hasOwn(kinds, kind), "schema");
+    const cp = await open(receipt.checkpoint, vkey);
+    must(receipt.origin === cp.origin && Number.isSafeInteger(index) && index >= 0 && index < cp.size, "index");
+    const s = bytes(salt);
+    must(s.length === 32 && body.v === 1 && body.kind === kind, "body");
+    const leaf = join([1, kinds[kind]], await sha256(s, utf8.encode(canonical(body))));
+    must(same(await climb(await sha256([0], leaf), index, cp.size, proof.map(bytes)), cp.root), "proof");
+    return body;
+  } catch (e) {
+    // what cannot be read is not a receipt; a DOMException but atob's is the browser's
+    if (e instanceof TypeError || e.name === "InvalidCharacterError") throw new Bad("form");
+    throw e;
+  }
+}
+
+/** texts says a body in words, exactly as internal/portal's (*phrases).texts
+ * does: m holds the words by key; a code without words stands for itself. */
+export function texts(b, m) {
+  const say = (kind, code) => m[kind + "." + code] ?? code.replaceAll("_", " ");
+  const fill = (key, values) => (m[key] ?? key).replace(/\{(\w+)\}/g, (_, k) => values[k] ?? "");
+  const t = new Date(new Date(b.time).getTime() + 5 * 36e5); // Pakistan's time, no summer time
+  const hour = t.getUTCHours();
+  const who = b.who || {}, role = say("role", who.role || "");
+  const service = say("service", b.service || ""), fields = b.fields || [];
+  const what = "what." + (b.outcome === "deny" ? "refused" : b.kind) + (fields.length ? "" : "_all");
+  const record = /^[\w-]+$/.test(b.resource || "") ? fill("what.record", { resource: b.resource }) : "";
+  const purpose = b.purpose ? say("purpose", b.purpose) : m["why.none"];
+  const why = b.case ? fill("why.case", { purpose, case: b.case }) : purpose;
+  return {
+    title: say("agency", b.agency || ""),
+    tag: m["tag." + tag(b)],
+    who: who.kind === "person" ? (who.staff ? fill("who.staff", { role, staff: who.staff }) : role) : say("who", who.kind || ""),
+    when: fill("when", {
+      day: t.getUTCDate(), month: m["month." + (t.getUTCMonth() + 1)], year: t.getUTCFullYear(),
+      time: (hour % 12 || 12) + ":" + String(t.getUTCMinutes()).padStart(2, "0"), period: m["hour." + hour],
+    }),
+    what: fill(what, { fields: fields.map((f) => say("field", b.service + "." + f)).join(m.comma), service }) + record,
+    why: b.mode === "emergency" ? fill("why.emergency", { why }) : why,
+    basis: b.basis ? say("basis", b.basis) : m["basis.none"],
+  };
+}
+
+/** tag is what sort of entry it is. */
+export function tag(b) {
+  if (b.outcome === "deny") return "refused";
+  if (b.mode === "emergency") return "emergency";
+  if (b.mode === "automatic" || b.who?.kind === "system") return "automatic";
+  return b.who?.kind === "citizen" ? "citizen" : "person";
+}

@@ -1,0 +1,193 @@
+// Package trust is the public's surface: whether the ledger is whole and up to
+// date, the key that signs it, and whom to tell of a security problem.
+//
+// [Trust] answers /trust, /.well-known/pasban.json and
+// /.well-known/security.txt. What it shows comes from one call, [Options].Status,
+// which must answer from memory: the page has to work when the rest does not.
+//
+// # Guarantees
+//
+// The page runs no script and asks for no session. A problem is never shown
+// as health: without a fresh checkpoint, or with a problem told by the ledger,
+// the first sentence says so.
+//
+// # What it must never do
+//
+// It reads no record and no journal, and shows the public only that a part
+// fails, not why.
+package trust
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"strings"
+	"time"
+
+	"pasban"
+	"pasban/internal/page"
+)
+
+//go:embed templates/*.html
+var templates embed.FS
+
+// Status is what the ledger says of itself.
+type Status struct {
+	Size       uint64    // leaves under the latest checkpoint
+	Published  time.Time // when that checkpoint was signed; zero if there is none
+	Checkpoint string    // the signed checkpoint itself (C2SP tlog-checkpoint); may be ""
+	Audited    time.Time // when every tile was last recomputed; zero if never
+	Problem    error     // why guarded services do not answer; nil if they do
+	Alarm      error     // what the last audit found; nil if nothing
+}
+
+// Options say whose page it is.
+type Options struct {
+	Pages   *page.Pages
+	Agency  string            // id
+	Name    map[string]string // by language
+	Origin  string            // of the ledger
+	VKey    string            // the ledger's verifier key
+	Status  func() Status
+	Contact []string // URIs for security.txt, e.g. mailto:security@agency.example
+	// Stale is the age from which a checkpoint is not fresh; zero is a minute.
+	Stale time.Duration
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+}
+
+// Trust answers the public's pages.
+type Trust struct {
+	o   Options
+	mux *http.ServeMux
+}
+
+// New makes the trust page and hands its template to pages.
+func New(o Options) (*Trust, error) {
+	if o.Pages == nil || o.Status == nil || o.VKey == "" {
+		return nil, errors.New("trust: pages, status and the verifier key are required")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Stale == 0 {
+		o.Stale = time.Minute
+	}
+	sub, err := fs.Sub(templates, "templates")
+	if err != nil {
+		return nil, err
+	}
+	if err := o.Pages.Add(page.Trust, sub); err != nil {
+		return nil, err
+	}
+	t := &Trust{o: o, mux: http.NewServeMux()}
+	t.mux.HandleFunc("GET /trust", t.page)
+	t.mux.HandleFunc("GET /.well-known/pasban.json", t.wellKnown)
+	t.mux.HandleFunc("GET /.well-known/security.txt", t.securityTxt)
+	t.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		o.Pages.Error(w, r, &pasban.Error{Kind: pasban.NotFound, Msg: "there is no such page"})
+	})
+	return t, nil
+}
+
+// Handler answers the three addresses; anything else is not found.
+func (t *Trust) Handler() http.Handler { return t.mux }
+
+// Health is how the page sums a status up.
+type Health string
+
+const (
+	Whole  Health = "whole"  // checkpoints are fresh, nothing is wrong
+	Stale  Health = "stale"  // the last checkpoint is old, or there is none
+	Closed Health = "closed" // guarded services answer 503
+	Broken Health = "broken" // the audit found the ledger changed
+)
+
+// health sums a status up, the worst first.
+func (t *Trust) health(s Status) Health {
+	switch {
+	case s.Alarm != nil:
+		return Broken
+	case s.Problem != nil:
+		return Closed
+	case s.Published.IsZero() || t.o.Now().Sub(s.Published) > t.o.Stale:
+		return Stale
+	}
+	return Whole
+}
+
+// View is the data of the page.
+type View struct {
+	Health       Health
+	Size         uint64
+	Published    time.Time
+	HasPublished bool
+	Audited      time.Time
+	HasAudited   bool
+	Checkpoint   string
+	Origin       string
+	VKey         string
+	Agency       string // id
+}
+
+// pageAge is how long caches may keep the page: it is about seconds.
+const pageAge = 5 * time.Second
+
+func (t *Trust) page(w http.ResponseWriter, r *http.Request) {
+	s := t.o.Status()
+	t.o.Pages.Render(w, r, http.StatusOK, page.View{
+		Surface: page.Trust, Name: "trust", Title: t.o.Pages.T(page.Lang(r), "trust.title"), Public: pageAge,
+		Data: View{
+			Health: t.health(s), Size: s.Size, Published: s.Published, HasPublished: !s.Published.IsZero(),
+			Audited: s.Audited, HasAudited: !s.Audited.IsZero(),
+			Checkpoint: s.Checkpoint, Origin: t.o.Origin, VKey: t.o.VKey, Agency: t.o.Agency,
+		},
+	})
+}
+
+// AgencySchema names the version of /.well-known/pasban.json.
+const AgencySchema = "pasban.agency.v1"
+
+// Agency is the document at /.well-known/pasban.json.
+type Agency struct {
+	Schema string `json:"schema"` // AgencySchema
+	Agency struct {
+		ID   string            `json:"id"`
+		Name map[string]string `json:"name"`
+	} `json:"agency"`
+	Ledger struct {
+		Origin string `json:"origin"`
+		VKey   string `json:"vkey"` // signed-note verifier key
+		Path   string `json:"path"` // where the tlog-tiles are
+	} `json:"ledger"`
+	Witnesses []string `json:"witnesses"` // verifier keys of witnesses, if any
+}
+
+func (t *Trust) wellKnown(w http.ResponseWriter, r *http.Request) {
+	a := Agency{Schema: AgencySchema, Witnesses: []string{}}
+	a.Agency.ID, a.Agency.Name = t.o.Agency, t.o.Name
+	a.Ledger.Origin, a.Ledger.VKey, a.Ledger.Path = t.o.Origin, t.o.VKey, "/ledger/"
+	w.Header().Set("Access-Control-Allow-Origin", "*")
+	t.o.Pages.JSON(w, r, http.StatusOK, "", a)
+}
+
+// securityTxt answers RFC 9116. It expires 90 days ahead of now: a server that
+// still answers still means it.
+func (t *Trust) securityTxt(w http.ResponseWriter, r *http.Request) {
+	var b strings.Builder
+	contacts := t.o.Contact
+	if len(contacts) == 0 {
+		contacts = []string{"https://" + r.Host + "/trust"}
+	}
+	for _, c := range contacts {
+		fmt.Fprintf(&b, "Contact: %s\n", strings.NewReplacer("\r", "", "\n", "").Replace(c))
+	}
+	fmt.Fprintf(&b, "Expires: %s\nPreferred-Languages: en, ur\n", t.o.Now().UTC().AddDate(0, 0, 90).Truncate(24*time.Hour).Format(time.RFC3339))
+	page.SetHeaders(w.Header(), r.TLS != nil, "")
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if _, err := w.Write([]byte(b.String())); err != nil {
+		return // the visitor left
+	}
+}
