@@ -1,0 +1,215 @@
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"pasban"
+	"pasban/internal/page"
+)
+
+// trimLine returns the first line of a small file.
+func trimLine(data []byte) string {
+	line, _, _ := strings.Cut(string(data), "\n")
+	return strings.TrimSpace(line)
+}
+
+// citizenID is the id of a citizen's person.
+func citizenID(c Citizen) string { return "citizen:" + strings.ReplaceAll(string(c.CNIC), "-", "") }
+
+// stranger returns a visitor whom nobody knows, from a loopback address that
+// no visitor came from before.
+func (s *story) stranger(who string) *visitor {
+	s.host++
+	return s.net.visitor(who, netip.AddrFrom4([4]byte{127, 20, byte(s.host / 250), byte(s.host%250 + 1)}))
+}
+
+// signIn uses up the persona link of a person and returns their browser.
+func (s *story) signIn(ctx context.Context, person string) (*visitor, error) {
+	link, ok := s.links[person]
+	if !ok {
+		return nil, fmt.Errorf("there is no persona link of %s", person)
+	}
+	delete(s.links, person)
+	v := s.stranger(string(link.Role) + " " + link.Number)
+	a, err := v.get(ctx, link.URL, wantPage)
+	if err != nil {
+		return nil, fmt.Errorf("sign in as %s: %w", person, err)
+	}
+	if !a.ok() || v.session() == "" {
+		return nil, fmt.Errorf("sign in as %s: status %d at %s", person, a.Status, a.URL)
+	}
+	return v, nil
+}
+
+// alert is what an analyst is told; the part of it that the story judges by.
+type alert struct {
+	ID     string    `json:"id"`
+	RuleID string    `json:"rule_id"`
+	Title  string    `json:"title"`
+	Level  string    `json:"level"`
+	Entity string    `json:"entity"`
+	Count  int       `json:"count"`
+	Last   time.Time `json:"last"`
+}
+
+// alerts asks the console what it shows the analyst.
+func (s *story) alerts(ctx context.Context) ([]alert, error) {
+	a, err := s.analyst.get(ctx, "/soc/alerts.json", wantJSON)
+	if err != nil {
+		return nil, err
+	}
+	if !a.ok() {
+		return nil, fmt.Errorf("the console answers %d to the analyst", a.Status)
+	}
+	var doc struct{ Alerts []alert }
+	if err := json.Unmarshal([]byte(a.Body), &doc); err != nil {
+		return nil, fmt.Errorf("the console's alerts: %w", err)
+	}
+	return doc.Alerts, nil
+}
+
+// alertLimit is how long an alert may take to reach the console.
+const alertLimit = 10 * time.Second
+
+// awaitAlerts waits until the console shows an alert that wanted accepts and
+// returns all such alerts, none if there is none in time. Alerts from before
+// since do not count.
+func (s *story) awaitAlerts(ctx context.Context, since time.Time, wanted func(alert) bool) ([]alert, error) {
+	deadline := time.Now().Add(alertLimit)
+	for {
+		list, err := s.alerts(ctx)
+		if err != nil {
+			return nil, err
+		}
+		found := slices.DeleteFunc(list, func(a alert) bool { return a.Last.Before(since.Truncate(time.Millisecond)) || !wanted(a) })
+		if len(found) > 0 || time.Now().After(deadline) {
+			return found, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// noticed puts what the console shows of an attack into the beat: with an
+// alert, every attack that left its trace is detected; without one, none is.
+func (s *story) noticed(b *Beat, traces int, found []alert) {
+	if len(found) == 0 {
+		b.fail("no alert was raised within %s", alertLimit)
+		return
+	}
+	b.Detected = traces
+	b.See = s.net.base + "/soc/alerts/" + found[0].ID
+	for _, a := range found {
+		if !slices.Contains(b.Alerts, a.Title) {
+			b.Alerts = append(b.Alerts, a.Title)
+		}
+	}
+	s.paper.say("alert", "%s", strings.Join(b.Alerts, "; "))
+	s.paper.say("see", "%s", b.See)
+}
+
+// words are parts of a rule's title or of an entity.
+func mentions(a alert, words ...string) bool {
+	title := strings.ToLower(a.Title)
+	return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(title, w) })
+}
+
+// legitimate makes a request that nobody may refuse, counts it, and says
+// whether it was answered as it should.
+func (b *Beat) legitimate(a answer, err error, what string) bool {
+	b.Requests++
+	switch {
+	case err != nil:
+		b.RefusedLegitimate++
+		b.fail("%s: %v", what, err)
+	case !a.ok():
+		b.RefusedLegitimate++
+		b.fail("%s: status %d%s", what, a.Status, because(a))
+	default:
+		return true
+	}
+	return false
+}
+
+// because is the reason that a refusal gives.
+func because(a answer) string {
+	var problem struct{ Detail, Hint string }
+	if json.Unmarshal([]byte(a.Body), &problem) == nil && problem.Detail != "" {
+		return ": " + problem.Detail
+	}
+	return ""
+}
+
+// session returns the visitor's session cookie, "" if not signed in.
+func (v *visitor) session() string {
+	req, err := http.NewRequest(http.MethodGet, v.base, nil)
+	if err != nil {
+		return ""
+	}
+	for _, c := range v.http.Jar.Cookies(req.URL) {
+		if c.Name == page.SessionCookie {
+			return c.Value
+		}
+	}
+	return ""
+}
+
+// receipt exchanges a promise for a receipt and verifies it against the
+// ledger's key. A receipt may take as long as the ledger's merge delay, two
+// seconds, and as much again on a slow machine.
+func (s *story) receipt(ctx context.Context, v *visitor, p pasban.Promise) (pasban.Body, error) {
+	deadline := time.Now().Add(receiptLimit)
+	for {
+		a, err := v.get(ctx, fmt.Sprintf("/ledger/receipt/%d", p.Index), wantJSON)
+		if err != nil {
+			return pasban.Body{}, err
+		}
+		if a.ok() {
+			return s.verify(a.Body, p)
+		}
+		if a.Status != http.StatusServiceUnavailable || time.Now().After(deadline) {
+			return pasban.Body{}, fmt.Errorf("no receipt for promise %d: status %d%s", p.Index, a.Status, because(a))
+		}
+		select {
+		case <-ctx.Done():
+			return pasban.Body{}, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+const receiptLimit = 10 * time.Second
+
+// verify checks a receipt offline, and that it is the one that was promised.
+func (s *story) verify(receipt string, p pasban.Promise) (pasban.Body, error) {
+	r, err := pasban.ParseReceipt([]byte(receipt))
+	if err != nil {
+		return pasban.Body{}, err
+	}
+	body, err := r.Verify(s.verifier)
+	if err != nil {
+		return pasban.Body{}, err
+	}
+	canonical, err := pasban.Canonical(r.Body)
+	if err != nil {
+		return pasban.Body{}, err
+	}
+	leaf, err := pasban.Opening{Kind: r.Kind, Salt: r.Salt, Body: canonical}.Leaf()
+	if err != nil {
+		return pasban.Body{}, err
+	}
+	if r.Index != p.Index || leaf.Hash() != p.Leaf {
+		return pasban.Body{}, fmt.Errorf("promise %d was not honoured: its place in the ledger holds another leaf", p.Index)
+	}
+	return body, nil
+}

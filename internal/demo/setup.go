@@ -1,0 +1,130 @@
+package demo
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"text/template"
+
+	"pasban/internal/durable"
+)
+
+//go:embed pasban.yaml.tmpl
+var configTemplate string
+
+// How many different citizens a person in office may look at in an hour: the
+// officer who walks through records in bulk meets this.
+const (
+	officerBudget    = 40
+	supervisorBudget = 120
+)
+
+// Addresses are where the demo's parts listen, all of them on loopback.
+type Addresses struct {
+	Listen   string // the node's public listener, host:port
+	Admin    string // its health endpoint, host:port
+	Upstream string // the land registry, http://host:port
+}
+
+// WriteConfig writes the configuration of an agency's node into dir:
+// pasban.yaml, and copies of the example services, policies and rules from
+// examples. What is there already is overwritten; data is not touched.
+func WriteConfig(dir string, a Addresses, examples fs.FS) error {
+	t, err := template.New("pasban.yaml").Parse(configTemplate)
+	if err != nil {
+		return err
+	}
+	var config bytes.Buffer
+	err = t.Execute(&config, map[string]any{
+		"Listen": a.Listen, "Admin": a.Admin, "Upstream": a.Upstream,
+		"OfficerBudget": officerBudget, "SupervisorBudget": supervisorBudget,
+	})
+	if err != nil {
+		return err
+	}
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, folder := range []string{"services", "policies", "rules"} {
+		if err := copyFolder(filepath.Join(dir, folder), examples, folder); err != nil {
+			return fmt.Errorf("copy the example %s: %w", folder, err)
+		}
+	}
+	return durable.WriteFile(filepath.Join(dir, "pasban.yaml"), config.Bytes(), 0o600)
+}
+
+func copyFolder(to string, from fs.FS, folder string) error {
+	return fs.WalkDir(from, folder, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(folder, name)
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, rel)
+		if d.IsDir() {
+			return os.MkdirAll(target, 0o700)
+		}
+		data, err := fs.ReadFile(from, name)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(target, data, 0o600)
+	})
+}
+
+// Settings are what the demo's two processes must agree on; they are kept in
+// DIR/demo.json.
+type Settings struct {
+	Seed     uint64 `json:"seed"`
+	Citizens int    `json:"citizens"`
+	Base     string `json:"base"` // the node's address as visitors type it
+}
+
+const (
+	settingsFile = "demo.json"
+	personasFile = "personas.json"
+	logFile      = "node.log"
+	legacyFile   = "landregistry.db"
+)
+
+// LoadSettings reads the settings that the demo wrote into dir.
+func LoadSettings(dir string) (Settings, error) {
+	var s Settings
+	data, err := os.ReadFile(filepath.Join(dir, settingsFile))
+	if err != nil {
+		return s, fmt.Errorf("not a demo's directory: %w", err)
+	}
+	if err := json.Unmarshal(data, &s); err != nil {
+		return s, fmt.Errorf("read the demo's settings: %w", err)
+	}
+	return s, nil
+}
+
+func (s Settings) write(dir string) error {
+	data, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(filepath.Join(dir, settingsFile), data, 0o600)
+}
+
+// freeAddress returns the preferred loopback address if nobody listens there,
+// any free one otherwise. Between asking and listening somebody else may take
+// it: then the node says so and the demo fails.
+func freeAddress(preferred string) (string, error) {
+	l, err := net.Listen("tcp", preferred)
+	if err != nil {
+		if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			return "", err
+		}
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
