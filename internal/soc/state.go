@@ -1,0 +1,151 @@
+package soc
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"pasban"
+	"pasban/internal/store"
+)
+
+const (
+	// maxNote is the longest note, in characters.
+	maxNote = 2000
+	// maxBulk is how many alerts one change may be about.
+	maxBulk = 200
+)
+
+// actions names the facts that changes of state leave.
+var actions = map[State]string{New: "alert.reopen", Acknowledged: "alert.acknowledge", Closed: "alert.close"}
+
+// SetState changes the state of alerts for an analyst, with a note that may be
+// empty unless the alerts are closed. Each change and the fact about it are
+// committed together. Alerts that are in the state already stay as they are.
+//
+// Errors: Forbidden unless the actor is an analyst, Invalid for a bad state or
+// note, NotFound if one of the alerts does not exist (none is changed then).
+func (c *Center) SetState(ctx context.Context, actor pasban.Actor, ids []string, state State, note string) error {
+	note = strings.TrimSpace(note)
+	switch {
+	case actor.Role != pasban.RoleAnalyst:
+		return &pasban.Error{Kind: pasban.Forbidden, Msg: "only analysts change alerts"}
+	case actions[state] == "":
+		return &pasban.Error{Kind: pasban.Invalid, Msg: fmt.Sprintf("an alert has no state %q", state)}
+	case len(ids) == 0 || len(ids) > maxBulk:
+		return &pasban.Error{Kind: pasban.Invalid, Msg: fmt.Sprintf("choose between 1 and %d alerts", maxBulk)}
+	case state == Closed && note == "":
+		return &pasban.Error{Kind: pasban.Invalid, Where: "note", Msg: "say why the alert is closed"}
+	case utf8.RuneCountInString(note) > maxNote || !utf8.ValidString(note):
+		return &pasban.Error{Kind: pasban.Invalid, Where: "note", Msg: fmt.Sprintf("a note is text of at most %d characters", maxNote)}
+	}
+	now := time.Now().UTC()
+	var changed []string
+	_, err := c.j.Commit(ctx, func(tx *store.Tx) ([]pasban.Fact, error) {
+		changed = nil
+		var facts []pasban.Fact
+		for _, id := range ids {
+			var was State
+			err := tx.QueryRow(`SELECT state FROM soc_alert WHERE id = ?`, id).Scan(&was)
+			if errors.Is(err, sql.ErrNoRows) {
+				return nil, &pasban.Error{Kind: pasban.NotFound, Msg: "there is no such alert"}
+			}
+			if err != nil {
+				return nil, err
+			}
+			if was == state {
+				continue
+			}
+			if _, err := tx.Exec(`UPDATE soc_alert SET state = ? WHERE id = ?`, string(state), id); err != nil {
+				return nil, err
+			}
+			if err := c.note(ctx, tx, id, Note{At: now, State: state, Who: actor.ID, Text: note}); err != nil {
+				return nil, err
+			}
+			facts = append(facts, c.fact(actor, actions[state], id, note, now))
+			changed = append(changed, id)
+		}
+		return facts, nil
+	})
+	if err != nil {
+		return unavailable("change alerts", err)
+	}
+	return c.tell(ctx, changed)
+}
+
+// AddNote writes a remark of an analyst beside an alert, without changing its
+// state. Errors as for SetState.
+func (c *Center) AddNote(ctx context.Context, actor pasban.Actor, id, text string) error {
+	text = strings.TrimSpace(text)
+	switch {
+	case actor.Role != pasban.RoleAnalyst:
+		return &pasban.Error{Kind: pasban.Forbidden, Msg: "only analysts write notes"}
+	case text == "" || utf8.RuneCountInString(text) > maxNote || !utf8.ValidString(text):
+		return &pasban.Error{Kind: pasban.Invalid, Where: "note", Msg: fmt.Sprintf("a note is text of at most %d characters", maxNote)}
+	}
+	now := time.Now().UTC()
+	_, err := c.j.Commit(ctx, func(tx *store.Tx) ([]pasban.Fact, error) {
+		var state State
+		err := tx.QueryRow(`SELECT state FROM soc_alert WHERE id = ?`, id).Scan(&state)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil, &pasban.Error{Kind: pasban.NotFound, Msg: "there is no such alert"}
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := c.note(ctx, tx, id, Note{At: now, State: state, Who: actor.ID, Text: text}); err != nil {
+			return nil, err
+		}
+		return []pasban.Fact{c.fact(actor, "alert.note", id, text, now)}, nil
+	})
+	if err != nil {
+		return unavailable("write a note", err)
+	}
+	return nil
+}
+
+func (c *Center) fact(actor pasban.Actor, action, id, note string, now time.Time) pasban.Fact {
+	f := pasban.NewFact(pasban.KindAdmin, c.agency, actor, now)
+	f.Body.Service, f.Body.Action, f.Body.Resource = "soc", action, id
+	if note != "" {
+		f.Restricted.More = map[string]string{"note": note}
+	}
+	return f
+}
+
+// note adds a row to the alert's history. Runs on the store's writer goroutine.
+func (c *Center) note(ctx context.Context, tx *store.Tx, id string, n Note) error {
+	var last int64
+	if err := tx.QueryRow(`SELECT COALESCE(MAX(n), 0) FROM soc_alert_note WHERE alert = ?`, id).Scan(&last); err != nil {
+		return err
+	}
+	sealed, err := c.seal(ctx, noteDetail{n.Who, n.Text}, fmt.Sprintf("note %s %d", id, last+1))
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(`INSERT INTO soc_alert_note (alert, n, at, state, detail) VALUES (?, ?, ?, ?, ?)`,
+		id, last+1, n.At.UnixMilli(), string(n.State), sealed)
+	return err
+}
+
+// noteDetail is the part of a note that is sealed.
+type noteDetail struct {
+	Who  string `json:"who"`
+	Text string `json:"text"`
+}
+
+// tell hands the changed alerts to subscribers.
+func (c *Center) tell(ctx context.Context, ids []string) error {
+	for _, id := range ids {
+		a, err := c.Get(ctx, id)
+		if err != nil {
+			return err
+		}
+		c.publish(ctx, a)
+	}
+	return nil
+}
