@@ -117,19 +117,20 @@ func (p *Portal) scan(ctx context.Context, id pasban.SubjectID, from time.Time) 
 		if err != nil {
 			return nil, false, err
 		}
+		recent := false
 		for _, e := range batch {
-			if entryTime(e).Before(from) {
-				return entries, false, nil
+			before = e.Seq
+			if e.Shredded || entryTime(e).Before(from) {
+				continue
 			}
 			if len(entries) == scanMax {
 				return entries, true, nil
 			}
-			if !e.Shredded {
-				entries = append(entries, e)
-			}
-			before = e.Seq
+			recent = true
+			entries = append(entries, e)
 		}
-		if len(batch) < scanStep {
+		// the order is that of commits, which is nearly that of times
+		if !recent || len(batch) < scanStep {
 			return entries, false, nil
 		}
 	}
@@ -147,16 +148,17 @@ func entryTime(e journal.Entry) time.Time {
 // count fills in the three facts at the top of the page.
 func (d *MyDataView) count(entries []journal.Entry, from time.Time) {
 	for _, e := range entries {
+		b := e.Fact.Body
 		if entryTime(e).Before(from) {
 			continue
 		}
-		switch tag(e.Fact.Body) {
-		case "person", "emergency":
-			d.People++
-		case "automatic":
-			d.Automatic++
-		case "refused":
+		switch t := tag(b); {
+		case t == "refused":
 			d.Refused++
+		case b.Kind == pasban.KindLook && t == "automatic":
+			d.Automatic++
+		case b.Kind == pasban.KindLook && t != "citizen":
+			d.People++
 		}
 	}
 }

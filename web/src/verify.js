@@ -35,7 +35,7 @@ async function open(checkpoint, vkey) {
 
   const end = checkpoint.lastIndexOf("\n\n") + 1;
   const [origin, size, root] = checkpoint.slice(0, end).split("\n");
-  must(end > 0 && origin === name && /^(0|[1-9]\d{0,15})$/.test(size), "checkpoint");
+  must(end > 0 && checkpoint.endsWith("\n") && origin === name && /^(0|[1-9]\d{0,15})$/.test(size), "checkpoint");
   const pub = await crypto.subtle.importKey("raw", key.slice(1), { name: "Ed25519" }, false, ["verify"]);
   for (const line of checkpoint.slice(end + 1).split("\n")) {
     if (!line.startsWith("— " + name + " ")) continue;

@@ -1,0 +1,87 @@
+// verify.js against receipts that the server made (testdata of
+// internal/portal, kept true by a Go test there), and against every way in
+// which a receipt can be wrong.
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { test } from "node:test";
+import { Bad, canonical, texts, verify } from "../src/verify.js";
+
+const cards = JSON.parse(await readFile(new URL("../../internal/portal/testdata/cards.json", import.meta.url)));
+const names = { title: "Title", tag: "Tag", who: "Who", when: "When", what: "What", why: "Why", basis: "Basis" };
+
+for (const [i, c] of cards.cases.entries()) {
+  test(`receipt ${i} holds and is said in the server's words`, async () => {
+    const body = await verify(c.receipt, cards.vkey);
+    for (const lang of ["en", "ur"]) {
+      const got = texts(body, cards.words[lang]);
+      for (const [js, go] of Object.entries(names)) assert.equal(got[js], c.texts[lang][go], `${lang} ${js}`);
+    }
+  });
+}
+
+const flip = (b64, at = 5) => {
+  const b = Buffer.from(b64, "base64");
+  b[at] ^= 1;
+  return b.toString("base64");
+};
+const cut = (s) => s.slice(0, -1);
+const sig = (cp, f) => cp.replace(/(— \S+ )(\S+)/, (_, head, s) => head + f(s));
+
+const wrong = {
+  "a changed name of the viewer": (r) => { r.body.who.staff = "999"; },
+  "a changed time": (r) => { r.body.time = r.body.time.replace("2026", "2025"); },
+  "a field left out": (r) => { r.body.fields.pop(); },
+  "a field added": (r) => { r.body.extra = "x"; },
+  "another body version": (r) => { r.body.v = 2; },
+  "another kind": (r) => { r.kind = "change"; },
+  "another kind in both": (r) => { r.kind = r.body.kind = "change"; },
+  "an unknown kind": (r) => { r.kind = "toString"; },
+  "another salt": (r) => { r.salt = flip(r.salt); },
+  "a short salt": (r) => { r.salt = "AAAA"; },
+  "a salt that is not base64": (r) => { r.salt = "ß"; },
+  "another index": (r) => { r.index++; },
+  "an index that is not a number": (r) => { r.index = "0"; },
+  "a negative index": (r) => { r.index = -1; },
+  "an index beyond the tree": (r) => { r.index = 1e6; },
+  "a changed proof": (r) => { r.proof[0] = flip(r.proof[0]); },
+  "a shortened proof": (r) => { r.proof.pop(); },
+  "a lengthened proof": (r) => { r.proof.push(r.proof[0]); },
+  "a proof that is none": (r) => { r.proof = null; },
+  "another origin": (r) => { r.origin = "evil.example/ledger"; },
+  "a checkpoint of another origin": (r) => { r.checkpoint = r.checkpoint.replaceAll("land.example", "evil.example"); },
+  "a changed size": (r) => { r.checkpoint = r.checkpoint.replace("\n10\n", "\n11\n"); },
+  "a changed root": (r) => { r.checkpoint = r.checkpoint.split("\n").map((l, i) => (i === 2 ? flip(l) : l)).join("\n"); },
+  "a changed signature": (r) => { r.checkpoint = sig(r.checkpoint, (s) => flip(s, 20)); },
+  "a signature of another key's hash": (r) => { r.checkpoint = sig(r.checkpoint, (s) => flip(s, 0)); },
+  "no signature": (r) => { r.checkpoint = r.checkpoint.slice(0, r.checkpoint.indexOf("— ")); },
+  "no checkpoint": (r) => { delete r.checkpoint; },
+  "a cut checkpoint": (r) => { r.checkpoint = cut(cut(r.checkpoint)); },
+  "an unknown schema": (r) => { r.schema = "pasban.receipt.v2"; },
+  "no body": (r) => { delete r.body; },
+  "a body that is a list": (r) => { r.body = []; },
+};
+
+for (const [name, change] of Object.entries(wrong)) {
+  test(`refuses ${name}`, async () => {
+    const r = structuredClone(cards.cases[0].receipt);
+    change(r);
+    await assert.rejects(verify(r, cards.vkey), Bad);
+  });
+}
+
+test("refuses another key", async () => {
+  const [name, , key] = cards.vkey.split("+");
+  for (const bad of [`${name}+00000000+${key}`, cut(cards.vkey), "", "x+y+z", cards.vkey.replace("land", "evil")]) {
+    await assert.rejects(verify(cards.cases[0].receipt, bad), Bad);
+  }
+});
+
+test("a browser without Ed25519 cannot tell", async (t) => {
+  t.mock.method(crypto.subtle, "importKey", () => Promise.reject(new DOMException("unknown", "NotSupportedError")));
+  await assert.rejects(verify(cards.cases[0].receipt, cards.vkey), (e) => !(e instanceof Bad));
+});
+
+test("canonical JSON sorts keys by code units and escapes like RFC 8785", () => {
+  assert.equal(canonical({ b: ["\u20ac", "\u2028", "\n\u001f"], "\ud83d\ude00": 1, a: { z: "/", y: "\"" } }),
+    '{"a":{"y":"\\"","z":"/"},"b":["€","\u2028","\\n\\u001f"],"😀":1}');
+});
