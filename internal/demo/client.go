@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"pasban"
-	"pasban/internal/page"
+	"pasban/internal/gateway"
 )
 
 // visitor is somebody's browser: cookies, connections and, where the machine
@@ -43,14 +43,7 @@ type answer struct {
 func (a answer) ok() bool { return a.Status >= 200 && a.Status < 300 }
 
 // incident returns the id that a refusal names, "" if there is none.
-func (a answer) incident() string {
-	var problem page.Problem
-	if json.Unmarshal([]byte(a.Body), &problem) != nil {
-		return ""
-	}
-	id, _ := strings.CutPrefix(problem.Instance, "urn:pasban:incident:")
-	return id
-}
+func (a answer) incident() string { return a.Header.Get(gateway.IncidentHeader) }
 
 // network is what visitors need to reach the node.
 type network struct {

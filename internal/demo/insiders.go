@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"pasban"
+	"pasban/internal/ledger/tiles"
 )
 
 // beyond is how many records the officer tries to open once the budget is spent.
@@ -88,10 +89,14 @@ func (s *story) ledgerTampering(ctx context.Context, b *Beat) error {
 		return err
 	}
 	// The offline verifier needs nothing of the running node.
-	if found := s.auditCopy(ctx, name, forged); found == nil {
+	named, err := s.auditCopy(ctx, name, forged)
+	if err != nil {
+		return err
+	}
+	if named == "" {
 		b.fail("the offline verifier did not find the edited file")
 	} else {
-		s.paper.say("verifier", "%v", found)
+		s.paper.say("verifier", "needs nothing of the node, and finds %s", named)
 		b.Blocked = 1
 	}
 	found, err := s.awaitAlerts(ctx, start, func(a alert) bool { return mentions(a, "ledger", "tamper") })
@@ -139,6 +144,51 @@ func overwrite(name string, data []byte) error {
 		return err
 	}
 	return os.Chmod(name, info.Mode().Perm())
+}
+
+// tampered is a ledger's directory in which one file reads as it was forged,
+// however soon the node repairs it.
+type tampered struct {
+	tiles.Dir
+	name string
+	data []byte
+}
+
+// ReadFile implements tiles.Source.
+func (t tampered) ReadFile(ctx context.Context, name string) ([]byte, error) {
+	if name == t.name {
+		return t.data, nil
+	}
+	return t.Dir.ReadFile(ctx, name)
+}
+
+// auditCopy checks the ledger as an outside auditor does, with the forged file
+// in place. It returns what it found wrong with that file, "" if nothing.
+func (s *story) auditCopy(ctx context.Context, name string, forged []byte) (string, error) {
+	dir, err := os.OpenRoot(filepath.Join(s.dir, "data", "ledger"))
+	if err != nil {
+		return "", err
+	}
+	defer dir.Close()
+	src := tampered{tiles.Dir{Root: dir}, name, forged}
+	signed, err := src.ReadFile(ctx, tiles.Checkpoint)
+	if err != nil {
+		return "", err
+	}
+	checkpoint, err := pasban.OpenCheckpoint(signed, s.verifier)
+	if err != nil {
+		return "", err
+	}
+	report, err := tiles.Audit(ctx, src, checkpoint.Tree, nil)
+	if err != nil {
+		return "", err
+	}
+	for _, f := range report.Findings {
+		if f.Path == name {
+			return f.Path + ": " + f.Problem, nil
+		}
+	}
+	return "", nil
 }
 
 const repairLimit = 15 * time.Second

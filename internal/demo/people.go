@@ -170,3 +170,7 @@ func (d dealer) staff(i int) Staff {
 		Name: given.en + " " + family.en, NameUr: given.ur + " " + family.ur,
 	}
 }
+
+// Application is what a citizen writes into the form of the declared service
+// land-transfer, by field.
+func (p Population) Application(c Citizen) map[string]string { return nil }
