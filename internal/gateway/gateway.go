@@ -268,6 +268,11 @@ func (g *Gateway) admitted(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		s = st.other
 	}
+	if r.ContentLength > st.config.Limits.Body {
+		g.fail(w, r, http.StatusRequestEntityTooLarge, &pasban.Error{Kind: pasban.Limited, Msg: "the request is too large",
+			Hint: "at most " + itoa(int(st.config.Limits.Body)) + " bytes"})
+		return
+	}
 	if r.Body != nil && r.Body != http.NoBody {
 		r.Body = http.MaxBytesReader(w, r.Body, st.config.Limits.Body)
 	}

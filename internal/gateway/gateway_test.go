@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -121,7 +123,8 @@ func newGateway(t testing.TB, change func(*config.Config), sites ...config.Site)
 	if change != nil {
 		change(c)
 	}
-	pages, err := page.New(page.Options{Agency: map[string]string{"en": "Synthetic Agency", "ur": "Synthetic Agency"}})
+	pages, err := page.New(page.Options{Agency: map[string]string{"en": "Synthetic Agency", "ur": "Synthetic Agency"},
+		Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,4 +171,41 @@ func listen(t testing.TB) net.Listener {
 		t.Fatal(err)
 	}
 	return ln
+}
+
+func copyBody(to io.Writer, r *http.Request) (int64, error) { return io.Copy(to, r.Body) }
+
+// trace gathers what an upstream saw.
+type trace struct {
+	mu   sync.Mutex
+	seen []string
+}
+
+func (tr *trace) add(s string) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.seen = append(tr.seen, s)
+}
+
+func (tr *trace) take() []string {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	s := tr.seen
+	tr.seen = nil
+	return s
+}
+
+// waitFor waits until something that happens on another goroutine has.
+func waitFor(t testing.TB, done func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(30 * time.Second)
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatal("it did not happen")
+		}
+	}
 }

@@ -112,13 +112,16 @@ func (gd *guarded) askThenLook(w http.ResponseWriter, r *http.Request, look Look
 		for _, cnic := range found {
 			subject, err := g.o.Subjects.Subject(r.Context(), cnic)
 			if err != nil {
-				return err
+				return asError(err) // ours, not the service's
 			}
 			look.Subjects = append(look.Subjects, subject)
 		}
 		promises, err := g.o.Guard.Disclose(r.Context(), look)
+		if err != nil {
+			return asError(err)
+		}
 		x.promises = headers(promises)
-		return err
+		return nil
 	}
 	gd.site.proxy.serve(w, r, x)
 }
