@@ -165,7 +165,7 @@ func (in *inspection) close() {
 			in.hooks.Observed(in.r, rep)
 		}
 	}
-	in.log.write(in.r, in.tx.MatchedRules())
+	in.log.write(in.r, in.tx)
 	in.tx.Close()
 	in.held.Add(-in.mine)
 }

@@ -75,15 +75,19 @@ func (l *Log) Close() error {
 
 // write appends one line for each match that is meant to be logged. A log
 // that cannot be written does not stop traffic: verdicts are in the journal.
-func (l *Log) write(r *http.Request, matches []types.MatchedRule) {
+func (l *Log) write(r *http.Request, tx types.Transaction) {
 	if l == nil {
 		return
 	}
 	var lines []byte
 	now := time.Now()
-	for _, m := range matches {
+	blocked := 0
+	if it := tx.Interruption(); it != nil {
+		blocked = it.RuleID
+	}
+	for _, m := range tx.MatchedRules() {
 		if logged(m) {
-			lines = appendLine(lines, now, r.Host, m)
+			lines = appendLine(lines, now, r.Host, m, blocked)
 		}
 	}
 	if len(lines) == 0 {
@@ -115,13 +119,15 @@ func (l *Log) rotate() {
 }
 
 // appendLine writes one match. Everything that comes from the request is
-// quoted, so that no request can start a line of its own.
-func appendLine(b []byte, now time.Time, host string, m types.MatchedRule) []byte {
+// quoted, so that no request can start a line of its own. blocked is the id of
+// the rule that blocked the request, 0 if none did.
+func appendLine(b []byte, now time.Time, host string, m types.MatchedRule, blocked int) []byte {
 	rule := m.Rule()
-	b = append(b, now.Format("[Mon Jan 02 15:04:05.000000 2006] [security2:error] [client ")...)
+	b = append(b, now.Format("[Mon Jan 02 15:04:05.000000 2006] ")...)
+	b = append(b, "[security2:error] [client "...)
 	b = append(b, plain(m.ClientIPAddress())...)
 	b = append(b, "] ModSecurity: "...)
-	if m.Disruptive() {
+	if rule.ID() == blocked {
 		b = fmt.Appendf(b, "Access denied (phase %d). ", rule.Phase())
 	} else {
 		b = append(b, "Warning. "...)

@@ -133,7 +133,11 @@ SecAuditEngine Off
 	if o.TempDir != "" {
 		fmt.Fprintf(&b, "SecUploadDir %s\n", o.TempDir)
 	}
-	b.WriteString("Include @crs-setup.conf.example\n")
+	// The setup file says for phases 1 and 2 only that matches are logged.
+	b.WriteString(`Include @crs-setup.conf.example
+SecDefaultAction "phase:3,log,auditlog,pass"
+SecDefaultAction "phase:4,log,auditlog,pass"
+`)
 	fmt.Fprintf(&b, `SecAction "id:900000,phase:1,pass,t:none,nolog,setvar:tx.blocking_paranoia_level=%d"`+"\n", level)
 	if err := appendFiles(&b, o.Before); err != nil {
 		return "", err
