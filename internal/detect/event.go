@@ -3,6 +3,7 @@ package detect
 import (
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -52,7 +53,7 @@ func Fields() []Field {
 		{"ActorKind", "string", "person, citizen, system or anonymous"},
 		{"Role", "string", "the actor's role"},
 		{"Subject", "string", "blinded id of the citizen concerned"},
-		{"OwnData", "string", "true if the citizen concerned is the actor"},
+		{"OwnData", "string", "true if a citizen looks at their own data, false if someone else is the actor; missing if no citizen is concerned"},
 		{"Service", "string", "declared service, or host of the guarded site"},
 		{"Resource", "string", "record id, or pattern of the site's route; for admin acts what was changed"},
 		{"Action", "string", "view, create, change, …"},
@@ -71,19 +72,28 @@ func Fields() []Field {
 		{"Policies", "strings", "ids of the policies that decided"},
 		{"Reasons", "strings", "why, in words"},
 		{"WafRules", "strings", "ids of the WAF rules that matched"},
-		{"Reason", "string", "why the gateway, sign-in or a watcher says no, as a code"},
-		{"Part", "string", "the part of Pasban that an alarm is about"},
-		{"Target", "string", "for admin acts: the agency-internal id of the person concerned"},
-		{"TargetRole", "string", "for admin acts: the role that the person has now"},
-		{"Credential", "string", "hash of the passkey's id that was used to sign in, known or not"},
+		{"Engine", "string", "the part of the gateway that a fact comes from: waf, flood or proxy"},
+		{"Attacks", "strings", "classes of attack that the WAF rules are tagged with: sqli, xss, …"},
+		{"WafMode", "string", "detect if the WAF would have blocked the request but only looks on"},
+		{"What", "string", "what there was too much of: requests or connections"},
+		{"Count", "integer", "how many requests or connections the fact stands for"},
+		{"Upstream", "string", "host of the guarded service that does not answer"},
+		{"Reason", "string", "why, as a code"},
+		{"Target", "string", "for acts about a person: their agency-internal id"},
+		{"TargetRole", "string", "for acts about a person: their role"},
+		{"ReportedActor", "string", "id of the actor whose look a citizen reports"},
+		{"ReportedEntry", "string", "id of the fact that a citizen reports"},
 	}
 }
 
 // moreFields are the kind-specific details of a fact that events carry, by
 // their key in Restricted.More. Others stay in the journal: they may name
-// people.
-var moreFields = map[string]string{
-	"reason": "Reason", "part": "Part", "target": "Target", "role": "TargetRole", "credential": "Credential",
+// people or hold what a citizen wrote.
+func moreFields() map[string]string {
+	return map[string]string{
+		"engine": "Engine", "attacks": "Attacks", "mode": "WafMode", "what": "What", "count": "Count",
+		"upstream": "Upstream", "reason": "Reason", "target": "Target", "role": "TargetRole", "reported_actor": "ReportedActor", "entry": "ReportedEntry",
+	}
 }
 
 func fieldNames() []string {
@@ -113,7 +123,7 @@ var pkt = time.FixedZone("PKT", 5*60*60)
 func FromEntry(e journal.Entry) pasban.Event {
 	if e.Damage != nil { // its time is not known
 		e.Fact.Body = pasban.Body{Kind: pasban.KindAlarm, Action: "journal-damaged", Outcome: pasban.Denied}
-		e.Fact.Restricted = pasban.Restricted{More: map[string]string{"part": "journal", "reason": "row-damaged"}}
+		e.Fact.Body.Service = "journal"
 	}
 	ev := flat(e)
 	t, err := time.Parse(time.RFC3339Nano, e.Fact.Body.Time)
@@ -160,9 +170,9 @@ func flat(e journal.Entry) pasban.Event {
 		}
 		ev["Reasons"] = reasons
 	}
-	for key, name := range moreFields {
+	for key, name := range moreFields() {
 		if v := r.More[key]; v != "" {
-			ev[name] = mask(v)
+			ev[name] = detailOf(name, v)
 		}
 	}
 	if own := ownData(e.Fact); own != "" {
@@ -174,13 +184,26 @@ func flat(e journal.Entry) pasban.Event {
 	return ev
 }
 
+// detailOf gives a detail the type that [Fields] says.
+func detailOf(name, v string) any {
+	switch name {
+	case "Attacks":
+		return strings.Split(v, ",")
+	case "Count":
+		if n, err := strconv.Atoi(v); err == nil {
+			return n
+		}
+	}
+	return mask(v)
+}
+
 // ownData says whether a citizen acted on their own data; "" if no citizen is concerned.
 func ownData(f pasban.Fact) string {
 	switch {
 	case f.Subject.ID == "":
 		return ""
-	case f.Body.Who.Kind == pasban.ActorCitizen && f.Restricted.More["own"] != "false":
-		return "true"
+	case f.Body.Who.Role == pasban.RoleCitizen:
+		return "true" // policy lets citizens see nothing else
 	}
 	return "false"
 }
@@ -196,8 +219,11 @@ func serviceOf(b pasban.Body, r pasban.Restricted) string {
 	case pasban.KindBlock:
 		return ServiceGateway
 	case pasban.KindAlarm:
-		if r.More["part"] == "upstream" {
+		switch b.Action {
+		case "upstream":
 			return ServiceGateway
+		case "report":
+			return ServiceRegistry
 		}
 		return ServiceLedger
 	}
@@ -211,7 +237,7 @@ func entityOf(ev pasban.Event, b pasban.Body) string {
 	case pasban.KindBlock, pasban.KindSignin:
 		order = []string{"SrcIP", "Actor", "Service"}
 	case pasban.KindAlarm:
-		order = []string{"Part", "Service", "Resource"}
+		order = []string{"ReportedActor", "Upstream", "Service", "Resource"}
 	}
 	for _, name := range order {
 		if s, ok := ev[name].(string); ok {

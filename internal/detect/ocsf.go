@@ -167,21 +167,18 @@ func severityOf(b pasban.Body) int {
 // adminClass sorts admin acts: about people, about what they may do, about the rest.
 func adminClass(action string) (class, activity int) {
 	switch action {
-	case "person.add", "person.enrol":
+	case "person.add":
 		return classAccountChange, 1
-	case "person.disable":
-		return classAccountChange, 5
 	case "person.enable":
 		return classAccountChange, 2
-	case "passkey.add":
-		return classAccountChange, 10
-	case "passkey.remove":
-		return classAccountChange, 11
-	case "role.grant":
+	case "person.disable":
+		return classAccountChange, 5
+	case "person.enrol":
+		return classAccountChange, 10 // an MFA factor may now be added
+	case "person.role":
 		return classUserAccess, 1
-	case "role.revoke":
-		return classUserAccess, 2
-	case "subject.shred":
+	}
+	if strings.HasSuffix(action, "shred") {
 		return classEntityManagement, 4
 	}
 	return classEntityManagement, 3
