@@ -57,6 +57,7 @@ async function build() {
     "portal.rtl.css": own + govuk + rtlcss.process(portal),
     "nastaliq.css": own + style("nastaliq"),
     "nastaliq.woff2": await font(),
+    "icon.svg": await readFile(path.join(here, "src/icon.svg")),
     "console.css": own + "/* Contains uPlot, MIT licence, (c) Leon Sorokin. */\n" + uplotCSS.trim() + "\n" + style("console"),
     "htmx.js": own + "/* htmx with hx-csp and hx-sse, 0BSD licence, Big Sky Software. */\n" + await script("src/htmx.js", "iife"),
     "chart.js": own + "/* Contains uPlot, MIT licence, (c) Leon Sorokin. */\n" + await script("src/chart.js", "iife"),

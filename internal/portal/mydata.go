@@ -35,6 +35,7 @@ type Entry struct {
 	Words   Texts
 	Changed bool // a change, not a look
 	Pending bool // not yet under a checkpoint
+	Alone   bool // the only card of its page: its title is one level higher
 }
 
 // Choice is one option of a filter.

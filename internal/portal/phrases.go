@@ -87,7 +87,7 @@ func (f *phrases) texts(b pasban.Body) Texts {
 		t.What += fill(record, "resource", b.Resource)
 	}
 	if b.Basis != "" {
-		t.Basis = f.name("basis", b.Basis)
+		t.Basis = fill(f.word("basis.is"), "basis", f.name("basis", b.Basis))
 	}
 	return t
 }
@@ -164,7 +164,7 @@ func (f *phrases) name(kind, code string) string {
 func (f *phrases) words() map[string]string {
 	for _, key := range []string{
 		"check.ok", "check.bad", "check.changed", "check.cannot", "check.pending", "check.unreachable", "check.busy",
-		"basis.none", "comma", "when", "why.none", "why.case", "why.emergency", "who.staff", "what.record",
+		"basis.none", "basis.is", "comma", "when", "why.none", "why.case", "why.emergency", "who.staff", "what.record",
 		"what.look", "what.look_all", "what.change", "what.change_all", "what.refused", "what.refused_all",
 		"what.decision", "what.decision_all", "what.admin", "what.admin_all",
 		"tag.refused", "tag.emergency", "tag.automatic", "tag.citizen", "tag.person",

@@ -71,7 +71,7 @@ func (p *Portal) reportForm(w http.ResponseWriter, r *http.Request, v Visitor) {
 }
 
 func (p *Portal) showReport(w http.ResponseWriter, r *http.Request, v Visitor, status int, data ReportView) {
-	data.Reasons, data.Max = reasons(), reportMax
+	data.Reasons, data.Max, data.Entry.Alone = reasons(), reportMax, true
 	title := p.say(r, "report.title")
 	if len(data.Errors) > 0 {
 		title = p.say(r, "form.error_prefix") + " " + title

@@ -111,7 +111,7 @@ export function texts(b, m) {
     }),
     what: fill(what, { fields: fields.map((f) => say("field", b.service + "." + f)).join(m.comma), service }) + record,
     why: b.mode === "emergency" ? fill("why.emergency", { why }) : why,
-    basis: b.basis ? say("basis", b.basis) : m["basis.none"],
+    basis: b.basis ? fill("basis.is", { basis: say("basis", b.basis) }) : m["basis.none"],
   };
 }
 
