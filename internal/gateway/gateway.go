@@ -44,49 +44,40 @@ import (
 	"pasban/internal/config"
 	"pasban/internal/gateway/flood"
 	"pasban/internal/gateway/waf"
+	"pasban/internal/identity"
 	"pasban/internal/journal"
 	"pasban/internal/page"
+	"pasban/internal/registry"
+	"pasban/internal/store"
 )
 
-// Look is one access to a guarded service, as the guard is asked about it.
-type Look struct {
-	Actor           pasban.Actor
-	Subjects        []pasban.Subject // whom the answer is about; none if nobody
-	Service         string           // the site's host
-	Resource        string           // the route's pattern
-	Action          string
-	Fields          []string // what the page shows, as the citizen is told it
-	Purpose         pasban.Purpose
-	Kind            pasban.Kind // look or change
-	Mode            pasban.Mode
-	AllowedPurposes []string
-	Client          pasban.Restricted
-}
-
-// Guard decides about a look and journals it. It returns only after the facts
-// are durable, with one promise for each; any error means that nothing may be
-// shown.
+// Guard decides about a look and journals it: *registry.Guard. It returns only
+// after the facts are durable; any error means that nothing may be shown.
 type Guard interface {
-	Disclose(ctx context.Context, l Look) ([]pasban.Promise, error)
+	Disclose(ctx context.Context, l registry.Look, change func(tx *store.Tx) error) (registry.Disclosure, error)
 }
 
-// Subjects knows citizens by their number.
+var _ Guard = (*registry.Guard)(nil)
+
+// Subjects knows citizens by their number: *vault.Vault.
 type Subjects interface {
 	Subject(ctx context.Context, c pasban.CNIC) (pasban.Subject, error)
 }
 
-// Facts takes what the gateway itself did: blocks and alarms.
+// Facts takes what the gateway itself did, blocks and alarms: *journal.Journal.
 type Facts interface {
 	Record(ctx context.Context, facts ...pasban.Fact) ([]journal.Entry, error)
 }
 
 var _ Facts = (*journal.Journal)(nil)
 
-// Sessions finds the session of a request and leaves it in the context, where
-// Options.Visitor finds it.
+// Sessions finds the session of a request and leaves it in the context:
+// *identity.Identity.
 type Sessions interface {
 	Middleware(next http.Handler) http.Handler
 }
+
+var _ Sessions = (*identity.Identity)(nil)
 
 // Visitor is who is signed in, and what they work on.
 type Visitor struct {
@@ -94,16 +85,27 @@ type Visitor struct {
 	Purpose pasban.Purpose // Code and Case; zero if none was chosen
 }
 
-// Options are the parts that a gateway works with. All are required.
+// signedIn is the visitor whom the session in a context is of.
+func signedIn(ctx context.Context) (Visitor, bool) {
+	s := identity.FromContext(ctx)
+	if s == nil {
+		return Visitor{}, false
+	}
+	return Visitor{Actor: s.Actor(), Purpose: s.Purpose()}, true
+}
+
+// Options are the parts that a gateway works with. All but Visitor are required.
 type Options struct {
 	Config   *config.Config
 	Guard    Guard
 	Subjects Subjects
 	Facts    Facts
 	Sessions Sessions
-	Visitor  func(ctx context.Context) (Visitor, bool) // who is signed in, from a request's context
 	Pages    *page.Pages
 	Own      http.Handler // Pasban's own surfaces, for the paths that config.Owns
+	// Visitor says who is signed in, from the context that Sessions leaves; nil
+	// asks identity.FromContext.
+	Visitor func(ctx context.Context) (Visitor, bool)
 }
 
 // Gateway is the public side of a node. It is safe for concurrent use.
@@ -131,6 +133,9 @@ type state struct {
 // the certificate authority; it does not listen yet.
 func New(o Options) (*Gateway, error) {
 	g := &Gateway{o: o}
+	if g.o.Visitor == nil {
+		g.o.Visitor = signedIn
+	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	var err error
 	if g.log, err = waf.OpenLog(filepath.Join(o.Config.Data, "log", "waf.log")); err != nil {

@@ -18,6 +18,8 @@ import (
 	"pasban/internal/config"
 	"pasban/internal/journal"
 	"pasban/internal/page"
+	"pasban/internal/registry"
+	"pasban/internal/store"
 )
 
 // parts stands for the gateway's neighbours: it records what they are asked
@@ -25,10 +27,10 @@ import (
 type parts struct {
 	mu      sync.Mutex
 	facts   []pasban.Fact
-	looks   []Look
+	looks   []registry.Look
 	refuse  error    // what Disclose answers, nil to allow
 	visitor *Visitor // who is signed in
-	hook    func(Look)
+	hook    func(registry.Look)
 }
 
 func (p *parts) Record(_ context.Context, facts ...pasban.Fact) ([]journal.Entry, error) {
@@ -38,7 +40,7 @@ func (p *parts) Record(_ context.Context, facts ...pasban.Fact) ([]journal.Entry
 	return make([]journal.Entry, len(facts)), nil
 }
 
-func (p *parts) Disclose(_ context.Context, l Look) ([]pasban.Promise, error) {
+func (p *parts) Disclose(_ context.Context, l registry.Look, _ func(*store.Tx) error) (registry.Disclosure, error) {
 	if p.hook != nil {
 		p.hook(l)
 	}
@@ -46,13 +48,13 @@ func (p *parts) Disclose(_ context.Context, l Look) ([]pasban.Promise, error) {
 	defer p.mu.Unlock()
 	p.looks = append(p.looks, l)
 	if p.refuse != nil {
-		return nil, p.refuse
+		return registry.Disclosure{}, p.refuse
 	}
-	promises := make([]pasban.Promise, max(1, len(l.Subjects)))
-	for i := range promises {
-		promises[i] = pasban.Promise{Origin: "test.example/ledger", Index: uint64(len(p.looks) + i), Sig: []byte("signed")}
+	entries := make([]journal.Entry, max(1, len(l.Subjects)))
+	for i := range entries {
+		entries[i].Promise = pasban.Promise{Origin: "test.example/ledger", Index: uint64(len(p.looks) + i), Sig: []byte("signed")}
 	}
-	return promises, nil
+	return registry.Disclosure{Entries: entries}, nil
 }
 
 func (p *parts) Subject(_ context.Context, c pasban.CNIC) (pasban.Subject, error) {

@@ -8,6 +8,7 @@ import (
 	"pasban"
 	"pasban/internal/config"
 	"pasban/internal/page"
+	"pasban/internal/registry"
 )
 
 // Bounds of an answer in which citizens are looked for.
@@ -50,8 +51,8 @@ func (gd *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.fail(w, r, http.StatusBadRequest, invalid("this page has no other protocol", nil))
 		return
 	}
-	look := Look{
-		Actor: visitor.Actor, Service: gd.site.service(r), Resource: gd.route.Match, Action: gd.route.Does(),
+	look := registry.Look{
+		Actor: visitor.Actor, Service: gd.site.service(), Resource: gd.route.Match, Action: gd.route.Does(),
 		Fields: gd.route.Fields, Purpose: purpose, Kind: gd.route.Kind(), Mode: pasban.ModePerson,
 		AllowedPurposes: gd.route.Purposes, Client: clientOf(r),
 	}
@@ -67,7 +68,7 @@ func (gd *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // lookThenAsk accounts for the look at the citizen whom the request names and
 // then hands the request on.
-func (gd *guarded) lookThenAsk(w http.ResponseWriter, r *http.Request, look Look) {
+func (gd *guarded) lookThenAsk(w http.ResponseWriter, r *http.Request, look registry.Look) {
 	g := gd.site.g
 	cnic, err := citizenOf(gd.route, r, g.maxBody())
 	if err != nil {
@@ -82,18 +83,18 @@ func (gd *guarded) lookThenAsk(w http.ResponseWriter, r *http.Request, look Look
 		}
 		look.Subjects = []pasban.Subject{subject}
 	}
-	promises, err := g.o.Guard.Disclose(r.Context(), look)
+	shown, err := g.o.Guard.Disclose(r.Context(), look, nil)
 	if err != nil {
 		g.fail(w, r, 0, err)
 		return
 	}
-	gd.site.proxy.serve(w, r, &exchange{promises: headers(promises)})
+	gd.site.proxy.serve(w, r, &exchange{promises: headers(shown)})
 }
 
 // askThenLook asks the service, keeps the whole answer back, accounts for a
 // look at every citizen in it, and only then lets the first byte go. An answer
 // that cannot be read is not shown.
-func (gd *guarded) askThenLook(w http.ResponseWriter, r *http.Request, look Look) {
+func (gd *guarded) askThenLook(w http.ResponseWriter, r *http.Request, look registry.Look) {
 	g := gd.site.g
 	x := &exchange{}
 	x.reveal = func(res *http.Response) error {
@@ -116,19 +117,20 @@ func (gd *guarded) askThenLook(w http.ResponseWriter, r *http.Request, look Look
 			}
 			look.Subjects = append(look.Subjects, subject)
 		}
-		promises, err := g.o.Guard.Disclose(r.Context(), look)
+		shown, err := g.o.Guard.Disclose(r.Context(), look, nil)
 		if err != nil {
 			return asError(err)
 		}
-		x.promises = headers(promises)
+		x.promises = headers(shown)
 		return nil
 	}
 	gd.site.proxy.serve(w, r, x)
 }
 
-func headers(promises []pasban.Promise) []string {
-	all := make([]string, len(promises))
-	for i, p := range promises {
+// headers are the promises of a disclosure, as the visitor gets them.
+func headers(d registry.Disclosure) []string {
+	all := make([]string, len(d.Entries))
+	for i, p := range d.Promises() {
 		all[i] = p.Header()
 	}
 	return all
@@ -167,7 +169,7 @@ func (gd *guarded) askPurpose(w http.ResponseWriter, r *http.Request) {
 func (gd *guarded) deny(r *http.Request, who pasban.Actor, reason string) string {
 	g := gd.site.g
 	f := pasban.NewFact(pasban.KindDecision, g.agency(), who, time.Now())
-	f.Body.Service, f.Body.Resource, f.Body.Action = gd.site.service(r), gd.route.Match, gd.route.Does()
+	f.Body.Service, f.Body.Resource, f.Body.Action = gd.site.service(), gd.route.Match, gd.route.Does()
 	f.Body.Outcome = pasban.Denied
 	f.Restricted = clientOf(r)
 	f.Restricted.Actor, f.Restricted.Status = who.ID, http.StatusForbidden

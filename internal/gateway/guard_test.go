@@ -14,6 +14,7 @@ import (
 	"pasban"
 	"pasban/internal/config"
 	"pasban/internal/page"
+	"pasban/internal/registry"
 )
 
 func recordRoutes() []config.Route {
@@ -51,7 +52,7 @@ func TestLookBeforeUpstream(t *testing.T) {
 	})
 	g, p := newGateway(t, nil, siteOf(upstream, recordRoutes()...))
 	p.officer()
-	p.hook = func(Look) { seen.add("journal") }
+	p.hook = func(registry.Look) { seen.add("journal") }
 
 	w := get(g, "GET", "/records/"+first, "If-None-Match", `"v1"`, "Range", "bytes=0-1")
 	if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), first) {
@@ -62,7 +63,7 @@ func TestLookBeforeUpstream(t *testing.T) {
 	}
 	l := p.looks[0]
 	if len(l.Subjects) != 1 || l.Subjects[0].CNIC != first || l.Kind != pasban.KindLook || l.Action != "view" ||
-		l.Resource != "GET /records/{cnic}" || l.Service != "example.com" || l.Mode != pasban.ModePerson ||
+		l.Resource != "GET /records/{cnic}" || l.Service != "localhost" || l.Mode != pasban.ModePerson ||
 		l.Purpose != (pasban.Purpose{Code: "mutation", Case: "SYN/2026/1", Basis: "Synthetic Act 2026"}) ||
 		!slices.Equal(l.Fields, []string{"owner", "share"}) || l.Client.Path != "/records/"+first || l.Client.IP == "" {
 		t.Errorf("look: %+v", l)

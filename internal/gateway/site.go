@@ -148,19 +148,21 @@ func (rt *route) open() bool { return rt.SignIn == "none" && rt.Subject == "" }
 // refuse turns a request away for the gateway's own reasons and records it.
 func (s *site) refuse(w http.ResponseWriter, r *http.Request, err error, reason string) {
 	e := *asError(err)
-	f := s.g.blockFact(r, s.service(r), reason)
+	f := s.g.blockFact(r, s.service(), reason)
 	f.Body.Action, f.Restricted.Status = "route", page.Status(e.Kind)
 	e.ID = f.Body.ID
 	s.g.record(r.Context(), f)
 	s.g.fail(w, r, page.Status(e.Kind), &e)
 }
 
-// service names the site in facts.
-func (s *site) service(r *http.Request) string {
+// service names the site in facts and decisions. The site for any host has
+// the name that passkeys are bound to: what a client calls us decides nothing.
+func (s *site) service() string {
 	if s.conf.Host != "*" && s.conf.Host != "" {
 		return s.conf.Host
 	}
-	return clean(hostOf(r), 255)
+	name, _ := s.g.o.Config.RelyingParty()
+	return name
 }
 
 // hostOf is the host that was asked for: lower case, without port.
@@ -175,7 +177,7 @@ func hostOf(r *http.Request) string {
 // upstreamAlarm records that an upstream does not answer.
 func (s *site) upstreamAlarm(upstream *url.URL, err error) {
 	f := pasban.NewFact(pasban.KindAlarm, s.g.agency(), pasban.Actor{Kind: pasban.ActorSystem}, time.Now())
-	f.Body.Service, f.Body.Action, f.Body.Outcome = s.conf.Host, "upstream", pasban.Denied
+	f.Body.Service, f.Body.Action, f.Body.Outcome = s.service(), "upstream", pasban.Denied
 	f.Restricted.Reasons = []string{"upstream unreachable"}
 	f.Restricted.More = map[string]string{"engine": "proxy", "upstream": upstream.Host, "error": clean(err.Error(), 512)}
 	go s.g.record(s.g.ctx, f)
