@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -43,8 +44,11 @@ func (j *Journal) prepare(ctx context.Context, facts []pasban.Fact) ([]*prepared
 		if p.opening, p.restricted, err = f.Seal(); err != nil {
 			return nil, err
 		}
-		if p.fact.Body, err = p.opening.Parse(); err != nil { // as every reader will see it
-			return nil, err
+		if f.Body.Version != 1 || f.Body.Kind == "" || f.Body.ID == "" {
+			return nil, &pasban.Error{Kind: pasban.Invalid, Where: "journal", Msg: "a fact was not started with NewFact"}
+		}
+		if err := json.Unmarshal(p.opening.Body, &p.fact.Body); err != nil { // as every reader will see it
+			return nil, fmt.Errorf("read the body just written: %w", err)
 		}
 		if f.Body.Kind.Accountable() {
 			if p.leaf, err = p.opening.Leaf(); err != nil {

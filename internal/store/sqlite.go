@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
+	"time"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -31,7 +33,7 @@ func sqliteEngine(path string) (*engine, error) {
 		faulty:  sqliteFault,
 		unique:  sqliteUnique,
 		open:    func() (write, read *sql.DB, err error) { return openSQLite(path) },
-		lock:    func(context.Context, *sql.Conn) (func(), error) { return func() {}, nil },
+		lock:    func(ctx context.Context, _ *sql.Conn) (func(), error) { return lockSQLite(ctx, path+".lock") },
 	}, nil
 }
 
@@ -80,6 +82,30 @@ func sqliteConnector(path, mode, queryOnly string) (driver.Connector, error) {
 		"query_only": queryOnly, "trusted_schema": "0",
 	}
 	return asserting{c, func(name string) string { return "PRAGMA " + name }, want}, nil
+}
+
+// lockSQLite waits until no other process migrates: goose would run what the
+// other is running. The lock file stays; SQLite's own locks cannot be held
+// across goose's transactions.
+func lockSQLite(ctx context.Context, path string) (func(), error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the database: %w", err)
+	}
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil // which unlocks
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
+			return nil, errors.Join(fmt.Errorf("lock the database: %w", err), f.Close())
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(fmt.Errorf("wait for another process's migrations: %w", ctx.Err()), f.Close())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // asserting checks the settings of every new connection by asking for them: a

@@ -89,7 +89,7 @@ func Open(ctx context.Context, dsn string) (*Store, error) {
 		return nil, err
 	}
 	w := &writer{s: s}
-	if err := w.open(ctx); err == nil {
+	if err = w.open(ctx); err == nil {
 		err = s.read.PingContext(ctx)
 	}
 	if err != nil {
@@ -134,6 +134,9 @@ func (s *Store) QueryRow(ctx context.Context, q string, args ...any) *sql.Row {
 	}
 	return s.read.QueryRowContext(ctx, s.eng.bind(q), args...)
 }
+
+// Queued returns how many writes wait for the writer at this moment.
+func (s *Store) Queued() int { return len(s.queue) }
 
 // OnCommit registers the two functions that go with every group: before runs
 // in the group's transaction when all of its functions have run, just before

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -43,7 +44,8 @@ const (
 // caller always knows it.
 //
 // fn runs on the writer goroutine: it must be short, must not call Write or
-// Migrate (they would wait for themselves), and must not keep tx.
+// Migrate (they would wait for themselves) nor end its goroutine
+// (runtime.Goexit, a test's FailNow), and must not keep tx.
 func (s *Store) Write(ctx context.Context, fn func(tx *Tx) error) error {
 	o := &op{fn: fn, done: make(chan error, 1)}
 	if err := ctx.Err(); err != nil {
@@ -92,15 +94,15 @@ func (w *writer) run() {
 	defer close(w.s.closed)
 	defer w.drop()
 	for {
-		var probe <-chan time.Time
+		var again <-chan time.Time
 		if w.s.Healthy() != nil {
-			probe = time.After(probeEvery)
+			again = time.After(probeEvery)
 		}
 		select {
 		case o := <-w.s.queue:
 			w.group(w.gather(o))
-		case <-probe:
-			w.group([]*op{{fn: touch, done: make(chan error, 1), state: atomic.Int32{}}})
+		case <-again:
+			w.group([]*op{{fn: touch, done: make(chan error, 1)}})
 		case <-w.s.closing:
 			for {
 				select {
@@ -114,14 +116,17 @@ func (w *writer) run() {
 	}
 }
 
-// touch is the smallest write that reaches the disk.
+// probe is the smallest write that reaches the disk.
+const probe = `UPDATE store_probe SET n = n + 1`
+
 func touch(tx *Tx) error {
-	_, err := tx.Exec(`UPDATE store_probe SET n = n + 1`)
+	_, err := tx.Exec(probe)
 	return err
 }
 
 // gather takes what is waiting, up to a whole group.
 func (w *writer) gather(first *op) []*op {
+	runtime.Gosched() // lets those just acknowledged come back into the queue: groups grow by a third
 	group := make([]*op, 0, min(maxGroup, 1+len(w.s.queue)))
 	for o := first; ; {
 		if o.state.CompareAndSwap(queued, taken) {
@@ -178,12 +183,8 @@ func (w *writer) group(group []*op) {
 			}
 		}
 	}
-	if fault, ok := errors.AsType[*Fault](w.doom); ok {
-		w.s.setHealth(fault)
-	} else if w.doom == nil {
-		w.s.setHealth(nil)
-	}
-	if hooks != nil && hooks.after != nil {
+	w.s.setHealth(w.doom)
+	if hooks != nil {
 		hooks.after(w.doom == nil)
 	}
 	// 6. Only now does anyone hear of it.
@@ -192,13 +193,25 @@ func (w *writer) group(group []*op) {
 	}
 }
 
+// begin starts the transaction. A connection that was lost while nothing was
+// under way (a restarted server) is replaced without anyone noticing: no
+// function has run yet.
 func (w *writer) begin() error {
-	if w.conn == nil {
-		if err := w.open(w.ctx); err != nil {
+	if w.conn != nil {
+		_, err := w.exec(w.s.eng.begin)
+		switch {
+		case err == nil:
+			return nil
+		case w.s.eng.dialect == SQLite: // nothing to be lost; it has waited for its lock already
 			return &Fault{During: "begin", Err: err}
 		}
+		w.drop()
 	}
-	if _, err := w.exec(w.s.eng.begin); err != nil {
+	err := w.open(w.ctx)
+	if err == nil {
+		_, err = w.exec(w.s.eng.begin)
+	}
+	if err != nil {
 		return &Fault{During: "begin", Err: err}
 	}
 	return nil
@@ -278,21 +291,39 @@ func (w *writer) abort() {
 	w.drop()
 }
 
-// open takes the writer's connection and makes sure of its settings.
+// open takes the writer's connection, whose settings the connector has
+// asserted, and makes sure that it can write.
 func (w *writer) open(ctx context.Context) error {
 	conn, err := w.s.write.Conn(ctx)
 	if err != nil {
 		return err
 	}
 	w.conn, w.stmts.on = conn, w.s.eng.cache
-	_, err = conn.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS store_probe (id INTEGER PRIMARY KEY CHECK (id = 1), n BIGINT NOT NULL)`)
-	if err == nil {
-		_, err = conn.ExecContext(ctx, `INSERT INTO store_probe (id, n) VALUES (1, 0) ON CONFLICT DO NOTHING`)
-	}
-	if err != nil {
-		w.drop()
+	if _, err = conn.ExecContext(ctx, probe); err != nil {
+		if err = w.firstOpen(ctx); err != nil {
+			w.drop()
+		}
 	}
 	return err
+}
+
+// firstOpen makes the table that probe writes to.
+func (w *writer) firstOpen(ctx context.Context) error {
+	unlock, err := w.s.eng.lock(ctx, w.conn)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	for _, q := range []string{
+		`CREATE TABLE IF NOT EXISTS store_probe (id INTEGER PRIMARY KEY CHECK (id = 1), n BIGINT NOT NULL)`,
+		`INSERT INTO store_probe (id, n) VALUES (1, 0) ON CONFLICT DO NOTHING`,
+		probe,
+	} {
+		if _, err := w.conn.ExecContext(ctx, q); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // drop closes the connection for good, rather than giving it back to the pool.

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"os/exec"
@@ -86,6 +87,7 @@ type server struct {
 	dir  string // data directory and socket
 	user string
 	bin  string
+	life io.WriteCloser // the server lives for as long as this is open: see script
 
 	mu sync.Mutex // covers n
 	n  int
@@ -125,7 +127,7 @@ func start() (*server, error) {
 			return nil, err
 		}
 	}
-	if _, err := cmd.StdinPipe(); err != nil { // never closed: see script
+	if s.life, err = cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
 	out, err := cmd.StdoutPipe()
