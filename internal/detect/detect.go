@@ -107,6 +107,7 @@ type Engine struct {
 	mu     sync.Mutex // covers everything below
 	rules  *ruleSet
 	delays delays
+	tally  tally
 }
 
 // Load reads every rule file (*.yml, *.yaml) in the given directories, their

@@ -52,6 +52,7 @@ func (e *Engine) Run(ctx context.Context, j *journal.Journal, sink Sink) error {
 			last = entry.Seq
 			ev := FromEntry(entry)
 			matches = append(matches, e.Match(ev)...)
+			e.count(ev)
 			times = append(times, Time(ev))
 		}
 		if len(matches) > 0 {
@@ -87,7 +88,8 @@ func (e *Engine) warm(ctx context.Context, j *journal.Journal, first journal.Ent
 	span := e.rules.maxSpan
 	e.mu.Unlock()
 	start := Time(FromEntry(first))
-	if span == 0 || first.Seq <= 1 {
+	span = max(span, TallyStep*tallyParts)
+	if first.Seq <= 1 {
 		return nil
 	}
 	if start.IsZero() {
@@ -118,7 +120,9 @@ func (e *Engine) warm(ctx context.Context, j *journal.Journal, first journal.Ent
 	}
 	for _, page := range slices.Backward(pages) {
 		for _, entry := range page {
-			e.Match(FromEntry(entry))
+			ev := FromEntry(entry)
+			e.Match(ev)
+			e.count(ev)
 		}
 	}
 	return nil
@@ -131,6 +135,11 @@ type delays struct {
 	n    int // how many there were ever
 }
 
+func (d *delays) add(t time.Duration) {
+	d.last[d.n%len(d.last)] = max(t, 0)
+	d.n++
+}
+
 // handled notes how long events of these times took.
 func (e *Engine) handled(times []time.Time) {
 	e.mu.Lock()
@@ -140,11 +149,6 @@ func (e *Engine) handled(times []time.Time) {
 			e.delays.add(time.Since(t))
 		}
 	}
-}
-
-func (d *delays) add(t time.Duration) {
-	d.last[d.n%len(d.last)] = max(t, 0)
-	d.n++
 }
 
 // Delay returns the median and the 99th percentile of the time from an event's

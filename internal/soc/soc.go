@@ -110,6 +110,12 @@ type Event struct {
 	Fact string // its id
 }
 
+// Update tells a subscriber of an alert that is new or has changed.
+type Update struct {
+	Alert
+	Fresh bool // the alert was not there before, or was closed
+}
+
 // Center keeps the alerts of one store. It is safe for concurrent use.
 type Center struct {
 	st     *store.Store
@@ -119,7 +125,7 @@ type Center struct {
 	key    []byte // of alert ids
 
 	mu   sync.Mutex // covers subs
-	subs map[chan Alert]struct{}
+	subs map[chan Update]struct{}
 }
 
 // Open makes the tables if need be. sealer encrypts under the agency's key;
@@ -128,7 +134,7 @@ func Open(ctx context.Context, st *store.Store, j *journal.Journal, sealer journ
 	if err := st.Migrate(ctx, "soc", migrations); err != nil {
 		return nil, err
 	}
-	c := &Center{st: st, j: j, sealer: sealer, agency: agency, subs: map[chan Alert]struct{}{}}
+	c := &Center{st: st, j: j, sealer: sealer, agency: agency, subs: map[chan Update]struct{}{}}
 	return c, c.loadKey(ctx)
 }
 
@@ -195,6 +201,7 @@ type pending struct {
 	sealed []byte
 	refs   []detect.Ref
 	fresh  bool // events joined it; set by the writer goroutine
+	opened bool // it was not there, or closed; set by the writer goroutine
 }
 
 // Handle turns matches into alerts: a new one, or more events of one that is
@@ -217,7 +224,7 @@ func (c *Center) Handle(ctx context.Context, matches []detect.Match) error {
 	}
 	for _, p := range batch {
 		if p.fresh {
-			c.publish(ctx, p.alert)
+			c.publish(ctx, Update{p.alert, p.opened})
 		}
 	}
 	return nil
@@ -286,6 +293,7 @@ func (c *Center) merge(ctx context.Context, tx *store.Tx, p *pending) error {
 	if !p.fresh {
 		return nil
 	}
+	p.opened = !known || state == Closed
 	newest := int64(refs[len(refs)-1].Seq)
 	a.Count = int(count) + len(refs)
 	if known {
@@ -321,8 +329,8 @@ func (c *Center) merge(ctx context.Context, tx *store.Tx, p *pending) error {
 // Subscribe returns a channel of alerts as they are new, gain events or change
 // their state, and a function that ends it. The channel is closed when the
 // subscriber falls behind by more than 64 alerts: it should then read the list again.
-func (c *Center) Subscribe() (<-chan Alert, func()) {
-	ch := make(chan Alert, subscriberBuffer)
+func (c *Center) Subscribe() (<-chan Update, func()) {
+	ch := make(chan Update, subscriberBuffer)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.subs[ch] = struct{}{}
@@ -334,14 +342,14 @@ func (c *Center) Subscribe() (<-chan Alert, func()) {
 }
 
 // cut ends a subscription; the caller holds mu.
-func (c *Center) cut(ch chan Alert) {
+func (c *Center) cut(ch chan Update) {
 	if _, ok := c.subs[ch]; ok {
 		delete(c.subs, ch)
 		close(ch)
 	}
 }
 
-func (c *Center) publish(ctx context.Context, a Alert) {
+func (c *Center) publish(ctx context.Context, a Update) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for ch := range c.subs {

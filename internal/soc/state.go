@@ -145,7 +145,7 @@ func (c *Center) tell(ctx context.Context, ids []string) error {
 		if err != nil {
 			return err
 		}
-		c.publish(ctx, a)
+		c.publish(ctx, Update{Alert: a})
 	}
 	return nil
 }
