@@ -79,6 +79,8 @@ func Fields() []Field {
 		{"Count", "integer", "how many requests or connections the fact stands for"},
 		{"Upstream", "string", "host of the guarded service that does not answer"},
 		{"Reason", "string", "why, as a code"},
+		{"Problem", "string", "what the ledger's audit found"},
+		{"Repaired", "string", "true if what it found was put right"},
 		{"Target", "string", "for acts about a person: their agency-internal id"},
 		{"TargetRole", "string", "for acts about a person: their role"},
 		{"ReportedActor", "string", "id of the actor whose look a citizen reports"},
@@ -92,7 +94,8 @@ func Fields() []Field {
 func moreFields() map[string]string {
 	return map[string]string{
 		"engine": "Engine", "attacks": "Attacks", "mode": "WafMode", "what": "What", "count": "Count",
-		"upstream": "Upstream", "reason": "Reason", "target": "Target", "role": "TargetRole", "reported_actor": "ReportedActor", "entry": "ReportedEntry",
+		"upstream": "Upstream", "reason": "Reason", "target": "Target", "role": "TargetRole",
+		"problem": "Problem", "repaired": "Repaired", "reported_actor": "ReportedActor", "entry": "ReportedEntry",
 	}
 }
 
