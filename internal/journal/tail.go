@@ -37,7 +37,7 @@ func (j *Journal) Tail(ctx context.Context, reader string, handle func(context.C
 	if err := t.load(ctx); err != nil {
 		return err
 	}
-	defer t.save(context.WithoutCancel(ctx))
+	defer t.save(ctx)
 	for {
 		woken := j.Wait() // before reading, or a commit in between is missed
 		entries, err := j.since(ctx, t.at, tailMax)
@@ -108,7 +108,8 @@ func (t *tail) save(ctx context.Context) {
 	if t.at == t.saved {
 		return
 	}
-	err := t.j.st.Write(ctx, func(tx *store.Tx) error {
+	// Also when the reader is being stopped: that is when it matters.
+	err := t.j.st.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 		_, err := tx.Exec(`INSERT INTO journal_reader (reader, seq) VALUES (?, ?)
 			ON CONFLICT (reader) DO UPDATE SET seq = excluded.seq`, t.reader, int64(t.at))
 		return err

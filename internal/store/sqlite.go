@@ -72,7 +72,7 @@ func openSQLite(path string) (write, read *sql.DB, err error) {
 func sqliteConnector(path, mode, queryOnly string) (driver.Connector, error) {
 	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() +
 		"?_busy_timeout=5000&_journal_mode=WAL&_synchronous=FULL&_foreign_keys=1" +
-		"&_dqs=0&_defensive=1&_error_rc=1&_pragma=trusted_schema(0)&_pragma=wal_autocheckpoint(4000)&" + mode
+		"&_dqs=0&_defensive=1&_error_rc=1&_pragma=trusted_schema(0)&_pragma=recursive_triggers(1)&_pragma=wal_autocheckpoint(4000)&" + mode
 	c, err := sqlite.NewConnector(dsn)
 	if err != nil {
 		return nil, err
@@ -80,6 +80,7 @@ func sqliteConnector(path, mode, queryOnly string) (driver.Connector, error) {
 	want := map[string]string{
 		"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "5000",
 		"query_only": queryOnly, "trusted_schema": "0",
+		"recursive_triggers": "1", // or REPLACE deletes rows past the triggers that forbid it
 	}
 	return asserting{c, func(name string) string { return "PRAGMA " + name }, want}, nil
 }
