@@ -1,0 +1,132 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"pasban"
+	"pasban/internal/ledger/tiles"
+	"pasban/internal/store"
+)
+
+// auditShare bounds what audits cost: after one that took a second the next
+// comes in fifty at the earliest.
+const auditShare = 50
+
+// audits audits until ctx is done.
+func (l *Ledger) audits(ctx context.Context) {
+	for {
+		l.mu.Lock()
+		pause := max(l.o.AuditEvery, auditShare*l.health.took)
+		l.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		if err := l.Audit(ctx); err != nil && ctx.Err() == nil {
+			slog.ErrorContext(ctx, "ledger: audit", "dir", l.dir, "err", err)
+		}
+	}
+}
+
+// Audit rehashes every leaf and tile in the directory against the newest
+// checkpoint, as an outsider would, and every older partial tile that is still
+// there. Its error names the first file that does not hold and how many there
+// are; each is recorded in the journal once, as a fact of kind alarm.
+func (l *Ledger) Audit(ctx context.Context) error {
+	l.auditMu.Lock()
+	defer l.auditMu.Unlock()
+	cp := l.published.Load()
+	if cp == nil {
+		return nil
+	}
+	start := time.Now()
+	report, err := tiles.Audit(ctx, tiles.Dir{Root: l.root}, cp.Tree, nil)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	l.mu.Lock()
+	h := &l.health
+	h.audited, h.took, h.auditErr = time.Now(), time.Since(start), err
+	if err == nil {
+		h.findings = report.Findings
+	}
+	l.mu.Unlock()
+	if err != nil {
+		return unavailable("the audit could not read everything", err)
+	}
+	if err := l.alarm(ctx, report.Findings, false); err != nil {
+		return err
+	}
+	if len(report.Findings) == 0 {
+		return l.forgetAlarms(ctx)
+	}
+	first := report.Findings[0]
+	return &pasban.Error{
+		Kind: pasban.Unavailable, Where: first.Path,
+		Msg:  fmt.Sprintf("the file %s (%d files of the ledger do not hold)", first.Problem, len(report.Findings)),
+		Hint: "keep a copy as evidence; the ledger's repair restores it from the journal",
+	}
+}
+
+// alarm records each damaged file as a fact, once until it holds again. A
+// repaired one may be damaged, and recorded, again.
+func (l *Ledger) alarm(ctx context.Context, findings []tiles.Finding, repaired bool) error {
+	if len(findings) == 0 {
+		return nil
+	}
+	now := time.Now().UTC()
+	_, err := l.j.Commit(ctx, func(tx *store.Tx) ([]pasban.Fact, error) {
+		var facts []pasban.Fact
+		for _, f := range findings {
+			res, err := tx.Exec(`INSERT INTO ledger_alarms (path, time) VALUES (?, ?) ON CONFLICT (path) DO NOTHING`, f.Path, now.Format(pasban.TimeFormat))
+			if err != nil {
+				return nil, err
+			}
+			n, err := res.RowsAffected()
+			if err != nil {
+				return nil, err
+			}
+			if repaired {
+				if _, err := tx.Exec(`DELETE FROM ledger_alarms WHERE path = ?`, f.Path); err != nil {
+					return nil, err
+				}
+			}
+			if n == 1 {
+				facts = append(facts, l.alarmFact(f, repaired, now))
+			}
+		}
+		return facts, nil
+	})
+	if err != nil {
+		return fmt.Errorf("record a damaged file: %w", err)
+	}
+	return nil
+}
+
+// alarmFact says which file was found damaged, and how.
+func (l *Ledger) alarmFact(f tiles.Finding, repaired bool, now time.Time) pasban.Fact {
+	fact := pasban.NewFact(pasban.KindAlarm, l.o.Agency, pasban.Actor{ID: "ledger", Kind: pasban.ActorSystem}, now)
+	fact.Body.Service, fact.Body.Resource, fact.Body.Action = "ledger", f.Path, "audit"
+	fact.Body.Mode = pasban.ModeAutomatic
+	fact.Restricted.Reasons = []string{f.Path + " " + f.Problem}
+	fact.Restricted.More = map[string]string{
+		"origin": l.verifier.Name(), "problem": f.Problem, "repaired": fmt.Sprint(repaired),
+	}
+	return fact
+}
+
+// forgetAlarms lets files that hold again be reported again.
+func (l *Ledger) forgetAlarms(ctx context.Context) error {
+	var n int
+	if err := l.st.QueryRow(ctx, `SELECT COUNT(*) FROM ledger_alarms`).Scan(&n); err != nil || n == 0 {
+		return err
+	}
+	return l.st.Write(ctx, func(tx *store.Tx) error {
+		_, err := tx.Exec(`DELETE FROM ledger_alarms`)
+		return err
+	})
+}

@@ -1,0 +1,167 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"pasban"
+	"pasban/internal/store"
+)
+
+// guard stands between the log's driver and the ledger's key. The driver reads
+// its own tiles back when it grows the tree: whoever edits one would get the
+// resulting, wrong root signed. So the guard computes the root itself, from
+// the journal's leaves alone, and signs that or nothing. Before it signs it
+// writes down, durably and apart from the directory, what it is about to sign.
+type guard struct {
+	key       note.Signer
+	st        *store.Store
+	onDisk    func() int64 // size of the checkpoint that the directory holds now
+	storeTime time.Duration
+
+	mu      sync.Mutex // covers what follows
+	signed  seen       // what was signed last
+	known   bool       // something was signed or written down before
+	ready   bool       // the directory was checked: growth may be signed
+	closed  bool
+	pending []tlog.Hash // leaves after signed.n, in order
+	refused error       // why a root was not signed; nil again once one is
+	wrong   func()      // told when a root is not the journal's
+}
+
+var _ note.Signer = (*guard)(nil)
+
+var errNotReady = errors.New("the ledger's directory has not been checked yet")
+
+// Name is the ledger's origin line.
+func (g *guard) Name() string { return g.key.Name() }
+
+// KeyHash is the id of the ledger's key.
+func (g *guard) KeyHash() uint32 { return g.key.KeyHash() }
+
+// Sign signs a checkpoint whose root is the one of the journal's leaves.
+func (g *guard) Sign(msg []byte) ([]byte, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	sig, err := g.sign(msg)
+	if err != nil && !errors.Is(err, errNotReady) {
+		g.refused = err
+	} else if err == nil {
+		g.refused = nil
+	}
+	return sig, err
+}
+
+func (g *guard) sign(msg []byte) ([]byte, error) {
+	if g.closed {
+		return nil, errNotReady
+	}
+	tree, err := g.parse(msg)
+	if err != nil {
+		return nil, err
+	}
+	grown := tree.N - g.signed.n
+	switch {
+	case !g.ready && (g.known || tree.N != 0):
+		return nil, errNotReady
+	case grown < 0:
+		return nil, fmt.Errorf("refused to sign a checkpoint of %d leaves after one of %d", tree.N, g.signed.n)
+	case grown > int64(len(g.pending)):
+		return nil, fmt.Errorf("refused to sign a checkpoint of %d leaves: the journal has given %d", tree.N, g.signed.n+int64(len(g.pending)))
+	}
+	next := g.signed.clone()
+	for _, h := range g.pending[:grown] {
+		next.add(h)
+	}
+	if next.tree() != tree {
+		if g.wrong != nil {
+			g.wrong()
+		}
+		return nil, fmt.Errorf("refused to sign a checkpoint of %d leaves: its root is not the one of the journal's leaves", tree.N)
+	}
+	record := seen{frontier: next, published: max(g.signed.published, min(g.onDisk(), g.signed.n))}
+	if !g.known || grown > 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), g.storeTime)
+		defer cancel()
+		if err := saveSeen(ctx, g.st, record); err != nil {
+			return nil, fmt.Errorf("write down what is about to be signed: %w", err)
+		}
+	}
+	g.signed, g.known = record, true
+	g.pending = append([]tlog.Hash(nil), g.pending[grown:]...)
+	return g.key.Sign(msg)
+}
+
+// parse reads the text of a checkpoint, and of nothing else: the key must not
+// sign what it was not made for.
+func (g *guard) parse(msg []byte) (tlog.Tree, error) {
+	line := strings.Split(string(msg), "\n")
+	var n int64
+	if len(line) == 4 && line[0] == g.Name() && line[3] == "" {
+		if root, err := tlog.ParseHash(line[2]); err == nil {
+			if _, err := fmt.Sscanf(line[1], "%d", &n); err == nil && fmt.Sprint(n) == line[1] && n >= 0 {
+				return tlog.Tree{N: n, Hash: root}, nil
+			}
+		}
+	}
+	return tlog.Tree{}, errors.New("refused to sign what is not a checkpoint of this ledger")
+}
+
+// note takes down leaves that are about to be given to the driver.
+func (g *guard) note(hashes []tlog.Hash) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.pending = append(g.pending, hashes...)
+}
+
+// rewind forgets noted leaves from index n on, which the driver did not take.
+func (g *guard) rewind(n int64) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	keep := n - g.signed.n
+	if keep < 0 || keep > int64(len(g.pending)) {
+		return &pasban.Error{Kind: pasban.Unavailable, Where: "ledger", Msg: fmt.Sprintf("the directory holds %d leaves, between %d and %d were expected", n, g.signed.n, g.signed.n+int64(len(g.pending)))}
+	}
+	g.pending = g.pending[:keep]
+	return nil
+}
+
+// state returns what was signed last and why the last signature was refused.
+func (g *guard) state() (seen, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.signed, g.refused
+}
+
+// at returns the tree of the first n leaves, which are signed or noted.
+func (g *guard) at(n int64) (tlog.Tree, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if n < g.signed.n || n > g.signed.n+int64(len(g.pending)) {
+		return tlog.Tree{}, false
+	}
+	f := g.signed.clone()
+	for _, h := range g.pending[:n-g.signed.n] {
+		f.add(h)
+	}
+	return f.tree(), true
+}
+
+func (g *guard) open() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ready = true
+}
+
+func (g *guard) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
+}

@@ -1,0 +1,232 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"pasban"
+	"pasban/internal/durable"
+	"pasban/internal/ledger/tiles"
+)
+
+// health is what Run's goroutines saw last. Covered by Ledger.mu.
+type health struct {
+	step     error     // why the last leaves could not be added
+	fatal    error     // why nothing is signed any more
+	leaves   uint64    // in the journal
+	observed time.Time // when that was
+	observe  error     // why it could not be
+	waiting  []mark    // leaves not yet under a checkpoint, by when they were seen; oldest first
+
+	audited  time.Time // when the last audit ended
+	took     time.Duration
+	auditErr error           // why it could not tell
+	findings []tiles.Finding // what it found
+}
+
+// mark says that the journal had so many leaves at a time.
+type mark struct {
+	leaves uint64
+	at     time.Time
+}
+
+// marksEvery is how finely the age of waiting leaves is known.
+const marksEvery = 100 * time.Millisecond
+
+// Status is the ledger as an operator sees it.
+type Status struct {
+	Origin    string
+	Size      uint64        // leaves under the newest checkpoint
+	Root      string        // its root, base64
+	Published time.Time     // when it was first seen here; zero if there is none
+	Lag       uint64        // leaves of the journal not yet under a checkpoint
+	LagTime   time.Duration // age of the oldest of them
+	LastAudit time.Time     // end of the last audit, zero if there was none
+	AuditErr  error         // why it could not tell
+	Damaged   []tiles.Finding
+	Err       error // what Healthy returns
+}
+
+// Status returns the present state. It does no I/O.
+func (l *Ledger) Status() Status {
+	s := Status{Origin: l.verifier.Name(), Err: l.Healthy()}
+	if cp := l.published.Load(); cp != nil {
+		s.Size, s.Root, s.Published = uint64(cp.N), cp.Hash.String(), cp.at
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := l.health
+	s.Lag, s.LagTime = h.lag(s.Size)
+	s.LastAudit, s.AuditErr, s.Damaged = h.audited, h.auditErr, h.findings
+	return s
+}
+
+// Healthy returns nil, or why routes that need the ledger must answer 503: it
+// is not running, it stopped for good, its storage fails, or facts have waited
+// longer than the limits. Damaged files alone are no reason: they are alarms.
+// It does no I/O.
+func (l *Ledger) Healthy() error {
+	var size uint64
+	if cp := l.published.Load(); cp != nil {
+		size = uint64(cp.N)
+	}
+	_, refused := l.guard.state()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := l.health
+	lag, age := h.lag(size)
+	switch {
+	case h.fatal != nil:
+		return h.fatal
+	case !l.running:
+		return unavailable("the ledger is not running", nil)
+	case h.step != nil:
+		return h.step
+	case refused != nil:
+		return unavailable("no checkpoint is signed", refused)
+	case h.observe != nil:
+		return unavailable("the ledger cannot be watched", h.observe)
+	case time.Since(h.observed) > l.o.MaxDelay:
+		return unavailable(fmt.Sprintf("the ledger has not been watched for %s", time.Since(h.observed).Round(time.Second)), nil)
+	case lag > l.o.MaxLag:
+		return unavailable(fmt.Sprintf("%d facts wait for the ledger, the limit is %d", lag, l.o.MaxLag), nil)
+	case age > l.o.MaxDelay:
+		return unavailable(fmt.Sprintf("facts have waited %s for the ledger, the limit is %s", age.Round(time.Second), l.o.MaxDelay), nil)
+	}
+	return nil
+}
+
+// lag returns how many leaves are not among the first size, and how long the
+// oldest of them has waited.
+func (h *health) lag(size uint64) (uint64, time.Duration) {
+	if h.leaves <= size {
+		return 0, 0
+	}
+	for _, m := range h.waiting {
+		if m.leaves > size {
+			return h.leaves - size, time.Since(m.at)
+		}
+	}
+	return h.leaves - size, 0
+}
+
+// stepped takes down the outcome of a step.
+func (l *Ledger) stepped(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.health.step = err
+	if f, ok := errors.AsType[fatal](err); ok {
+		l.health.fatal = f
+	}
+}
+
+// watch observes until ctx is done, beside and apart from the goroutine that
+// adds leaves: if that one hangs, the lag is still seen.
+func (l *Ledger) watch(ctx context.Context) {
+	tick := time.NewTicker(min(l.o.Interval/4, 250*time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			l.observe(ctx)
+		}
+	}
+}
+
+// observe looks at the journal's head and the directory's checkpoint.
+func (l *Ledger) observe(ctx context.Context) {
+	_, leaves, err := l.j.Head(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	size := l.lookAtCheckpoint(ctx)
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := &l.health
+	if h.observe = err; err != nil {
+		return
+	}
+	now := time.Now()
+	h.leaves, h.observed = leaves, now
+	for len(h.waiting) > 0 && h.waiting[0].leaves <= size {
+		h.waiting = h.waiting[1:]
+	}
+	n := len(h.waiting)
+	if leaves > size && (n == 0 || leaves > h.waiting[n-1].leaves && now.Sub(h.waiting[n-1].at) >= marksEvery) {
+		h.waiting = append(h.waiting, mark{leaves, now})
+	}
+}
+
+// lookAtCheckpoint takes over a checkpoint that the driver has published and
+// puts ours back in place of any other. It returns the size of ours.
+func (l *Ledger) lookAtCheckpoint(ctx context.Context) uint64 {
+	had := l.published.Load()
+	size := func() uint64 {
+		if had == nil {
+			return 0
+		}
+		return uint64(had.N)
+	}
+	cp, err := l.readCheckpoint()
+	if err == nil && had != nil && bytes.Equal(cp.raw, had.raw) {
+		return size()
+	}
+	record, _ := l.guard.state()
+	problem := ""
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		problem = "is missing"
+	case err != nil:
+		problem = "is not signed by this ledger's key: " + err.Error()
+	case cp.N > record.n || cp.N == record.n && cp.Tree != record.tree():
+		problem = "is not the one that was signed"
+	case had != nil && (cp.N < had.N || cp.N == had.N && cp.Tree != had.Tree):
+		problem = fmt.Sprintf("was rolled back to %d leaves after %d", cp.N, had.N)
+	}
+	if problem == "" {
+		l.published.Store(&cp)
+		l.mu.Lock()
+		close(l.wake)
+		l.wake = make(chan struct{})
+		l.mu.Unlock()
+		return uint64(cp.N)
+	}
+	if had == nil {
+		return 0
+	}
+	err = durable.WriteFile(filepath.Join(l.dir, tiles.Checkpoint), had.raw, 0o644)
+	if err == nil {
+		err = l.alarm(ctx, []tiles.Finding{{Path: tiles.Checkpoint, Problem: problem}}, true)
+	}
+	if err != nil {
+		slog.ErrorContext(ctx, "ledger: a damaged checkpoint", "problem", problem, "err", err)
+	}
+	return size()
+}
+
+// Await returns when the leaf with this index is under a published checkpoint,
+// or with ctx's error. Run must be running.
+func (l *Ledger) Await(ctx context.Context, index uint64) error {
+	for {
+		l.mu.Lock()
+		wake := l.wake
+		l.mu.Unlock()
+		if cp := l.published.Load(); cp != nil && index < uint64(cp.N) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return &pasban.Error{Kind: pasban.Unavailable, Where: "ledger", Msg: fmt.Sprintf("leaf %d is not under a checkpoint yet", index), Err: ctx.Err()}
+		case <-wake:
+		}
+	}
+}

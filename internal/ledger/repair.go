@@ -1,0 +1,242 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"pasban"
+	"pasban/internal/durable"
+	"pasban/internal/ledger/tiles"
+)
+
+// Repair rebuilds, from the journal's leaves, every tile and bundle that is not
+// what they give, after checking that they give the root that was signed last;
+// if they do not, nothing is touched. It returns the files that it replaced.
+// What was there is kept beside the directory, under its name with .damaged.
+func (l *Ledger) Repair(ctx context.Context) ([]tiles.Finding, error) {
+	l.seqMu.Lock()
+	defer l.seqMu.Unlock()
+	findings, err := l.restore(ctx)
+	if err != nil {
+		return findings, err
+	}
+	if err := l.alarm(ctx, findings, true); err != nil {
+		return findings, err
+	}
+	l.mu.Lock()
+	l.health.findings = nil
+	l.mu.Unlock()
+	return findings, nil
+}
+
+// askHeal asks Run to restore the directory; the guard calls it when the
+// driver, misled by a changed tile, wants a wrong root signed.
+func (l *Ledger) askHeal() {
+	select {
+	case l.heal <- struct{}{}:
+	default:
+	}
+}
+
+func (l *Ledger) healNow(ctx context.Context) {
+	findings, err := l.Repair(ctx)
+	slog.ErrorContext(ctx, "ledger: the directory was changed and has been restored from the journal", "dir", l.dir, "files", len(findings), "err", err)
+}
+
+// rebuild makes the directory anew from the journal, up to the checkpoint that
+// was signed last, and puts that checkpoint back. The driver has not started.
+func (l *Ledger) rebuild(ctx context.Context, record seen) error {
+	l.seqMu.Lock()
+	defer l.seqMu.Unlock()
+	l.next = record.n
+	findings, err := l.restore(ctx)
+	if err != nil {
+		return err
+	}
+	l.guard.open() // for the one root that it has signed before
+	tree := record.tree()
+	raw, err := note.Sign(&note.Note{Text: fmt.Sprintf("%s\n%d\n%s\n", l.guard.Name(), tree.N, tree.Hash)}, l.guard)
+	if err != nil {
+		return unavailable("sign the checkpoint again", err)
+	}
+	if err := durable.WriteFile(filepath.Join(l.dir, tiles.Checkpoint), raw, 0o644); err != nil {
+		return unavailable("put the checkpoint back", err)
+	}
+	cp, err := l.readCheckpoint()
+	if err != nil {
+		return unavailable("read the checkpoint back", err)
+	}
+	l.published.Store(&cp)
+	slog.WarnContext(ctx, "ledger: rebuilt from the journal", "dir", l.dir, "leaves", tree.N, "files", len(findings))
+	return l.alarm(ctx, append(findings, tiles.Finding{Path: tiles.Checkpoint, Problem: "was missing or rolled back"}), true)
+}
+
+// restorer compares the directory with the journal's leaves and replaces what differs.
+type restorer struct {
+	l        *Ledger
+	damaged  string                   // where what was there is kept
+	widths   map[[2]int64][]tlog.Tile // partial tiles and bundles on disk, by level and number
+	findings []tiles.Finding
+}
+
+// restore makes the directory what the first l.next leaves of the journal
+// give. seqMu is held, so the driver adds nothing meanwhile.
+func (l *Ledger) restore(ctx context.Context) ([]tiles.Finding, error) {
+	record, _ := l.guard.state()
+	if err := l.agrees(ctx, record); err != nil {
+		return nil, err
+	}
+	r := &restorer{l: l, damaged: l.dir + ".damaged/" + time.Now().UTC().Format("20060102T150405.000Z"), widths: map[[2]int64][]tlog.Tile{}}
+	src := tiles.Dir{Root: l.root}
+	err := src.List(ctx, func(name string) error {
+		if t, err := tiles.ParsePath(name); err == nil && t.W < tiles.Width && tiles.InTree(t, l.next) {
+			r.widths[[2]int64{int64(t.L), t.N}] = append(r.widths[[2]int64{int64(t.L), t.N}], t)
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, unavailable("list the ledger's files", err)
+	}
+	b := tiles.NewBuilder(r.put)
+	var bundle []byte
+	for at := int64(0); at < l.next; {
+		rows, err := l.j.Leaves(ctx, uint64(at), int(min(batch, l.next-at)))
+		if err != nil {
+			return r.findings, err
+		}
+		if len(rows) == 0 {
+			return r.findings, unavailable(fmt.Sprintf("the journal has no leaf %d", at), nil)
+		}
+		for _, row := range rows {
+			bundle = tiles.AppendEntry(bundle, row.Leaf[:])
+			if err := b.Add(row.Leaf.Hash()); err != nil {
+				return r.findings, err
+			}
+			at++
+			whole := at%tiles.Width == 0
+			if whole || at == l.next || at == record.n {
+				if err := r.put(bundleAt(at), bundle); err != nil {
+					return r.findings, err
+				}
+			}
+			if at == l.next || at == record.n {
+				if err := b.Partial(); err != nil {
+					return r.findings, err
+				}
+			}
+			if whole {
+				bundle = nil
+			}
+		}
+	}
+	return r.findings, r.state(b.Tree())
+}
+
+// bundleAt returns the bundle that ends with the n-th leaf.
+func bundleAt(n int64) tlog.Tile {
+	w := (n-1)%tiles.Width + 1
+	return tlog.Tile{H: tiles.Height, L: tiles.Entries, N: (n - 1) / tiles.Width, W: int(w)}
+}
+
+// agrees checks that the journal's leaves give the root that was signed.
+func (l *Ledger) agrees(ctx context.Context, record seen) error {
+	var f frontier
+	for f.n < record.n {
+		hashes, err := l.hashes(ctx, f.n, int(min(batch, record.n-f.n)))
+		if err != nil {
+			return err
+		}
+		for _, h := range hashes {
+			f.add(h)
+		}
+	}
+	if f.tree() != record.tree() {
+		return &pasban.Error{Kind: pasban.Unavailable, Where: "ledger", Msg: "the journal's leaves do not give the root that was signed: nothing was repaired",
+			Hint: "the store was changed behind Pasban's back: restore it from a backup"}
+	}
+	return nil
+}
+
+// put replaces a tile or bundle by data if it differs, and the older partial
+// ones that are still there by their beginning of data.
+func (r *restorer) put(t tlog.Tile, data []byte) error {
+	if err := r.file(tiles.Path(t), data); err != nil {
+		return err
+	}
+	size := tlog.HashSize
+	if t.L == tiles.Entries {
+		size = 2 + pasban.LeafSize
+	}
+	for _, older := range r.widths[[2]int64{int64(t.L), t.N}] {
+		if older.W < t.W {
+			if err := r.file(tiles.Path(older), data[:older.W*size]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// file replaces one file if it differs, and keeps what was there.
+func (r *restorer) file(name string, want []byte) error {
+	had, err := tiles.Dir{Root: r.l.root}.ReadFile(context.Background(), name)
+	switch {
+	case err == nil && bytes.Equal(had, want):
+		return nil
+	case err == nil:
+		kept := filepath.Join(r.damaged, name)
+		if err := durable.MkdirAll(filepath.Dir(kept), 0o700); err != nil {
+			return unavailable("keep a damaged file", err)
+		}
+		if err := durable.WriteFile(kept, had, 0o600); err != nil {
+			return unavailable("keep a damaged file", err)
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return unavailable("read "+name, err)
+	}
+	path := filepath.Join(r.l.dir, name)
+	if err := durable.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return unavailable("restore "+name, err)
+	}
+	if err := durable.WriteFile(path, want, 0o644); err != nil {
+		return unavailable("restore "+name, err)
+	}
+	problem := "was not what the journal's leaves give"
+	if err != nil {
+		problem = "was missing"
+	}
+	if !strings.HasPrefix(name, ".state/") || err == nil {
+		r.findings = append(r.findings, tiles.Finding{Path: name, Problem: problem})
+	}
+	return nil
+}
+
+// state makes the driver's own note of size and root what it must be.
+func (r *restorer) state(tree tlog.Tree) error {
+	var had struct {
+		Size uint64 `json:"size"`
+		Root []byte `json:"root"`
+	}
+	const name = ".state/treeState"
+	raw, err := tiles.Dir{Root: r.l.root}.ReadFile(context.Background(), name)
+	if err == nil && json.Unmarshal(raw, &had) == nil && had.Size == uint64(tree.N) && bytes.Equal(had.Root, tree.Hash[:]) {
+		return nil
+	}
+	had.Size, had.Root = uint64(tree.N), tree.Hash[:]
+	want, err := json.Marshal(had)
+	if err != nil {
+		return err
+	}
+	return r.file(name, want)
+}

@@ -1,0 +1,193 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/transparency-dev/tessera"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"pasban/internal/journal"
+)
+
+const (
+	// gather is how long leaves are collected before they are added: fewer,
+	// larger batches write fewer partial tiles.
+	gather = 100 * time.Millisecond
+	// poll is how soon leaves are seen that another process committed, and how
+	// soon a failed step is tried again.
+	poll = 500 * time.Millisecond
+)
+
+// fatal is an error after which nothing may be signed any more.
+type fatal struct{ error }
+
+func (f fatal) Unwrap() error { return f.error }
+
+// lastLeaf names the stored hash of the last of n leaves.
+func lastLeaf(n int64) []int64 { return []int64{tlog.StoredHashIndex(0, n-1)} }
+
+// Run adds leaves, watches checkpoints and audits, until ctx is done (it
+// returns ctx's error) or something is wrong that must not be gone over: a
+// leaf at another index than promised. Errors of the storage are tried again.
+// It can be called once.
+func (l *Ledger) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	l.mu.Lock()
+	if l.closed || l.ran != nil {
+		l.mu.Unlock()
+		return errors.New("the ledger is closed or has run before")
+	}
+	l.running, l.stopRun, l.ran = true, stop, make(chan struct{})
+	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.running = false
+		close(l.ran)
+	}()
+
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop() // before waiting
+	l.observe(ctx)
+	wg.Go(func() { l.watch(ctx) })
+	wg.Go(func() { l.audits(ctx) })
+	return l.sequence(ctx)
+}
+
+// sequence adds leaves as the journal gets them.
+func (l *Ledger) sequence(ctx context.Context) error {
+	for {
+		woken := l.j.Wait() // before reading, or a commit in between is missed
+		n, err := l.step(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		l.stepped(err)
+		if f, ok := errors.AsType[fatal](err); ok {
+			l.guard.close()
+			slog.ErrorContext(ctx, "ledger: stopped for good", "dir", l.dir, "err", err)
+			return f
+		}
+		pause := time.After(gather)
+		if err != nil {
+			slog.ErrorContext(ctx, "ledger: leaves cannot be added", "dir", l.dir, "err", err)
+			woken, pause = nil, time.After(poll)
+		}
+		if n == batch {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-l.heal:
+			l.healNow(ctx)
+		case <-woken:
+			select { // the others of this moment
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-pause:
+			}
+		case <-time.After(poll):
+		}
+	}
+}
+
+// step adds the next leaves, at most one batch, and returns when they are
+// durably in the log at the indices that they were promised.
+func (l *Ledger) step(ctx context.Context) (int, error) {
+	l.seqMu.Lock()
+	defer l.seqMu.Unlock()
+	if l.dirty { // nothing behind what is known to be right was signed
+		if _, err := l.restore(ctx); err != nil {
+			return 0, err
+		}
+		l.dirty = false
+	}
+	leaves, err := l.j.Leaves(ctx, uint64(l.next), batch)
+	if err != nil || len(leaves) == 0 {
+		return 0, err
+	}
+	if err := l.writable(); err != nil {
+		return 0, err
+	}
+	hashes := make([]tlog.Hash, len(leaves))
+	for i, row := range leaves {
+		if row.Index != uint64(l.next)+uint64(i) {
+			return 0, fatal{unavailable(fmt.Sprintf("the journal gave leaf %d where %d was due", row.Index, l.next+int64(i)), nil)}
+		}
+		hashes[i] = row.Leaf.Hash()
+	}
+	l.guard.note(hashes)
+
+	// The driver does not look at the context between Add and its future, and
+	// a future that is not waited for would leave us not knowing.
+	futures := make([]tessera.IndexFuture, len(leaves))
+	for i, row := range leaves {
+		futures[i] = l.appender.Add(context.WithoutCancel(ctx), tessera.NewEntry(row.Leaf[:]))
+	}
+	return l.settled(ctx, leaves, futures)
+}
+
+// settled waits for the indices that the driver gave to leaves. seqMu is held.
+func (l *Ledger) settled(ctx context.Context, leaves []journal.LeafRow, futures []tessera.IndexFuture) (int, error) {
+	var failed error
+	for i, future := range futures {
+		index, err := future()
+		switch {
+		case err != nil:
+			failed = errors.Join(failed, err)
+		case failed != nil:
+			l.dirty = true // taken behind one that was not: at the wrong place
+		case index.Index != leaves[i].Index || index.IsDup:
+			return 0, fatal{unavailable(fmt.Sprintf("leaf %d was added as leaf %d", leaves[i].Index, index.Index), nil)}
+		}
+	}
+	if failed == nil {
+		l.next += int64(len(leaves))
+		return len(leaves), nil
+	}
+	failed = unavailable("the log's storage does not take leaves", failed)
+	n, err := l.integrated(context.WithoutCancel(ctx)) // some may have been taken before it failed
+	if err != nil || l.dirty || n < l.next || n > l.next+int64(len(leaves)) {
+		l.dirty = true
+		n = l.next
+	}
+	l.next = n
+	return 0, errors.Join(failed, err, l.guard.rewind(n))
+}
+
+// writable looks whether the driver will be able to take its lock. If it
+// cannot it panics in a goroutine of its own, which would end the whole node.
+// The lock belongs to the process and closing any of its files gives it up:
+// nobody holds it now, because seqMu is held and nothing has been added.
+func (l *Ledger) writable() error {
+	f, err := l.root.OpenFile(".state/treeState.lock", os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return unavailable("the ledger's directory cannot be written", err)
+	}
+	return f.Close()
+}
+
+// hashes returns the leaf hashes from the journal, at least one.
+func (l *Ledger) hashes(ctx context.Context, from int64, max int) ([]tlog.Hash, error) {
+	rows, err := l.j.Leaves(ctx, uint64(from), max)
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) == 0 {
+		return nil, unavailable(fmt.Sprintf("the journal has no leaf %d", from), nil)
+	}
+	out := make([]tlog.Hash, len(rows))
+	for i, row := range rows {
+		out[i] = row.Leaf.Hash()
+	}
+	return out, nil
+}
