@@ -13,9 +13,10 @@
 // ([WriteConfig]), starts the land registry and the child, and then plays the
 // beats over real HTTP/2 against the real listener, trusting the node's own
 // certificate authority and nothing else. The node is a child so that it can be
-// killed with SIGKILL and started again. The child seeds itself with the same
-// people ([NewPopulation], [Seed]) and mounts [Personas], links that sign their
-// visitor in as somebody: the only thing that differs from a node under serve.
+// killed with SIGKILL and started again. [Extend] makes the child a demo's node:
+// it fills it with the same people ([NewPopulation]), mounts [Personas], links
+// that sign their visitor in as somebody, and audits the ledger every second.
+// Nothing else differs from a node under serve.
 //
 // # What it guarantees
 //
@@ -191,7 +192,8 @@ func (s *story) open(ctx context.Context) error {
 		return err
 	}
 	started := time.Now()
-	s.node = &process{command: s.o.Node, dir: s.dir, logFile: filepath.Join(s.dir, logFile), admin: "http://" + admin}
+	s.node = &process{command: s.o.Node, dir: s.dir, logFile: filepath.Join(s.dir, logFile),
+		mark: filepath.Join(s.dir, personasFile), admin: "http://" + admin}
 	if err := s.node.start(ctx); err != nil {
 		return err
 	}
@@ -238,9 +240,12 @@ func (s *story) readLinks() error {
 	if err != nil {
 		return fmt.Errorf("read the persona links: %w", err)
 	}
-	var file struct{ Personas []Link }
+	var file linksFile
 	if err := json.Unmarshal(data, &file); err != nil {
 		return fmt.Errorf("read the persona links: %w", err)
+	}
+	if file.Error != "" {
+		return errors.New(file.Error)
 	}
 	s.links = map[string]Link{}
 	for _, l := range file.Personas {
@@ -310,7 +315,7 @@ func (s *story) explore() {
 // spare returns an unused link of somebody with the role.
 func (s *story) spare(role pasban.Role) (Link, bool) {
 	if role == pasban.RoleCitizen { // one with entries to read
-		l, ok := s.links[citizenID(s.people.Citizens[0])]
+		l, ok := s.links[s.people.Citizens[0].ID]
 		return l, ok
 	}
 	for _, who := range s.people.With(role) {

@@ -60,8 +60,8 @@ func districts() []district {
 		{"Rawalpindi", "راولپنڈی", []string{"Adiala", "Dhamial", "Chakri", "Rawat"}},
 		{"Lahore", "لاہور", []string{"Niaz Beg", "Kahna", "Raiwind", "Manawan"}},
 		{"Multan", "ملتان", []string{"Shujabad", "Qadirpur", "Makhdum Rashid"}},
-		{"Sargodha", "سرگودھا", []string{"Bhalwal", "Shahpur", "Sahiwal"}},
+		{"Sialkot", "سیالکوٹ", []string{"Uggoki", "Kotli Loharan", "Head Marala"}},
 		{"Faisalabad", "فیصل آباد", []string{"Samundri", "Jaranwala", "Tandlianwala"}},
-		{"Gujranwala", "گوجرانوالہ", []string{"Kamoke", "Nowshera Virkan", "Aroop"}},
+		{"Gujrat", "گجرات", []string{"Kunjah", "Jalalpur Jattan", "Dinga"}},
 	}
 }

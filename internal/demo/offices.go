@@ -51,7 +51,7 @@ func (s *story) workingDay(ctx context.Context, b *Beat) error {
 	s.paper.say("pasban", "%d looks and changes were committed to the journal before their page was shown, each with a signed promise; the budget of every officer was kept", len(given))
 	verified, theirs := 0, 0
 	for i := range workCitizens {
-		n, own, err := s.citizensDay(ctx, b, s.people.Citizens[i], given)
+		n, own, err := s.citizensDay(ctx, b, i, given)
 		if err != nil {
 			return err
 		}
@@ -161,23 +161,26 @@ func (s *story) supervisorsDay(ctx context.Context, b *Beat, given map[uint64]pa
 
 var receiptLink = regexp.MustCompile(`/ledger/receipt/(\d+)`)
 
-// citizensDay has a citizen apply for a transfer, then read who looked at
+// citizensDay has the i-th citizen apply for a transfer, then read who looked at
 // their data in both languages, and check every entry's receipt. It returns
 // how many receipts were verified and how many of them are of promises given
 // to officers.
-func (s *story) citizensDay(ctx context.Context, b *Beat, c Citizen, given map[uint64]pasban.Promise) (verified, officers int, err error) {
-	v, err := s.signIn(ctx, citizenID(c))
+func (s *story) citizensDay(ctx context.Context, b *Beat, i int, given map[uint64]pasban.Promise) (verified, officers int, err error) {
+	c := s.people.Citizens[i]
+	v, err := s.signIn(ctx, c.ID)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer v.close()
 	b.Requests++
-	a, err := v.get(ctx, "/en/apply/land-transfer", wantPage)
+	a, err := v.get(ctx, "/en/apply/"+landTransfer, wantPage)
 	b.legitimate(a, err, v.who+" opens the application form")
-	form := s.application(c)
-	form.Set("step", "send")
-	a, err = v.post(ctx, "/ur/apply/land-transfer", wantPage, form)
-	if b.legitimate(a, err, v.who+" applies for a transfer") && !strings.Contains(a.URL.Path, "/applications/land-transfer/") {
+	form := url.Values{"step": {"send"}}
+	for name, value := range s.people.Application(i) {
+		form.Set(name, value)
+	}
+	a, err = v.post(ctx, "/ur/apply/"+landTransfer, wantPage, form)
+	if b.legitimate(a, err, v.who+" applies for a transfer") && !strings.Contains(a.URL.Path, "/applications/"+landTransfer+"/") {
 		b.fail("%s applied and was not told a reference number", v.who)
 	}
 	var page answer
@@ -208,13 +211,4 @@ func (s *story) citizensDay(ctx context.Context, b *Beat, c Citizen, given map[u
 		}
 	}
 	return verified, officers, nil
-}
-
-// application is a citizen's application to transfer their first holding.
-func (s *story) application(c Citizen) url.Values {
-	form := url.Values{}
-	for name, value := range s.people.Application(c) {
-		form.Set(name, value)
-	}
-	return form
 }

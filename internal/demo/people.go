@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
+	"strings"
 
 	"pasban"
 	"pasban/examples/landregistry"
@@ -11,6 +13,7 @@ import (
 
 // Citizen is a synthetic citizen.
 type Citizen struct {
+	ID               string // agency-internal, such as citizen:syn-0007; it tells nothing
 	CNIC             pasban.CNIC
 	Name, NameUr     string
 	Father, FatherUr string
@@ -96,6 +99,26 @@ func (p Population) Held(c pasban.CNIC) (landregistry.Holding, bool) {
 	return landregistry.Holding{}, false
 }
 
+// Application is what the i-th citizen writes into the form of the declared
+// service land-transfer, by field: they sell their first plot to the next one.
+func (p Population) Application(i int) map[string]string {
+	seller, buyer := p.Citizens[i], p.Citizens[(i+1)%len(p.Citizens)]
+	h, _ := p.Held(seller.CNIC)
+	form := map[string]string{
+		"district": strings.ToLower(seller.District), "tehsil": seller.District, "mouza": h.Mouza, "khasra": h.Khasra,
+		"area_kanal": strconv.Itoa(h.Kanal), "transfer": "sale",
+		"seller_cnic": string(seller.CNIC), "seller_name": seller.NameUr, "seller_father": seller.FatherUr,
+		"seller_mobile": seller.Mobile, "seller_address": seller.Address,
+		"buyer_cnic": string(buyer.CNIC), "buyer_name": buyer.Name, "buyer_father": buyer.Father,
+		"buyer_mobile": buyer.Mobile, "buyer_address": buyer.Address,
+		"consideration_pkr": strconv.Itoa(150_000 * (1 + h.Kanal)), "agreed_on": "2026-11-02",
+	}
+	if i%5 == 0 {
+		form["seller_needs"] = "چلنے پھرنے سے معذور ہیں، براہ کرم گھر پر بیان لیں"
+	}
+	return form
+}
+
 // SeedLegacy puts the citizens and their land into the existing land registry.
 func (p Population) SeedLegacy(ctx context.Context, app *landregistry.App) error {
 	owners := make([]landregistry.Owner, len(p.Citizens))
@@ -129,6 +152,7 @@ func (d dealer) citizen(i int) (Citizen, district) {
 	// adding one; the step has no factor in common with ten million.
 	serial := (i*7919 + 1_234_567) % 10_000_000
 	return Citizen{
+		ID:   fmt.Sprintf("citizen:syn-%04d", i+1),
 		CNIC: pasban.CNIC(fmt.Sprintf("991%02d-%07d-%d", at+1, serial, 2*d.IntN(4)+1+(1-sex))),
 		Name: given.en + " " + family.en, NameUr: given.ur + " " + family.ur,
 		Father: father.en + " " + family.en, FatherUr: father.ur + " " + family.ur,
@@ -170,7 +194,3 @@ func (d dealer) staff(i int) Staff {
 		Name: given.en + " " + family.en, NameUr: given.ur + " " + family.ur,
 	}
 }
-
-// Application is what a citizen writes into the form of the declared service
-// land-transfer, by field.
-func (p Population) Application(c Citizen) map[string]string { return nil }

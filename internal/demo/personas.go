@@ -75,12 +75,24 @@ func (p *Personas) Issue(l Link) Link {
 	return l
 }
 
+// linksFile is the form of DIR/personas.json.
+type linksFile struct {
+	Schema   string `json:"schema"`          // pasban.personas.v1
+	Error    string `json:"error,omitempty"` // why there are none
+	Personas []Link `json:"personas"`
+}
+
 // WriteFile writes all links that were issued as JSON, readable by the owner
-// alone, and forgets their tokens.
-func (p *Personas) WriteFile(path string) error {
+// alone, and forgets their tokens. If failed is not nil, it is written instead:
+// the reader must not wait for links that will not come.
+func (p *Personas) WriteFile(path string, failed error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	data, err := json.MarshalIndent(map[string]any{"schema": "pasban.personas.v1", "personas": p.links}, "", "  ")
+	file := linksFile{Schema: "pasban.personas.v1", Personas: p.links}
+	if failed != nil {
+		file.Error, file.Personas = failed.Error(), []Link{}
+	}
+	data, err := json.MarshalIndent(file, "", "  ")
 	if err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ func TestPersonasFile(t *testing.T) {
 	p := NewPersonas(&openDoor{}, "https://localhost:8443")
 	want := p.Issue(Link{Person: "officer:syn-001", Role: pasban.RoleOfficer, Name: "Synthetic", Number: "SYN-001"})
 	name := filepath.Join(t.TempDir(), personasFile)
-	if err := p.WriteFile(name); err != nil {
+	if err := p.WriteFile(name, nil); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(name)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,6 +24,7 @@ type process struct {
 	dir     string
 	logFile string
 	admin   string // http://127.0.0.1:9443
+	mark    string // a file that the child writes when it is seeded, removed before each start
 
 	mu   sync.Mutex // covers what follows: the one child that runs
 	cmd  *exec.Cmd
@@ -41,8 +43,12 @@ func WatchParent(ctx context.Context) (context.Context, context.CancelFunc) {
 	return ctx, cancel
 }
 
-// start starts the child and waits until it is ready to serve, or has ended.
+// start starts the child and waits until it is seeded and ready to serve, or
+// has ended.
 func (p *process) start(ctx context.Context) error {
+	if err := os.Remove(p.mark); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	cmd := p.command(p.dir)
 	log, err := os.OpenFile(p.logFile, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -85,7 +91,7 @@ func (p *process) awaitReady(ctx context.Context, done <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	for {
-		if p.ready(ctx) == nil {
+		if _, err := os.Stat(p.mark); err == nil && p.ready(ctx) == nil {
 			return nil
 		}
 		select {

@@ -16,7 +16,10 @@ import (
 
 // asNode makes this test's binary behave as a node: it serves /readyz on the
 // address that follows, until its parent is gone or it is asked to stop.
-const asNode = "PASBAN_DEMO_TEST_NODE"
+const (
+	asNode     = "PASBAN_DEMO_TEST_NODE"
+	asNodeMark = "PASBAN_DEMO_TEST_MARK" // the file that says it is seeded
+)
 
 func TestMain(m *testing.M) {
 	if addr := os.Getenv(asNode); addr != "" {
@@ -35,6 +38,10 @@ func fakeNode(addr string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	if err := os.WriteFile(os.Getenv(asNodeMark), nil, 0o600); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
 	<-ctx.Done()
 	fmt.Println("ended in good order")
@@ -48,10 +55,10 @@ func testProcess(t *testing.T) *process {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	p := &process{dir: dir, logFile: filepath.Join(dir, logFile), admin: "http://" + addr}
+	p := &process{dir: dir, logFile: filepath.Join(dir, logFile), mark: filepath.Join(dir, "mark"), admin: "http://" + addr}
 	p.command = func(string) *exec.Cmd {
 		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), asNode+"="+addr)
+		cmd.Env = append(os.Environ(), asNode+"="+addr, asNodeMark+"="+p.mark)
 		return cmd
 	}
 	t.Cleanup(func() { p.stop() })

@@ -20,9 +20,6 @@ func trimLine(data []byte) string {
 	return strings.TrimSpace(line)
 }
 
-// citizenID is the id of a citizen's person.
-func citizenID(c Citizen) string { return "citizen:" + strings.ReplaceAll(string(c.CNIC), "-", "") }
-
 // stranger returns a visitor whom nobody knows, from a loopback address that
 // no visitor came from before.
 func (s *story) stranger(who string) *visitor {
