@@ -62,6 +62,7 @@ async function build() {
     "htmx.js": own + "/* htmx with hx-csp and hx-sse, 0BSD licence, Big Sky Software. */\n" + await script("src/htmx.js", "iife"),
     "chart.js": own + "/* Contains uPlot, MIT licence, (c) Leon Sorokin. */\n" + await script("src/chart.js", "iife"),
     "verify.js": own + await script("src/page.js", "esm"),
+    "passkey.js": own + await script("src/passkey.js", "esm"),
   };
   return new Map(Object.entries(files).map(([name, data]) => [name, Buffer.from(data)]));
 }

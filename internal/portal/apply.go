@@ -3,11 +3,10 @@ package portal
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
-	"net/mail"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -15,92 +14,81 @@ import (
 
 	"pasban"
 	"pasban/internal/page"
+	"pasban/internal/registry"
 )
 
-// Services is what the portal needs of the declared services.
-type Services interface {
-	// Declared lists the services that citizens may apply for.
-	Declared() []Service
-	// Apply files an application of the actor and returns it; it is durable
-	// then. An error of kind Invalid whose Where is a field's name is shown
-	// beside that field; several may be joined.
-	Apply(ctx context.Context, a pasban.Actor, service string, values map[string]string) (Application, error)
-	// Applications lists the actor's own, newest first, without their values.
-	Applications(ctx context.Context, a pasban.Actor) ([]Application, error)
-	// Open opens one of the actor's own applications with its values; the look
-	// is accounted for. Someone else's is not found.
-	Open(ctx context.Context, a pasban.Actor, service, id string) (Application, error)
+// Registry is what the portal needs of the declared services.
+type Registry interface {
+	Services() []*registry.Service
+	Apply(ctx context.Context, a registry.Ask, service string, values map[string]string) (registry.Summary, registry.Disclosure, error)
+	Own(ctx context.Context, a pasban.Actor) ([]registry.Summary, error)
+	Open(ctx context.Context, a registry.Ask, service, id string, fields ...string) (registry.Record, error)
 }
 
-// Text is a text by language.
-type Text map[string]string
+var _ Registry = (*registry.Registry)(nil)
 
-// In is the text in a language, else in English.
-func (t Text) In(lang string) string {
-	if s := t[lang]; s != "" {
-		return s
+// offered lists the services that citizens may apply for.
+func (p *Portal) offered() []*registry.Service {
+	if p.o.Registry == nil {
+		return nil
 	}
-	return t["en"]
+	return slices.DeleteFunc(p.o.Registry.Services(), func(s *registry.Service) bool { return !slices.Contains(s.Apply, pasban.RoleCitizen) })
 }
 
-// Service is a declared service as a citizen is told it.
-type Service struct {
-	ID      string
-	Name    Text
-	Summary Text
-	Basis   Text // the law it rests on
-	Days    int  // working days until it is decided; 0 says nothing
-	Fields  []Field
-}
-
-// Field is one question of a service's form.
-type Field struct {
-	Name     string
-	Label    Text
-	Hint     Text
-	Kind     string // text, textarea, cnic, mobile, email, date, number or choice
-	Required bool
-	Max      int // longest answer in characters; 0 is 200, for textarea 2000
-	Choices  []FieldChoice
-}
-
-// FieldChoice is one answer to choose.
-type FieldChoice struct {
-	Value string
-	Text  Text
-}
-
-func (f Field) max() int {
-	switch {
-	case f.Max > 0:
-		return f.Max
-	case f.Kind == "textarea":
-		return 2000
+// declared finds a declared service; nil if it is no longer there.
+func (p *Portal) declared(id string) *registry.Service {
+	all := p.o.Registry.Services()
+	if i := slices.IndexFunc(all, func(s *registry.Service) bool { return s.ID == id }); i >= 0 {
+		return all[i]
 	}
-	return 200
+	return nil
 }
 
-// Application is a citizen's application.
-type Application struct {
-	Service   string
-	ID        string // its reference number
-	State     Text   // where it stands, in words
-	Done      bool   // decided: nothing more will happen
-	Submitted time.Time
-	Values    map[string]string // by field; nil in a list
+// service finds the service that a path names, if citizens may apply for it.
+func (p *Portal) service(r *http.Request) (*registry.Service, error) {
+	id := r.PathValue("service")
+	all := p.offered()
+	if i := slices.IndexFunc(all, func(s *registry.Service) bool { return s.ID == id }); i >= 0 {
+		return all[i], nil
+	}
+	return nil, &pasban.Error{Kind: pasban.NotFound, Msg: "there is no such service"}
+}
+
+// ask is what the registry is told of who asks and from where.
+func ask(r *http.Request, v Visitor) registry.Ask {
+	return registry.Ask{Actor: v.Actor, Client: clientOf(r)}
+}
+
+// clientOf says where a request comes from.
+func clientOf(r *http.Request) pasban.Restricted {
+	ip, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		ip = r.RemoteAddr
+	}
+	agent := strings.ToValidUTF8(r.UserAgent()[:min(len(r.UserAgent()), 256)], "")
+	return pasban.Restricted{IP: ip, UserAgent: agent, Host: r.Host, Method: r.Method, Path: r.URL.Path}
 }
 
 // Question is a field with its answer, as templates show it.
 type Question struct {
-	Field
-	Value string // as the citizen wrote it
-	Shown string // as it is shown back: a choice by its text
-	Error string
+	registry.Field
+	Value  string // as the citizen wrote it
+	Shown  string // as it is shown back: a choice by its words
+	Error  string
+	Closed bool // there is an answer that was not opened
+}
+
+// HintIn is the field's hint in a language, or "".
+func (q Question) HintIn(lang string) string {
+	if q.Hint == nil {
+		return ""
+	}
+	return q.Hint.In(lang)
 }
 
 // ApplyView is the data of the form and of "check your answers".
 type ApplyView struct {
-	Service   Service
+	Service   *registry.Service
 	Questions []Question
 	Errors    []FieldError
 	Path      string // where the form goes
@@ -108,29 +96,18 @@ type ApplyView struct {
 
 // ApplicationView is the data of one application and of the confirmation.
 type ApplicationView struct {
-	Application Application
-	Service     Service
-	Questions   []Question
-	Due         time.Time // zero if nothing is promised
+	Summary   registry.Summary
+	Name      string // of the service
+	State     string // in words
+	Final     bool   // nothing more will happen
+	Due       time.Time
+	Questions []Question // nil in a list
 }
 
 // ApplicationsView is the data of the list.
 type ApplicationsView struct {
 	Applications []ApplicationView
-	Services     []Service
-}
-
-// service finds the declared service that a path names.
-func (p *Portal) service(r *http.Request) (Service, error) {
-	return p.declared(r.PathValue("service"))
-}
-
-func (p *Portal) declared(id string) (Service, error) {
-	all := p.o.Services.Declared()
-	if i := slices.IndexFunc(all, func(s Service) bool { return s.ID == id }); i >= 0 {
-		return all[i], nil
-	}
-	return Service{}, &pasban.Error{Kind: pasban.NotFound, Msg: "there is no such service"}
+	Services     []*registry.Service
 }
 
 // form shows the empty form of a service.
@@ -144,7 +121,7 @@ func (p *Portal) form(w http.ResponseWriter, r *http.Request, v Visitor) {
 }
 
 // showForm shows the form with answers and what is wrong with them.
-func (p *Portal) showForm(w http.ResponseWriter, r *http.Request, v Visitor, status int, s Service, values map[string]string, wrong []FieldError) {
+func (p *Portal) showForm(w http.ResponseWriter, r *http.Request, v Visitor, status int, s *registry.Service, values map[string]string, wrong []FieldError) {
 	lang := page.Lang(r)
 	data := ApplyView{Service: s, Questions: questions(s, lang, values), Errors: wrong, Path: "/" + lang + "/apply/" + url.PathEscape(s.ID)}
 	title := s.Name.In(lang)
@@ -158,13 +135,13 @@ func (p *Portal) showForm(w http.ResponseWriter, r *http.Request, v Visitor, sta
 }
 
 // questions pairs a service's fields with answers.
-func questions(s Service, lang string, values map[string]string) []Question {
+func questions(s *registry.Service, lang string, values map[string]string) []Question {
 	all := make([]Question, len(s.Fields))
 	for i, f := range s.Fields {
 		q := Question{Field: f, Value: values[f.Name], Shown: values[f.Name]}
 		for _, c := range f.Choices {
-			if c.Value == q.Value {
-				q.Shown = c.Text.In(lang)
+			if c.Code == q.Value {
+				q.Shown = c.Name.In(lang)
 			}
 		}
 		all[i] = q
@@ -173,8 +150,8 @@ func questions(s Service, lang string, values map[string]string) []Question {
 }
 
 // submit takes the form: step "check" shows the answers back, "edit" returns
-// to the form with them, "send" files the application. The answers travel in
-// the page between the steps and are checked at each, so nothing half-filled
+// to the form with them, "send" hands the application in. The answers travel
+// in the page between the steps and are checked at each, so nothing half-filled
 // is kept on the server.
 func (p *Portal) submit(w http.ResponseWriter, r *http.Request, v Visitor) {
 	s, err := p.service(r)
@@ -187,31 +164,29 @@ func (p *Portal) submit(w http.ResponseWriter, r *http.Request, v Visitor) {
 	}
 	values := map[string]string{}
 	for _, f := range s.Fields {
-		values[f.Name] = tidy(f, r.PostForm.Get(f.Name))
+		if value := strings.TrimSpace(r.PostForm.Get(f.Name)); value != "" {
+			values[f.Name] = value
+		}
 	}
 	step := r.PostForm.Get("step")
 	if step == "edit" {
 		p.showForm(w, r, v, http.StatusOK, s, values, nil)
 		return
 	}
-	if wrong := p.wrong(r, s, values); len(wrong) > 0 {
-		p.showForm(w, r, v, http.StatusBadRequest, s, values, wrong)
+	checked, err := s.Check(values)
+	if err != nil {
+		p.showForm(w, r, v, http.StatusBadRequest, s, values, p.fieldErrors(r, s, values, err))
 		return
 	}
 	lang := page.Lang(r)
 	if step != "send" {
-		data := ApplyView{Service: s, Questions: questions(s, lang, values), Path: "/" + lang + "/apply/" + url.PathEscape(s.ID)}
+		data := ApplyView{Service: s, Questions: questions(s, lang, checked), Path: "/" + lang + "/apply/" + url.PathEscape(s.ID)}
 		p.render(w, r, http.StatusOK, &v, page.View{Name: "apply-check", Title: p.say(r, "apply.check.title"), Data: data})
 		return
 	}
-	for name, value := range values {
-		if value == "" {
-			delete(values, name)
-		}
-	}
-	a, err := p.o.Services.Apply(r.Context(), v.Actor, s.ID, values)
+	filed, _, err := p.o.Registry.Apply(r.Context(), ask(r, v), s.ID, checked)
 	if err != nil {
-		if wrong := fieldErrors(s, err); len(wrong) > 0 {
+		if wrong := p.fieldErrors(r, s, values, err); len(wrong) > 0 {
 			p.showForm(w, r, v, http.StatusBadRequest, s, values, wrong)
 			return
 		}
@@ -219,141 +194,81 @@ func (p *Portal) submit(w http.ResponseWriter, r *http.Request, v Visitor) {
 		return
 	}
 	page.SetHeaders(w.Header(), r.TLS != nil, "")
-	http.Redirect(w, r, "/"+lang+"/applications/"+url.PathEscape(s.ID)+"/"+url.PathEscape(a.ID)+"?sent=1", http.StatusSeeOther)
+	http.Redirect(w, r, "/"+lang+"/applications/"+url.PathEscape(s.ID)+"/"+url.PathEscape(filed.ID)+"?sent=1", http.StatusSeeOther)
 }
 
-// fieldErrors finds the errors that name a field of the service, in err and
-// in whatever it joins.
-func fieldErrors(s Service, err error) []FieldError {
+// fieldErrors says in the visitor's language what is wrong with the answers
+// that err, or what it joins, names. It is empty if err names none.
+func (p *Portal) fieldErrors(r *http.Request, s *registry.Service, values map[string]string, err error) []FieldError {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var all []FieldError
 		for _, e := range joined.Unwrap() {
-			all = append(all, fieldErrors(s, e)...)
+			all = append(all, p.fieldErrors(r, s, values, e)...)
 		}
 		return all
 	}
 	e, ok := errors.AsType[*pasban.Error](err)
-	if !ok || e.Kind != pasban.Invalid || !slices.ContainsFunc(s.Fields, func(f Field) bool { return f.Name == e.Where }) {
+	if !ok || e.Kind != pasban.Invalid {
 		return nil
 	}
-	return []FieldError{{Field: e.Where, Msg: e.Msg}}
-}
-
-// tidy brings an answer into its plain form: no space around it, and Latin
-// digits where a number is asked for.
-func tidy(f Field, s string) string {
-	s = strings.TrimSpace(strings.ReplaceAll(s, "\r\n", "\n"))
-	switch f.Kind {
-	case "cnic":
-		if c, err := pasban.ParseCNIC(s); err == nil {
-			return string(c)
-		}
-	case "mobile", "number", "date":
-		return latinDigits(s)
+	f, ok := s.Field(e.Where)
+	if !ok {
+		return nil
 	}
-	return s
-}
-
-// latinDigits writes Urdu (۰–۹) and Arabic (٠–٩) digits in Latin.
-func latinDigits(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r >= '۰' && r <= '۹':
-			return r - '۰' + '0'
-		case r >= '٠' && r <= '٩':
-			return r - '٠' + '0'
-		}
-		return r
-	}, s)
-}
-
-// wrong lists what is wrong with the answers, in the visitor's language.
-func (p *Portal) wrong(r *http.Request, s Service, values map[string]string) []FieldError {
-	var all []FieldError
-	for _, f := range s.Fields {
-		if key := flaw(f, values[f.Name]); key != "" {
-			all = append(all, FieldError{f.Name, p.say(r, "apply.error."+key, "Label", f.Label.In(page.Lang(r)), "Max", f.max())})
-		}
+	key := flaw(f, values[f.Name])
+	if _, bad := s.Check(values); bad == nil && f.Subject { // what the registry alone can tell
+		key = "party"
 	}
-	return all
+	return []FieldError{{f.Name, p.say(r, "apply.error."+key, "Label", f.Label.In(page.Lang(r)), "Max", f.Longest())}}
 }
 
-// flaw is the key of the message about what is wrong with an answer, "" if
-// nothing is.
-func flaw(f Field, value string) string {
-	control := func(r rune) bool { return unicode.IsControl(r) && (r != '\n' || f.Kind != "textarea") }
+// flaw is the key of the message about an answer that the registry refused.
+func flaw(f registry.Field, value string) string {
+	control := func(c rune) bool { return unicode.IsControl(c) && c != '\n' && c != '\r' }
 	switch {
-	case value == "" && f.Required && f.Kind == "choice":
+	case value == "" && f.Kind == "choice":
 		return "choose"
-	case value == "" && f.Required:
-		return "missing"
 	case value == "":
-		return ""
+		return "missing"
 	case !utf8.ValidString(value) || strings.ContainsFunc(value, control):
 		return "characters"
-	case utf8.RuneCountInString(value) > f.max():
+	case utf8.RuneCountInString(value) > f.Longest():
 		return "long"
-	}
-	ok := true
-	switch f.Kind {
-	case "cnic":
-		_, err := pasban.ParseCNIC(value)
-		ok = err == nil
-	case "mobile":
-		ok = mobile(value)
-	case "email":
-		a, err := mail.ParseAddress(value)
-		ok = err == nil && a.Address == value
-	case "date":
-		_, err := time.Parse(time.DateOnly, value)
-		ok = err == nil
-	case "number":
-		n, err := strconv.ParseFloat(value, 64)
-		ok = err == nil && n >= 0 && n < 1e15
-	case "choice":
-		ok = slices.ContainsFunc(f.Choices, func(c FieldChoice) bool { return c.Value == value })
-	default:
-		return ""
-	}
-	if ok {
-		return ""
+	case f.Pattern != "" || f.Kind == "text" || f.Kind == "textarea":
+		return "form"
 	}
 	return f.Kind
 }
 
-// mobile reports whether s is a mobile number of Pakistan: 03001234567 or
-// +923001234567, with or without spaces and hyphens.
-func mobile(s string) bool {
-	d := strings.NewReplacer(" ", "", "-", "").Replace(s)
-	d = strings.TrimPrefix(d, "+")
-	if rest, ok := strings.CutPrefix(d, "92"); ok {
-		d = "0" + rest
-	}
-	return len(d) == 11 && strings.HasPrefix(d, "03") && strings.Trim(d, "0123456789") == ""
-}
-
 // applications lists the citizen's own.
 func (p *Portal) applications(w http.ResponseWriter, r *http.Request, v Visitor) {
-	all, err := p.o.Services.Applications(r.Context(), v.Actor)
+	all, err := p.o.Registry.Own(r.Context(), v.Actor)
 	if err != nil {
 		p.o.Pages.Error(w, r, err)
 		return
 	}
-	data := ApplicationsView{Services: p.o.Services.Declared()}
-	for _, a := range all {
-		data.Applications = append(data.Applications, p.applicationView(r, a))
+	data := ApplicationsView{Services: p.offered()}
+	for _, s := range all {
+		data.Applications = append(data.Applications, p.applicationView(r, s))
 	}
 	p.render(w, r, http.StatusOK, &v, page.View{Name: "applications", Title: p.say(r, "applications.title"), Data: data, Back: p.back(r, "back.home", "/")})
 }
 
-func (p *Portal) applicationView(r *http.Request, a Application) ApplicationView {
-	s, err := p.declared(a.Service)
-	if err != nil { // no longer offered: its code stands for its name
-		s = Service{ID: a.Service, Name: Text{"en": a.Service}}
+// applicationView puts a record into words. Of a service that is no longer
+// declared the codes stand for the names.
+func (p *Portal) applicationView(r *http.Request, sum registry.Summary) ApplicationView {
+	lang := page.Lang(r)
+	view := ApplicationView{Summary: sum, Name: sum.Service, State: sum.State}
+	s := p.declared(sum.Service)
+	if s == nil {
+		return view
 	}
-	view := ApplicationView{Application: a, Service: s, Questions: questions(s, page.Lang(r), a.Values)}
-	if s.Days > 0 && !a.Done {
-		view.Due = workingDays(a.Submitted, s.Days)
+	view.Name = s.Name.In(lang)
+	if st, ok := s.State(sum.State); ok {
+		view.State, view.Final = st.Name.In(lang), st.Final
+	}
+	if s.Days > 0 && !view.Final {
+		view.Due = workingDays(sum.CreatedAt, s.Days)
 	}
 	return view
 }
@@ -371,16 +286,16 @@ func workingDays(t time.Time, n int) time.Time {
 }
 
 // application shows one of the citizen's own; with ?sent=1, right after it was
-// filed, the confirmation, for which nothing is opened.
+// handed in, the confirmation, for which nothing is opened.
 func (p *Portal) application(w http.ResponseWriter, r *http.Request, v Visitor) {
 	service, id := r.PathValue("service"), r.PathValue("id")
 	if r.URL.Query().Has("sent") {
-		all, err := p.o.Services.Applications(r.Context(), v.Actor)
+		all, err := p.o.Registry.Own(r.Context(), v.Actor)
 		if err != nil {
 			p.o.Pages.Error(w, r, err)
 			return
 		}
-		i := slices.IndexFunc(all, func(a Application) bool { return a.Service == service && a.ID == id })
+		i := slices.IndexFunc(all, func(s registry.Summary) bool { return s.Service == service && s.ID == id })
 		if i < 0 {
 			p.missing(w, r)
 			return
@@ -388,11 +303,17 @@ func (p *Portal) application(w http.ResponseWriter, r *http.Request, v Visitor) 
 		p.render(w, r, http.StatusOK, &v, page.View{Name: "apply-done", Title: p.say(r, "apply.done.title"), Data: p.applicationView(r, all[i])})
 		return
 	}
-	a, err := p.o.Services.Open(r.Context(), v.Actor, service, id)
+	rec, err := p.o.Registry.Open(r.Context(), ask(r, v), service, id)
 	if err != nil {
 		p.o.Pages.Error(w, r, err)
 		return
 	}
-	data := p.applicationView(r, a)
-	p.render(w, r, http.StatusOK, &v, page.View{Name: "application", Title: data.Service.Name.In(page.Lang(r)), Data: data, Back: p.back(r, "back.applications", "/applications")})
+	data := p.applicationView(r, rec.Summary)
+	if s := p.declared(service); s != nil {
+		for _, q := range questions(s, page.Lang(r), rec.Values) {
+			q.Closed = slices.Contains(rec.Closed, q.Name)
+			data.Questions = append(data.Questions, q)
+		}
+	}
+	p.render(w, r, http.StatusOK, &v, page.View{Name: "application", Title: data.Name, Data: data, Back: p.back(r, "back.applications", "/applications")})
 }

@@ -4,35 +4,40 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
-	"pasban"
 	"pasban/internal/page"
+	"pasban/internal/registry"
 )
 
-// answers is a complete application in Urdu digits, with markup in it.
+// answers is a complete application of Ayesha's, with Urdu digits and markup.
 func answers() url.Values {
 	return url.Values{
-		"buyer_name": {"  <b>Bilal</b> فرضی "}, "buyer_cnic": {"۳۵۲۰۲۰۰۰۰۰۰۲۷"}, "mobile": {"٠٣٠٠ ١٢٣٤٥٦٧"},
-		"email": {"bilal@example.com"}, "sale_date": {"2026-11-01"}, "price": {"1500000"}, "how": {"gift"}, "remarks": {"one\r\ntwo"},
+		"district": {"rawalpindi"}, "tehsil": {"Gujar Khan"}, "mouza": {"Adiala"}, "khasra": {"123/4"}, "area_kanal": {"۱۲"}, "transfer": {"gift"},
+		"seller_cnic": {"۶۱۱۰۱۱۲۳۴۵۶۷۲"}, "seller_name": {"  <b>Ayesha</b> فرضی "}, "seller_father": {"Synthetic Father"},
+		"seller_mobile": {"٠٣٠٠ ١٢٣٤٥٦٧"}, "seller_address": {"House 1\r\nSynthetic Street"},
+		"buyer_cnic": {"35202-7654321-1"}, "buyer_name": {"Synthetic Bilal"}, "buyer_father": {"Synthetic Elder"},
+		"buyer_mobile": {"+92 333 7654321"}, "buyer_address": {"House 2, Synthetic Street"},
+		"consideration_pkr": {"4,500,000"}, "agreed_on": {"2026-11-01"},
 	}
 }
 
-// TestApplyWithoutScripts goes the whole way: form, check, edit, send,
-// confirmation, list, the application itself.
+// TestApplyWithoutScripts goes the whole way through the real registry: form,
+// check, edit, send, confirmation, list, and the opened application.
 func TestApplyWithoutScripts(t *testing.T) {
 	for _, lang := range page.Langs() {
-		r := newRig(t).as(citizen)
+		r := newRig(t).asCitizen()
 		at := "/" + lang + "/apply/land-transfer"
-		if w := r.get(at); w.Code != http.StatusOK || strings.Count(w.Body.String(), `class="govuk-form-group`) != 8 {
+		if w := r.get(at); w.Code != http.StatusOK || strings.Count(w.Body.String(), `class="govuk-form-group`) != len(r.registry.Services()[0].Fields) {
 			t.Fatalf("%s: %d\n%s", at, w.Code, w.Body)
 		}
 		form := answers()
 		form.Set("step", "check")
 		w := r.post(at, form)
-		for _, want := range []string{"35202-0000002-7", "0300 1234567", `value="send"`, `name="how" value="gift"`} {
+		for _, want := range []string{"61101-1234567-2", "&#43;923001234567", `value="send"`, `name="transfer" value="gift"`} {
 			if !strings.Contains(w.Body.String(), want) {
 				t.Errorf("%s: %q is not on the check page\n%s", at, want, w.Body)
 			}
@@ -46,65 +51,80 @@ func TestApplyWithoutScripts(t *testing.T) {
 		}
 		form.Set("step", "send")
 		w = r.post(at, form)
-		if w.Code != http.StatusSeeOther {
+		to := w.Header().Get("Location")
+		if w.Code != http.StatusSeeOther || !strings.HasSuffix(to, "?sent=1") {
 			t.Fatalf("%s: sending: %d\n%s", at, w.Code, w.Body)
 		}
-		done := r.get(w.Header().Get("Location")).Body.String()
-		for _, want := range []string{"LT-2026-00001", page.Date(lang, noon.AddDate(0, 0, 21))} {
-			if !strings.Contains(done, want) {
-				t.Errorf("%s: %q is not on the confirmation\n%s", at, want, done)
-			}
+		id := regexp.MustCompile(`LT-[0-9A-Z-]+`).FindString(to)
+		due := page.Date(lang, workingDays(time.Now(), 30))
+		if done := r.get(to).Body.String(); !strings.Contains(done, id) || !strings.Contains(done, due) {
+			t.Errorf("%s: %s or %s is not on the confirmation\n%s", at, id, due, done)
 		}
-		if list := r.get("/" + lang + "/applications").Body.String(); !strings.Contains(list, "LT-2026-00001") {
+		if list := r.get("/" + lang + "/applications").Body.String(); !strings.Contains(list, id) {
 			t.Errorf("%s: not in the list\n%s", at, list)
 		}
-		if app := r.get("/" + lang + "/applications/land-transfer/LT-2026-00001").Body.String(); !strings.Contains(app, "&lt;b&gt;Bilal") || markup.MatchString(app) {
-			t.Errorf("%s: the application\n%s", at, app)
+		open := "/" + lang + "/applications/land-transfer/" + id
+		app := r.get(open).Body.String()
+		if !strings.Contains(app, "&lt;b&gt;Ayesha") || markup.MatchString(app) || strings.Contains(app, "Synthetic Bilal") {
+			t.Errorf("%s: the application: want Ayesha's answers as text, and not Bilal's\n%s", at, app)
 		}
-		if got := r.counter.all[0].Values["remarks"]; got != "one\ntwo" {
-			t.Errorf("remarks were kept as %q", got)
+		if cards := strings.Count(r.get("/"+lang+"/my-data").Body.String(), "data-index="); cards != 2 {
+			t.Errorf("%s: %d entries about applying and opening, want 2", at, cards)
+		}
+		if w := r.as(officer).get(open); w.Code != http.StatusForbidden {
+			t.Errorf("%s: an officer gets %d on the citizen's page, want 403", at, w.Code)
+		}
+		if other := r.as(r.other).get(open).Body.String(); strings.Contains(other, "Ayesha&lt;") {
+			t.Errorf("%s: the other party reads Ayesha's answers\n%s", at, other)
 		}
 	}
 }
 
 func TestApplyShowsWhatIsWrong(t *testing.T) {
-	r := newRig(t).as(citizen)
+	r := newRig(t).asCitizen()
 	for name, value := range map[string]string{
-		"buyer_name": "", "buyer_cnic": "123", "mobile": "12345", "email": "nobody", "sale_date": "31.12.2026", "price": "many", "how": "theft", "remarks": "a\x00b",
+		"tehsil": "", "mouza": strings.Repeat("ا", 61), "khasra": "12a", "area_kanal": "many", "transfer": "theft", "district": "",
+		"buyer_cnic": "123", "buyer_mobile": "12345", "agreed_on": "31.12.2026", "seller_name": "a\x00b",
+		"seller_cnic": "37405-1111111-3", // a stranger's: then the application is not about the visitor
 	} {
-		form := answers()
-		form.Set(name, value)
-		form.Set("step", "send")
-		w := r.post("/en/apply/land-transfer", form)
-		body := w.Body.String()
-		if w.Code != http.StatusBadRequest || !strings.Contains(body, `<a href="#`+name+`">`) || !strings.Contains(body, `id="`+name+`-error"`) || !strings.Contains(body, "<title>Error:") {
-			t.Errorf("%s=%q: %d\n%s", name, value, w.Code, body)
+		for _, lang := range page.Langs() {
+			form := answers()
+			form.Set(name, value)
+			form.Set("step", "send")
+			w := r.post("/"+lang+"/apply/land-transfer", form)
+			body := w.Body.String()
+			if w.Code != http.StatusBadRequest || !strings.Contains(body, `<a href="#`+name+`">`) || !strings.Contains(body, `id="`+name+`-error"`) ||
+				!strings.Contains(body, `id="`+name+`"`) || strings.Contains(body, "portal.apply.error") || markup.MatchString(body) {
+				t.Errorf("%s %s=%q: %d\n%s", lang, name, value, w.Code, body)
+			}
 		}
 	}
-	if len(r.counter.all) != 0 {
-		t.Errorf("%d applications were filed with wrong answers", len(r.counter.all))
+	if own, err := r.registry.Own(t.Context(), r.citizen.Actor); err != nil || len(own) != 0 {
+		t.Errorf("%d applications were handed in with wrong answers, %v", len(own), err)
 	}
-	r.counter.fail = errors.Join(&pasban.Error{Kind: pasban.Invalid, Where: "price", Msg: "the price is above the limit"})
+}
+
+func TestApplyWhenNothingCanBeAccountedFor(t *testing.T) {
+	r := newRig(t).asCitizen()
+	r.healthy = errors.New("the log is 10 minutes behind")
 	form := answers()
 	form.Set("step", "send")
-	if w := r.post("/en/apply/land-transfer", form); w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "the price is above the limit") {
-		t.Errorf("the registry's own error: %d\n%s", w.Code, w.Body)
-	}
-	r.counter.fail = &pasban.Error{Kind: pasban.Unavailable, Msg: "journal: disk full"}
-	if w := r.post("/en/apply/land-transfer", form); w.Code != http.StatusServiceUnavailable || strings.Contains(w.Body.String(), "disk full") {
-		t.Errorf("an unavailable registry: %d\n%s", w.Code, w.Body)
+	w := r.post("/en/apply/land-transfer", form)
+	if w.Code != http.StatusServiceUnavailable || strings.Contains(w.Body.String(), "10 minutes") {
+		t.Errorf("status %d, want 503 without the cause\n%s", w.Code, w.Body)
 	}
 }
 
 func TestFlaws(t *testing.T) {
-	for _, c := range []struct{ kind, value, want string }{
-		{"mobile", "0300 1234567", ""}, {"mobile", "+92-300-1234567", ""}, {"mobile", "0421234567", "mobile"}, {"mobile", "", "missing"},
-		{"email", "a@b.example", ""}, {"email", "A <a@b.example>", "email"}, {"number", "12.50", ""}, {"number", "-1", "number"}, {"number", "NaN", "number"}, {"number", "Inf", "number"},
-		{"date", "2026-02-29", "date"}, {"text", strings.Repeat("ا", 200), ""}, {"text", strings.Repeat("ا", 201), "long"}, {"text", "a\nb", "characters"}, {"text", "\xff", "characters"},
-		{"textarea", "a\nb", ""}, {"choice", "", "choose"},
+	for _, c := range []struct {
+		f           registry.Field
+		value, want string
+	}{
+		{registry.Field{Kind: "mobile"}, "1", "mobile"}, {registry.Field{Kind: "mobile"}, "", "missing"}, {registry.Field{Kind: "choice"}, "", "choose"},
+		{registry.Field{Kind: "text", Pattern: "x"}, "y", "form"}, {registry.Field{Kind: "text", Max: 1}, "اب", "long"}, {registry.Field{Kind: "text"}, "\xff", "characters"},
 	} {
-		if got := flaw(Field{Kind: c.kind, Required: true}, c.value); got != c.want {
-			t.Errorf("%s %q: %q, want %q", c.kind, c.value, got, c.want)
+		if got := flaw(c.f, c.value); got != c.want {
+			t.Errorf("%s %q: %q, want %q", c.f.Kind, c.value, got, c.want)
 		}
 	}
 }

@@ -8,20 +8,22 @@ import (
 
 	"pasban"
 	"pasban/internal/page"
+	"pasban/internal/registry"
 )
 
 // phrases puts the bodies of facts into words of one language. It remembers
 // the words it used, so that the page can hand them to verify.js, which says
 // the same body in the same words (function texts there: change both).
 type phrases struct {
-	pages *page.Pages
-	names Names // may be nil
-	lang  string
-	used  map[string]string
+	pages    *page.Pages
+	names    Names    // may be nil
+	registry Registry // may be nil
+	lang     string
+	used     map[string]string
 }
 
 func (p *Portal) phrases(lang string) *phrases {
-	return &phrases{pages: p.o.Pages, names: p.o.Names, lang: lang, used: map[string]string{}}
+	return &phrases{pages: p.o.Pages, names: p.o.Names, registry: p.o.Registry, lang: lang, used: map[string]string{}}
 }
 
 // Texts is an entry in words. Keys of the fields in verify.js are the names in
@@ -93,9 +95,14 @@ func (f *phrases) texts(b pasban.Body) Texts {
 }
 
 func (f *phrases) why(b pasban.Body) string {
-	why := f.word("why.none")
-	if b.Purpose != "" {
+	why := ""
+	switch {
+	case b.Purpose != "":
 		why = f.name("purpose", b.Purpose)
+	case b.Who.Kind == pasban.ActorCitizen:
+		why = f.word("why.own")
+	default:
+		why = f.word("why.none")
 	}
 	if b.Case != "" {
 		why = fill(f.word("why.case"), "purpose", why, "case", b.Case)
@@ -149,6 +156,9 @@ func (f *phrases) name(kind, code string) string {
 	if f.names != nil && code != "" {
 		w = f.names.Name(f.lang, kind, code)
 	}
+	if f.registry != nil && w == "" {
+		w = declaredName(f.registry.Services(), f.lang, kind, code)
+	}
 	last := code
 	if kind == "field" {
 		last = code[strings.LastIndexByte(code, '.')+1:]
@@ -160,11 +170,35 @@ func (f *phrases) name(kind, code string) string {
 	return w
 }
 
+// declaredName is what the declared services call a code, or "".
+func declaredName(services []*registry.Service, lang, kind, code string) string {
+	for _, s := range services {
+		switch {
+		case kind == "service" && code == s.ID:
+			return s.Name.In(lang)
+		case kind == "basis" && code == s.Basis.En:
+			return s.Basis.In(lang)
+		case kind == "field":
+			if name, ok := strings.CutPrefix(code, s.ID+"."); ok {
+				f, _ := s.Field(name)
+				return f.Label.In(lang)
+			}
+		case kind == "purpose":
+			for _, p := range s.Purposes {
+				if p.Code == code {
+					return p.Name.In(lang)
+				}
+			}
+		}
+	}
+	return ""
+}
+
 // words are the words used so far and those that the script needs besides.
 func (f *phrases) words() map[string]string {
 	for _, key := range []string{
 		"check.ok", "check.bad", "check.changed", "check.cannot", "check.pending", "check.unreachable", "check.busy",
-		"basis.none", "basis.is", "comma", "when", "why.none", "why.case", "why.emergency", "who.staff", "what.record",
+		"basis.none", "basis.is", "comma", "when", "why.none", "why.own", "why.case", "why.emergency", "who.staff", "what.record",
 		"what.look", "what.look_all", "what.change", "what.change_all", "what.refused", "what.refused_all",
 		"what.decision", "what.decision_all", "what.admin", "what.admin_all",
 		"tag.refused", "tag.emergency", "tag.automatic", "tag.citizen", "tag.person",

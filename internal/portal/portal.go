@@ -5,8 +5,7 @@
 // # Main types
 //
 // [Portal] answers /, /en/…, /ur/… and /ledger/receipt/{index}. What it needs
-// of other rooms it names itself: [Journal], [Ledger], [Services], [Names] and
-// the visitor's session.
+// of other rooms it names itself: [Journal], [Ledger], [Registry] and [Names].
 //
 // # The way of an entry
 //
@@ -43,8 +42,10 @@ import (
 	"time"
 
 	"pasban"
+	"pasban/internal/identity"
 	"pasban/internal/journal"
 	"pasban/internal/page"
+	"pasban/internal/registry"
 )
 
 //go:embed templates/*.html
@@ -79,18 +80,30 @@ type Visitor struct {
 	Name  map[string]string // by language, as the person is greeted
 }
 
+// session is the visitor of the identity's session.
+func session(r *http.Request) (Visitor, bool) {
+	s := identity.FromContext(r.Context())
+	if s == nil {
+		return Visitor{}, false
+	}
+	return Visitor{Actor: s.Actor(), Name: map[string]string{"en": s.Person.Name("en"), "ur": s.Person.Name("ur")}}, true
+}
+
 // Options are the parts that the portal works with.
 type Options struct {
 	Pages   *page.Pages
 	Agency  string // the agency's id, as facts carry it
 	Journal Journal
 	Ledger  Ledger
-	VKey    string                                // the ledger's verifier key, pinned in the page
-	Size    func() uint64                         // leaves under the latest checkpoint
-	Visitor func(r *http.Request) (Visitor, bool) // who is signed in
-	// Services are the declared services; nil offers none.
-	Services Services
-	Names    Names // nil knows none
+	VKey    string        // the ledger's verifier key, pinned in the page
+	Size    func() uint64 // leaves under the latest checkpoint
+	// Visitor says who is signed in; nil asks the identity's session.
+	Visitor func(r *http.Request) (Visitor, bool)
+	// Registry holds the declared services; nil offers none.
+	Registry Registry
+	// Names knows words that the declared services do not, such as those of
+	// guarded sites; nil knows none.
+	Names Names
 	// Now is the clock of periods; nil is time.Now.
 	Now func() time.Time
 }
@@ -103,8 +116,11 @@ type Portal struct {
 
 // New makes the portal and hands its templates to pages.
 func New(o Options) (*Portal, error) {
-	if o.Pages == nil || o.Journal == nil || o.Ledger == nil || o.Visitor == nil || o.Size == nil {
-		return nil, errors.New("portal: pages, journal, ledger, size and visitor are required")
+	if o.Pages == nil || o.Journal == nil || o.Ledger == nil || o.Size == nil {
+		return nil, errors.New("portal: pages, journal, ledger and size are required")
+	}
+	if o.Visitor == nil {
+		o.Visitor = session
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -126,7 +142,7 @@ func New(o Options) (*Portal, error) {
 		p.mux.HandleFunc("GET "+at+"/report/{index}", p.citizen(p.reportForm))
 		p.mux.HandleFunc("POST "+at+"/report/{index}", p.citizen(p.report))
 		p.mux.HandleFunc(at+"/", p.missing)
-		if o.Services != nil {
+		if o.Registry != nil {
 			p.mux.HandleFunc("GET "+at+"/apply/{service}", p.citizen(p.form))
 			p.mux.HandleFunc("POST "+at+"/apply/{service}", p.citizen(p.submit))
 			p.mux.HandleFunc("GET "+at+"/applications", p.citizen(p.applications))
@@ -192,15 +208,12 @@ func (p *Portal) back(r *http.Request, key, path string) *page.Link {
 
 // HomeView is the data of the home page.
 type HomeView struct {
-	Services []Service
+	Services []*registry.Service
 	SignedIn bool
 }
 
 func (p *Portal) home(w http.ResponseWriter, r *http.Request) {
-	data := HomeView{}
-	if p.o.Services != nil {
-		data.Services = p.o.Services.Declared()
-	}
+	data := HomeView{Services: p.offered()}
 	var who *Visitor
 	if v, ok := p.o.Visitor(r); ok {
 		who, data.SignedIn = &v, true

@@ -23,15 +23,15 @@ var update = flag.Bool("update", false, "write testdata/cards.json anew")
 var markup = regexp.MustCompile(`<(img|i|u|s|em)[ >]|<b>(role|Bilal|neigh)|<script>|alert\(1\)</script>|onerror="`)
 
 func TestMyDataShowsEveryEntry(t *testing.T) {
-	r := newRig(t).as(citizen)
-	r.record(story()...)
+	r := newRig(t).asCitizen()
+	r.record(r.story()...)
 	r.ledger.publish(t)
-	r.record(look(officer.Actor, noon, nil)) // not yet published
+	r.record(r.look(officer.Actor, noon, nil)) // not yet published
 	for lang, want := range map[string][]string{
-		"en": {"Who looked at my data", "Officer, staff number ending 032", "21 November 2026, 11:18 am", "Buyer’s name, Area (Land transfer), record LT-2026-00012",
-			"Transfer of land (mutation) (case LHR-88213)", "Emergency access.", "14 November 2026, 11:58 pm", "Automatic check, no person saw it", "just being added",
+		"en": {"Who looked at my data", "Officer, staff number ending 032", "21 November 2026, 11:18 am", "Name of the present holder, Area in kanal (Transfer of land), record LT-2026-00012",
+			"Deciding on a transfer (case LHR-88213)", "Emergency access.", "14 November 2026, 11:58 pm", "Automatic check, no person saw it", "just being added",
 			"4 November 2026, 12:01 am", "Nothing, the attempt was refused", "<b>4</b>times a person", "<b>1</b>automatic check"},
-		"ur": {"میرا ڈیٹا کس نے دیکھا", "21 نومبر 2026، صبح 11:18", "خریدار کا نام، رقبہ", "خودکار جانچ", `dir="rtl"`, "portal.rtl."},
+		"ur": {"میرا ڈیٹا کس نے دیکھا", "21 نومبر 2026، صبح 11:18", "موجودہ مالک کا نام، رقبہ (کنال)", "پنجاب لینڈ ریونیو ایکٹ 1967", "خودکار جانچ", `dir="rtl"`, "portal.rtl."},
 	} {
 		w := r.get("/" + lang + "/my-data")
 		body := w.Body.String()
@@ -54,11 +54,11 @@ func TestMyDataShowsEveryEntry(t *testing.T) {
 }
 
 func TestMyDataFilters(t *testing.T) {
-	r := newRig(t).as(citizen)
+	r := newRig(t).asCitizen()
 	for range 25 {
-		r.record(look(officer.Actor, noon.AddDate(0, 0, -1), nil))
+		r.record(r.look(officer.Actor, noon.AddDate(0, 0, -1), nil))
 	}
-	r.record(look(officer.Actor, noon.AddDate(0, 0, -100), func(f *pasban.Fact) { f.Body.Service = "old" }), look(system, noon.AddDate(0, 0, -3), func(f *pasban.Fact) { f.Body.Service = "land.example" }))
+	r.record(r.look(officer.Actor, noon.AddDate(0, 0, -100), func(f *pasban.Fact) { f.Body.Service = "old" }), r.look(system, noon.AddDate(0, 0, -3), func(f *pasban.Fact) { f.Body.Service = "land.example" }))
 	cards := func(path string) int { return strings.Count(r.get(path).Body.String(), "data-index=") }
 	for path, want := range map[string]int{
 		"/en/my-data": 20, "/en/my-data?p=7&r=land.example": 1, "/en/my-data?p=0&r=old": 1, "/en/my-data?p=90&r=old": 0,
@@ -76,7 +76,7 @@ func TestMyDataFilters(t *testing.T) {
 
 func TestOnlyCitizensSeeTheirData(t *testing.T) {
 	r := newRig(t)
-	r.record(story()...)
+	r.record(r.story()...)
 	for _, path := range []string{"/en/my-data", "/ur/applications", "/en/report/0", "/en/apply/land-transfer"} {
 		r.visitor = nil
 		if w := r.get(path); w.Code != http.StatusSeeOther || w.Header().Get("Location") != "/pasban/signin?next="+url.QueryEscape(path) {
@@ -86,17 +86,17 @@ func TestOnlyCitizensSeeTheirData(t *testing.T) {
 			t.Errorf("officer %s: %d, want 403", path, w.Code)
 		}
 	}
-	if body := r.as(other).get("/en/my-data").Body.String(); strings.Contains(body, "data-index=") {
+	if body := r.as(r.other).get("/en/my-data").Body.String(); strings.Contains(body, "data-index=") {
 		t.Error("another citizen sees entries about Ayesha")
 	}
-	if w := r.as(other).get("/en/report/0"); w.Code != http.StatusNotFound {
+	if w := r.as(r.other).get("/en/report/0"); w.Code != http.StatusNotFound {
 		t.Errorf("another citizen's report page: %d, want 404", w.Code)
 	}
 }
 
 func TestReceiptIsForThoseEntitled(t *testing.T) {
 	r := newRig(t)
-	r.record(story()...)
+	r.record(r.story()...)
 	r.ledger.publish(t)
 	verifier, err := note.NewVerifier(r.vkey)
 	if err != nil {
@@ -110,8 +110,8 @@ func TestReceiptIsForThoseEntitled(t *testing.T) {
 		want       int
 		restricted bool
 	}{
-		{"the citizen", citizen, 200, false}, {"the officer who looked", officer, 200, false}, {"an auditor", auditor, 200, true},
-		{"another citizen", other, 404, false}, {"another officer", stranger, 404, false}, {"a nameless actor", Visitor{}, 404, false},
+		{"the citizen", r.citizen, 200, false}, {"the officer who looked", officer, 200, false}, {"an auditor", auditor, 200, true},
+		{"another citizen", r.other, 404, false}, {"another officer", stranger, 404, false}, {"a nameless actor", Visitor{}, 404, false},
 	} {
 		w := r.as(c.who).get("/ledger/receipt/0")
 		if w.Code != c.want {
@@ -134,7 +134,7 @@ func TestReceiptIsForThoseEntitled(t *testing.T) {
 			t.Errorf("%s: restricted part shown: %v, want %v", c.name, rc.Restricted != nil, c.restricted)
 		}
 	}
-	newest, err := r.journal.BySubject(t.Context(), ayesha.ID, 0, 1)
+	newest, err := r.journal.BySubject(t.Context(), r.ayesha.ID, 0, 1)
 	if err != nil || newest[0].Fact.Body.Action != "audit" || newest[0].Fact.Body.Who.Role != pasban.RoleAuditor {
 		t.Errorf("the auditor's look is not among the citizen's entries: %+v, %v", newest, err)
 	}
@@ -145,8 +145,8 @@ func TestReceiptIsForThoseEntitled(t *testing.T) {
 }
 
 func TestReceiptNotYetPublishedOrAbsent(t *testing.T) {
-	r := newRig(t).as(citizen)
-	r.record(story()[0])
+	r := newRig(t).asCitizen()
+	r.record(r.story()[0])
 	if w := r.get("/ledger/receipt/0"); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
 		t.Errorf("before the checkpoint: %d, Retry-After %q; want 503 with it", w.Code, w.Header().Get("Retry-After"))
 	}
@@ -158,8 +158,8 @@ func TestReceiptNotYetPublishedOrAbsent(t *testing.T) {
 }
 
 func TestReportIsRecorded(t *testing.T) {
-	r := newRig(t).as(citizen)
-	r.record(story()...)
+	r := newRig(t).asCitizen()
+	r.record(r.story()...)
 	for _, lang := range page.Langs() {
 		path := "/" + lang + "/report/0"
 		if w := r.get(path); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `name="reason"`) {
@@ -190,8 +190,8 @@ func TestReportIsRecorded(t *testing.T) {
 }
 
 func TestReportFromElsewhereIsRefused(t *testing.T) {
-	r := newRig(t).as(citizen)
-	r.record(story()[0])
+	r := newRig(t).asCitizen()
+	r.record(r.story()[0])
 	req, _ := http.NewRequest(http.MethodPost, "/en/report/0", strings.NewReader("reason=person"))
 	req.Header.Set("Sec-Fetch-Site", "cross-site")
 	w := httptest.NewRecorder()
@@ -255,8 +255,8 @@ func TestCards(t *testing.T) {
 
 func writeCards(t *testing.T, r *rig, file string) {
 	t.Helper()
-	entries := r.record(story()...)
-	r.record(look(officer.Actor, noon, nil), look(officer.Actor, noon, nil), look(officer.Actor, noon, nil))
+	entries := r.record(r.story()...)
+	r.record(r.look(officer.Actor, noon, nil), r.look(officer.Actor, noon, nil), r.look(officer.Actor, noon, nil))
 	r.ledger.publish(t)
 	c := cards{VKey: r.vkey, Words: map[string]map[string]string{}}
 	for _, e := range entries {

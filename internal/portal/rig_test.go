@@ -2,15 +2,12 @@ package portal
 
 import (
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/rand"
 	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"slices"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -20,29 +17,42 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"pasban"
+	"pasban/internal/access"
 	"pasban/internal/journal"
+	"pasban/internal/keys"
 	"pasban/internal/page"
+	"pasban/internal/registry"
 	"pasban/internal/store/storetest"
+	"pasban/internal/vault"
 )
 
-// rig is a portal over a real journal and a real log, with a visitor that the
-// test chooses.
+// rig is a portal over the real journal, vault and registry and a log in
+// memory, with a visitor that the test chooses.
 type rig struct {
-	t       *testing.T
-	portal  *Portal
-	journal *journal.Journal
-	ledger  *memoryLedger
-	vkey    string
-	visitor *Visitor
-	counter *services
+	t        *testing.T
+	portal   *Portal
+	pages    *page.Pages
+	journal  *journal.Journal
+	ledger   *memoryLedger
+	vkey     string
+	healthy  error
+	visitor  *Visitor
+	ayesha   pasban.Subject
+	citizen  Visitor // Ayesha
+	other    Visitor // Bilal
+	registry *registry.Registry
 }
 
+// Healthy makes the rig the ledger that the registry's guard asks.
+func (r *rig) Healthy() error { return r.healthy }
+
 // Synthetic people of the tests.
+const (
+	ayeshaCNIC = pasban.CNIC("61101-1234567-2")
+	bilalCNIC  = pasban.CNIC("35202-7654321-1")
+)
+
 var (
-	ayesha  = pasban.Subject{ID: "aa01", CNIC: "35202-0000001-8"}
-	bilal   = pasban.Subject{ID: "bb02", CNIC: "35202-0000002-7"}
-	citizen = Visitor{Actor: pasban.Actor{ID: "citizen:1", Kind: pasban.ActorCitizen, Role: pasban.RoleCitizen, Subject: ayesha.ID}, Name: map[string]string{"en": "Synthetic Ayesha", "ur": "فرضی عائشہ"}}
-	other   = Visitor{Actor: pasban.Actor{ID: "citizen:2", Kind: pasban.ActorCitizen, Role: pasban.RoleCitizen, Subject: bilal.ID}, Name: map[string]string{"en": "Synthetic Bilal"}}
 	officer = Visitor{Actor: pasban.Actor{ID: "officer:lhr-032", Kind: pasban.ActorPerson, Role: pasban.RoleOfficer, Staff: "LHR-032"}}
 	auditor = Visitor{Actor: pasban.Actor{ID: "auditor:1", Kind: pasban.ActorPerson, Role: pasban.RoleAuditor, Staff: "AUD-007"}}
 	system  = pasban.Actor{ID: "svc:passports", Kind: pasban.ActorSystem}
@@ -53,36 +63,56 @@ var noon = time.Date(2026, 11, 23, 7, 0, 0, 0, time.UTC)
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	skey, vkey, err := note.GenerateKey(rand.Reader, "land.example/ledger")
-	if err != nil {
-		t.Fatal(err)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
-	signer, err := note.NewSigner(skey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	j, err := journal.Open(t.Context(), storetest.SQLite(t), journal.Options{Signer: signer, Sealer: newSealer(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	pages, err := page.New(page.Options{Agency: map[string]string{"en": "Board of Revenue", "ur": "بورڈ آف ریونیو"}, Phone: "051 111 000 000"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &rig{t: t, journal: j, ledger: &memoryLedger{signer: signer, journal: j}, vkey: vkey, counter: &services{}}
+	st := storetest.SQLite(t)
+	ring, err := keys.Open(t.Context(), filepath.Join(t.TempDir(), "keys"), keys.Options{})
+	must(err)
+	t.Cleanup(func() { ring.Close() })
+	signer, vkey, err := ring.LedgerSigner("land.example/ledger")
+	must(err)
+	verifier, err := note.NewVerifier(vkey)
+	must(err)
+	v, err := vault.Open(t.Context(), st, ring, verifier)
+	must(err)
+	r := &rig{t: t, vkey: vkey}
+	r.journal, err = journal.Open(t.Context(), st, journal.Options{Signer: signer, Sealer: v})
+	must(err)
+	r.ledger = &memoryLedger{signer: signer, journal: r.journal}
+	policies, err := access.Load([]string{"../../examples/policies/10-citizens.cedar"})
+	must(err)
+	budgets, err := access.NewBudgets(t.Context(), st, nil)
+	must(err)
+	guard, err := registry.NewGuard(registry.GuardOptions{Agency: "land-records", Journal: r.journal, Ledger: r,
+		Rules: registry.Rules{Policies: policies, Budgets: budgets}})
+	must(err)
+	services, err := registry.LoadServices([]string{"../../examples/services/land-transfer.yaml"})
+	must(err)
+	r.registry, err = registry.New(t.Context(), st, registry.Options{Guard: guard, Vault: v, Services: services})
+	must(err)
+	r.ayesha, err = v.Subject(t.Context(), ayeshaCNIC)
+	must(err)
+	bilal, err := v.Subject(t.Context(), bilalCNIC)
+	must(err)
+	r.citizen = Visitor{Actor: pasban.Actor{ID: "citizen:1", Kind: pasban.ActorCitizen, Role: pasban.RoleCitizen, Subject: r.ayesha.ID}, Name: map[string]string{"en": "Synthetic Ayesha", "ur": "فرضی عائشہ"}}
+	r.other = Visitor{Actor: pasban.Actor{ID: "citizen:2", Kind: pasban.ActorCitizen, Role: pasban.RoleCitizen, Subject: bilal.ID}, Name: map[string]string{"en": "Synthetic Bilal"}}
+	r.pages, err = page.New(page.Options{Agency: map[string]string{"en": "Board of Revenue", "ur": "بورڈ آف ریونیو"}, Phone: "051 111 000 000"})
+	must(err)
 	r.portal, err = New(Options{
-		Pages: pages, Agency: "land-records", Journal: j, Ledger: r.ledger, VKey: vkey, Size: r.ledger.size,
+		Pages: r.pages, Agency: "land-records", Journal: r.journal, Ledger: r.ledger, VKey: vkey, Size: r.ledger.size,
 		Visitor: func(*http.Request) (Visitor, bool) {
 			if r.visitor == nil {
 				return Visitor{}, false
 			}
 			return *r.visitor, true
 		},
-		Services: r.counter, Names: names{}, Now: func() time.Time { return noon },
+		Registry: r.registry, Names: names{}, Now: func() time.Time { return noon },
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(err)
 	return r
 }
 
@@ -91,6 +121,8 @@ func (r *rig) as(v Visitor) *rig {
 	r.visitor = &v
 	return r
 }
+
+func (r *rig) asCitizen() *rig { return r.as(r.citizen) }
 
 func (r *rig) get(path string, header ...string) *httptest.ResponseRecorder {
 	r.t.Helper()
@@ -124,12 +156,12 @@ func (r *rig) record(facts ...pasban.Fact) []journal.Entry {
 }
 
 // look is a fact about Ayesha that actor made, changed by edit.
-func look(a pasban.Actor, at time.Time, edit func(*pasban.Fact)) pasban.Fact {
+func (r *rig) look(a pasban.Actor, at time.Time, edit func(*pasban.Fact)) pasban.Fact {
 	f := pasban.NewFact(pasban.KindLook, "land-records", a, at)
-	f.Subject = ayesha
+	f.Subject = r.ayesha
 	f.Body.Service, f.Body.Resource, f.Body.Action = "land-transfer", "LT-2026-00012", "view"
-	f.Body.Fields = []string{"buyer_name", "area"}
-	f.Body.Purpose, f.Body.Case, f.Body.Basis, f.Body.Mode = "mutation", "LHR-88213", "West Pakistan Land Revenue Act 1967, section 42", pasban.ModePerson
+	f.Body.Fields = []string{"seller_name", "area_kanal"}
+	f.Body.Purpose, f.Body.Case, f.Body.Basis, f.Body.Mode = "mutation", "LHR-88213", "Punjab Land Revenue Act 1967, section 42", pasban.ModePerson
 	if edit != nil {
 		edit(&f)
 	}
@@ -137,27 +169,27 @@ func look(a pasban.Actor, at time.Time, edit func(*pasban.Fact)) pasban.Fact {
 }
 
 // story is one fact of each sort that a citizen may see.
-func story() []pasban.Fact {
+func (r *rig) story() []pasban.Fact {
 	day := func(d, h, m int) time.Time {
 		return noon.AddDate(0, 0, -d).Add(time.Duration(h)*time.Hour + time.Duration(m)*time.Minute)
 	}
 	return []pasban.Fact{
-		look(officer.Actor, day(2, -1, 18), nil),
-		look(system, day(4, 4, 5), func(f *pasban.Fact) {
+		r.look(officer.Actor, day(2, -1, 18), nil),
+		r.look(system, day(4, 4, 5), func(f *pasban.Fact) {
 			f.Body.Mode, f.Body.Case, f.Body.Purpose, f.Body.Resource = pasban.ModeAutomatic, "", "verification", "GET /records/{cnic}"
 			f.Body.Service, f.Body.Fields = "land.example", nil
 		}),
-		look(officer.Actor, day(9, 11, 58), func(f *pasban.Fact) { f.Body.Mode, f.Body.Basis = pasban.ModeEmergency, "" }), // 23:58 in Pakistan
-		look(citizen.Actor, day(10, -7, 0), func(f *pasban.Fact) { // 05:00 in Pakistan
+		r.look(officer.Actor, day(9, 11, 58), func(f *pasban.Fact) { f.Body.Mode, f.Body.Basis = pasban.ModeEmergency, "" }), // 23:58 in Pakistan
+		r.look(r.citizen.Actor, day(10, -7, 0), func(f *pasban.Fact) { // 05:00 in Pakistan
 			f.Body.Kind, f.Body.Action, f.Body.Purpose, f.Body.Case = pasban.KindChange, "create", "own", ""
 		}),
-		look(officer.Actor, day(20, 12, 1), func(f *pasban.Fact) { // past midnight in Pakistan
+		r.look(officer.Actor, day(20, 12, 1), func(f *pasban.Fact) { // past midnight in Pakistan
 			f.Body.Kind, f.Body.Outcome, f.Body.Purpose, f.Body.Case = pasban.KindDecision, pasban.Denied, "", ""
 		}),
-		look(pasban.Actor{ID: "admin:1", Kind: pasban.ActorPerson, Role: pasban.RoleAdmin}, day(30, 0, 0), func(f *pasban.Fact) {
+		r.look(pasban.Actor{ID: "admin:1", Kind: pasban.ActorPerson, Role: pasban.RoleAdmin}, day(30, 0, 0), func(f *pasban.Fact) {
 			f.Body.Kind, f.Body.Fields, f.Body.Purpose, f.Body.Resource = pasban.KindAdmin, nil, "made_up_code", `<img src=x onerror="alert(1)">`
 		}),
-		look(pasban.Actor{ID: "admin:1", Kind: pasban.ActorPerson, Role: "<b>role</b>", Staff: "<i>"}, day(31, 0, 0), func(f *pasban.Fact) {
+		r.look(pasban.Actor{ID: "admin:1", Kind: pasban.ActorPerson, Role: "<b>role</b>", Staff: "<i>"}, day(31, 0, 0), func(f *pasban.Fact) {
 			f.Body.Service, f.Body.Case, f.Body.Basis, f.Body.Agency = "</script><script>alert(1)</script>", `"><u>`, "<s>Act</s>{case}", "{role}<em>"
 			f.Body.Fields = []string{"<script>alert(2)</script>", "\u2028'\"&"}
 		}),
@@ -235,98 +267,12 @@ func (l *memoryLedger) Receipt(_ context.Context, e journal.Entry) (pasban.Recei
 	}, nil
 }
 
-// sealer is AES-256-GCM under one key: what the vault does, without its keys
-// per citizen.
-type sealer struct{ aead cipher.AEAD }
-
-func newSealer(t *testing.T) sealer {
-	t.Helper()
-	key := make([]byte, 32)
-	rand.Read(key)
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return sealer{aead}
-}
-
-func (s sealer) Seal(_ context.Context, id pasban.SubjectID, plain, aad []byte) ([]byte, error) {
-	return s.aead.Seal(nil, nil, plain, append([]byte(id), aad...)), nil
-}
-
-func (s sealer) Open(_ context.Context, id pasban.SubjectID, sealed, aad []byte) ([]byte, error) {
-	return s.aead.Open(nil, nil, sealed, append([]byte(id), aad...))
-}
-
-// names knows the tests' service.
+// names knows the agency and a guarded site, which no declared service does.
 type names struct{}
 
 func (names) Name(lang, kind, code string) string {
 	return map[string]string{
 		"en.agency.land-records": "Board of Revenue", "ur.agency.land-records": "بورڈ آف ریونیو",
-		"en.service.land-transfer": "Land transfer", "ur.service.land-transfer": "زمین کی منتقلی",
-		"en.field.land-transfer.buyer_name": "Buyer’s name", "ur.field.land-transfer.buyer_name": "خریدار کا نام",
+		"en.service.land.example": "Land record search", "ur.service.land.example": "اراضی ریکارڈ کی تلاش",
 	}[lang+"."+kind+"."+code]
-}
-
-// services is a counter of declared services in memory.
-type services struct {
-	mu   sync.Mutex // covers all
-	all  []Application
-	fail error
-}
-
-func (s *services) Declared() []Service {
-	return []Service{{
-		ID: "land-transfer", Name: Text{"en": "Land transfer", "ur": "زمین کی منتقلی"}, Days: 15,
-		Summary: Text{"en": "Transfer a plot to someone else.", "ur": "پلاٹ کسی اور کے نام منتقل کریں۔"},
-		Basis:   Text{"en": "Land Revenue Act 1967, section 42", "ur": "لینڈ ریونیو ایکٹ 1967، دفعہ 42"},
-		Fields: []Field{
-			{Name: "buyer_name", Label: Text{"en": "Buyer’s name", "ur": "خریدار کا نام"}, Kind: "text", Required: true, Max: 60},
-			{Name: "buyer_cnic", Label: Text{"en": "Buyer’s CNIC", "ur": "خریدار کا شناختی کارڈ نمبر"}, Hint: Text{"en": "13 digits", "ur": "13 ہندسے"}, Kind: "cnic", Required: true},
-			{Name: "mobile", Label: Text{"en": "Mobile number", "ur": "موبائل نمبر"}, Kind: "mobile"},
-			{Name: "email", Label: Text{"en": "E-mail address", "ur": "ای میل پتہ"}, Kind: "email"},
-			{Name: "sale_date", Label: Text{"en": "Date of sale", "ur": "فروخت کی تاریخ"}, Kind: "date"},
-			{Name: "price", Label: Text{"en": "Price in rupees", "ur": "قیمت روپوں میں"}, Kind: "number"},
-			{Name: "how", Label: Text{"en": "How is it transferred?", "ur": "منتقلی کیسے ہو رہی ہے؟"}, Kind: "choice", Required: true,
-				Choices: []FieldChoice{{"sale", Text{"en": "Sale", "ur": "فروخت"}}, {"gift", Text{"en": "Gift", "ur": "ہبہ"}}}},
-			{Name: "remarks", Label: Text{"en": "Remarks", "ur": "کیفیت"}, Kind: "textarea"},
-		},
-	}}
-}
-
-func (s *services) Apply(_ context.Context, a pasban.Actor, service string, values map[string]string) (Application, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.fail != nil {
-		return Application{}, s.fail
-	}
-	app := Application{Service: service, ID: fmt.Sprintf("LT-2026-%05d", len(s.all)+1), State: Text{"en": "Submitted", "ur": "موصول"}, Submitted: noon, Values: values}
-	s.all = append(s.all, app)
-	return app, nil
-}
-
-func (s *services) Applications(context.Context, pasban.Actor) ([]Application, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	list := slices.Clone(s.all)
-	for i := range list {
-		list[i].Values = nil
-	}
-	return list, nil
-}
-
-func (s *services) Open(_ context.Context, _ pasban.Actor, service, id string) (Application, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, a := range s.all {
-		if a.Service == service && a.ID == id {
-			return a, nil
-		}
-	}
-	return Application{}, &pasban.Error{Kind: pasban.NotFound, Msg: "there is no such application"}
 }

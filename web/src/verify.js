@@ -99,7 +99,7 @@ export function texts(b, m) {
   const service = say("service", b.service || ""), fields = b.fields || [];
   const what = "what." + (b.outcome === "deny" ? "refused" : b.kind) + (fields.length ? "" : "_all");
   const record = /^[\w-]+$/.test(b.resource || "") ? fill("what.record", { resource: b.resource }) : "";
-  const purpose = b.purpose ? say("purpose", b.purpose) : m["why.none"];
+  const purpose = b.purpose ? say("purpose", b.purpose) : m[who.kind === "citizen" ? "why.own" : "why.none"];
   const why = b.case ? fill("why.case", { purpose, case: b.case }) : purpose;
   return {
     title: say("agency", b.agency || ""),
