@@ -59,7 +59,8 @@ type Sealer interface {
 	// Seal encrypts and authenticates plaintext, and authenticates aad.
 	Seal(ctx context.Context, subject pasban.SubjectID, plaintext, aad []byte) ([]byte, error)
 	// Open reverses Seal. Its error is of kind pasban.NotFound if, and only
-	// if, the subject's key has been destroyed.
+	// if, the subject's key has been destroyed, and of kind pasban.Invalid if
+	// sealed is not what Seal returned for this subject and aad.
 	Open(ctx context.Context, subject pasban.SubjectID, sealed, aad []byte) ([]byte, error)
 }
 

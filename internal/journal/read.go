@@ -175,13 +175,13 @@ func (j *Journal) open(ctx context.Context, r row) (Entry, error) {
 	}
 	e.Fact = pasban.Fact{Subject: pasban.Subject{ID: subject}, Body: head}
 
-	plain, err := j.sealer.Open(ctx, subject, r.opening, aad("opening", head, subject))
+	plain, blind, err := j.unseal(ctx, subject, r.opening, aad("opening", head, subject))
 	switch {
+	case blind != nil:
+		return e, blind
 	case err != nil && subject != "" && pasban.KindOf(err) == pasban.NotFound:
 		e.Shredded = true
 		return e, nil
-	case err != nil && ctx.Err() != nil:
-		return e, unavailable("open a fact", err)
 	case err != nil:
 		return fail("the body does not open", err)
 	case len(plain) < saltSize:
@@ -202,10 +202,10 @@ func (j *Journal) open(ctx context.Context, r row) (Entry, error) {
 	}
 	e.Fact.Subject.CNIC = e.Fact.Body.Subject
 
-	plain, err = j.sealer.Open(ctx, "", r.restricted, aad("restricted", head, subject))
+	plain, blind, err = j.unseal(ctx, "", r.restricted, aad("restricted", head, subject))
 	switch {
-	case err != nil && ctx.Err() != nil:
-		return e, unavailable("open a fact", err)
+	case blind != nil:
+		return e, blind
 	case err != nil:
 		return fail("the restricted part does not open", err)
 	case len(plain) < saltSize:
@@ -216,6 +216,21 @@ func (j *Journal) open(ctx context.Context, r row) (Entry, error) {
 		return fail("the restricted part is not the one of the body", err)
 	}
 	return e, nil
+}
+
+// unseal opens a sealed part. err says that it does not open, blind that it
+// could not be tried: the keys lie in the store as well, and a store that does
+// not answer is no reason to call a row damaged.
+func (j *Journal) unseal(ctx context.Context, subject pasban.SubjectID, sealed, aad []byte) (plain []byte, blind, err error) {
+	for again := false; ; again = true {
+		plain, err = j.sealer.Open(ctx, subject, sealed, aad)
+		if err == nil || again || pasban.KindOf(err) == pasban.NotFound || pasban.KindOf(err) == pasban.Invalid {
+			return plain, nil, err
+		}
+		if _, _, blind := j.Head(ctx); blind != nil {
+			return nil, blind, err
+		}
+	}
 }
 
 // damaged names the row that cannot be trusted.
