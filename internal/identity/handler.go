@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -38,17 +39,24 @@ func (i *Identity) routes() {
 	i.mux.HandleFunc("GET /pasban/account", i.accountPage)
 	i.mux.HandleFunc("POST /pasban/account/signout", i.signoutEverywhere)
 	i.mux.HandleFunc("/pasban/", func(w http.ResponseWriter, r *http.Request) {
-		i.o.Pages.Error(w, r, &pasban.Error{Kind: pasban.NotFound, Msg: "there is no such page"})
+		i.fail(w, r, &pasban.Error{Kind: pasban.NotFound, Msg: "there is no such page"})
 	})
 }
 
 // Handler answers /pasban/signin, /pasban/enrol/…, /pasban/signout and
 // /pasban/account. Requests that change something from another origin are
 // refused. It stands behind [Identity.Middleware].
-func (i *Identity) Handler() http.Handler { return i.o.Pages.SameOrigin(i.mux) }
+func (i *Identity) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		i.o.Pages.SameOrigin(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			i.mux.ServeHTTP(w, r)
+		})).ServeHTTP(w, masked(r))
+	})
+}
 
-// clientOf says where a request comes from, without what its address may hold.
-func clientOf(r *http.Request) pasban.Restricted {
+// ClientOf says where a request comes from, as facts carry it. The path is
+// there but for the token of an enrolment link, the query is not.
+func ClientOf(r *http.Request) pasban.Restricted {
 	ip := r.RemoteAddr
 	if a, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		ip = a.Addr().Unmap().String()
@@ -63,6 +71,23 @@ func clientOf(r *http.Request) pasban.Restricted {
 }
 
 func cut(s string, max int) string { return strings.ToValidUTF8(s[:min(len(s), max)], "") }
+
+// masked is the request as logs and error pages may know it: without a link's token.
+func masked(r *http.Request) *http.Request {
+	if !strings.HasPrefix(r.URL.Path, EnrolPath) {
+		return r
+	}
+	u := *r.URL
+	u.Path, u.RawPath = EnrolPath, ""
+	r = r.WithContext(r.Context())
+	r.URL = &u
+	return r
+}
+
+// fail answers with an error.
+func (i *Identity) fail(w http.ResponseWriter, r *http.Request, err error) {
+	i.o.Pages.Error(w, masked(r), err)
+}
 
 // SafeNext is next if it is a path of this site that a browser cannot take for
 // anything else, and "" otherwise.
@@ -119,7 +144,7 @@ func (i *Identity) signinPage(w http.ResponseWriter, r *http.Request) {
 // begin keeps the state of a challenge and answers with it.
 func (i *Identity) begin(w http.ResponseWriter, r *http.Request, options any, data *webauthn.SessionData, link []byte) {
 	token, hash := newToken()
-	i.ceremonies.put(string(hash), &ceremony{data: *data, link: string(link), client: clientOf(r).IP})
+	i.ceremonies.put(string(hash), &ceremony{data: *data, link: string(link), client: ClientOf(r).IP})
 	http.SetCookie(w, &http.Cookie{Name: ceremonyCookie, Value: token, Path: "/", MaxAge: int(ceremonyLife.Seconds()),
 		Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode})
 	i.o.Pages.JSON(w, r, http.StatusOK, "", options)
@@ -139,7 +164,7 @@ func (i *Identity) answered(w http.ResponseWriter, r *http.Request) *ceremony {
 func (i *Identity) signinBegin(w http.ResponseWriter, r *http.Request) {
 	options, data, err := i.auth.BeginDiscoverableLogin()
 	if err != nil {
-		i.o.Pages.Error(w, r, err)
+		i.fail(w, r, err)
 		return
 	}
 	i.begin(w, r, options, data, nil)
@@ -166,7 +191,7 @@ func (i *Identity) signinFinish(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case err != nil:
-		i.o.Pages.Error(w, r, err)
+		i.fail(w, r, err)
 	case no != nil:
 		i.refuse(w, r, no)
 	default:
@@ -192,7 +217,7 @@ func (i *Identity) admit(w http.ResponseWriter, r *http.Request, v *verified) (*
 
 // attempt spends one of the client's attempts; without one left it answers 429.
 func (i *Identity) attempt(w http.ResponseWriter, r *http.Request) bool {
-	ok, first := i.attempts.take(clientOf(r).IP)
+	ok, first := i.attempts.take(ClientOf(r).IP)
 	if ok {
 		return true
 	}
@@ -200,12 +225,12 @@ func (i *Identity) attempt(w http.ResponseWriter, r *http.Request) bool {
 	if first { // one fact for each time that it runs out: refusals must not fill the journal
 		id, err := i.recordRefusal(r, &refusal{reason: "too_many_attempts"})
 		if err != nil {
-			i.o.Pages.Error(w, r, err)
+			i.fail(w, r, err)
 			return false
 		}
 		limited.ID = id
 	}
-	i.o.Pages.Error(w, r, limited)
+	i.fail(w, r, limited)
 	return false
 }
 
@@ -213,28 +238,28 @@ func (i *Identity) attempt(w http.ResponseWriter, r *http.Request) bool {
 func (i *Identity) refuse(w http.ResponseWriter, r *http.Request, no *refusal) {
 	id, err := i.recordRefusal(r, no)
 	if err != nil {
-		i.o.Pages.Error(w, r, err)
+		i.fail(w, r, err)
 		return
 	}
-	i.o.Pages.Error(w, r, &pasban.Error{Kind: pasban.Unauthenticated, Msg: "this did not sign you in",
+	i.fail(w, r, &pasban.Error{Kind: pasban.Unauthenticated, Msg: "this did not sign you in",
 		Hint: "try again, or ask for a new link if your passkey is lost", ID: id, Err: no.cause})
 }
 
 func (i *Identity) recordRefusal(r *http.Request, no *refusal) (id string, err error) {
 	f := pasban.NewFact(pasban.KindSignin, i.o.Agency, pasban.Actor{}, time.Now())
 	f.Body.Action, f.Body.Service, f.Body.Outcome = "signin", "identity", pasban.Denied
-	f.Restricted = clientOf(r)
+	f.Restricted = ClientOf(r)
 	f.Restricted.More = map[string]string{"reason": no.reason}
 	if no.credential != "" {
 		f.Restricted.More["credential"] = no.credential
 	}
 	if no.person != nil {
-		f.Subject, f.Restricted.Actor = no.person.Subject, no.person.ID
+		f.Subject, f.Restricted.Actor = no.person.about(), no.person.ID
 	}
 	if e, ok := errors.AsType[*protocol.Error](no.cause); ok {
 		slog.DebugContext(r.Context(), "identity: attempt refused", "incident", f.Body.ID, "reason", no.reason, "details", e.Details)
 	}
-	if _, err := i.o.Journal.Record(r.Context(), f); err != nil {
+	if _, err := i.o.Journal.Record(context.WithoutCancel(r.Context()), f); err != nil {
 		return "", err
 	}
 	return f.Body.ID, nil
@@ -242,7 +267,7 @@ func (i *Identity) recordRefusal(r *http.Request, no *refusal) (id string, err e
 
 // welcome tells the script where to go on.
 func (i *Identity) welcome(w http.ResponseWriter, r *http.Request, p Person) {
-	i.attempts.giveBack(clientOf(r).IP)
+	i.attempts.giveBack(ClientOf(r).IP)
 	next := SafeNext(r.URL.Query().Get("next"))
 	if next == "" {
 		next = home(p.Role, page.Lang(r))
@@ -254,7 +279,7 @@ func (i *Identity) enrolPage(w http.ResponseWriter, r *http.Request) {
 	token := r.PathValue("token")
 	p, _, err := i.linkHolder(r.Context(), token)
 	if err != nil {
-		i.o.Pages.Error(w, r, err)
+		i.fail(w, r, err)
 		return
 	}
 	i.render(w, r, page.View{Name: "enrol", Data: PasskeyView{Begin: EnrolPath + token + "/begin", Finish: EnrolPath + token + "/finish",
@@ -264,17 +289,17 @@ func (i *Identity) enrolPage(w http.ResponseWriter, r *http.Request) {
 func (i *Identity) enrolBegin(w http.ResponseWriter, r *http.Request) {
 	p, hash, err := i.linkHolder(r.Context(), r.PathValue("token"))
 	if err != nil {
-		i.o.Pages.Error(w, r, err)
+		i.fail(w, r, err)
 		return
 	}
 	have, err := i.descriptors(r.Context(), p.ID)
 	if err != nil {
-		i.o.Pages.Error(w, r, err)
+		i.fail(w, r, err)
 		return
 	}
 	options, data, err := i.auth.BeginRegistration(account{person: p}, webauthn.WithExclusions(have))
 	if err != nil {
-		i.o.Pages.Error(w, r, err)
+		i.fail(w, r, err)
 		return
 	}
 	i.begin(w, r, options, data, hash)
@@ -296,7 +321,7 @@ func (i *Identity) enrolFinish(w http.ResponseWriter, r *http.Request) {
 				err = recErr
 			}
 		}
-		i.o.Pages.Error(w, r, err)
+		i.fail(w, r, err)
 		return
 	}
 	if c == nil || c.link != string(hash) {
@@ -311,7 +336,7 @@ func (i *Identity) enrolFinish(w http.ResponseWriter, r *http.Request) {
 	no, err := i.register(w, r, c, p, hash, body)
 	switch {
 	case err != nil:
-		i.o.Pages.Error(w, r, err)
+		i.fail(w, r, err)
 	case no != nil:
 		i.refuse(w, r, no)
 	default:
@@ -323,7 +348,7 @@ func (i *Identity) enrolFinish(w http.ResponseWriter, r *http.Request) {
 func (i *Identity) signedIn(w http.ResponseWriter, r *http.Request) *Session {
 	s := FromContext(r.Context())
 	if s == nil {
-		i.o.Pages.Error(w, r, &pasban.Error{Kind: pasban.Unauthenticated, Msg: "sign in to see this page"})
+		i.fail(w, r, &pasban.Error{Kind: pasban.Unauthenticated, Msg: "sign in to see this page"})
 	}
 	return s
 }
@@ -343,12 +368,12 @@ func (i *Identity) accountPage(w http.ResponseWriter, r *http.Request) {
 	}
 	p, err := i.Lookup(r.Context(), s.Person.ID)
 	if err != nil {
-		i.o.Pages.Error(w, r, err)
+		i.fail(w, r, err)
 		return
 	}
 	list, err := i.Sessions(r.Context(), p.ID)
 	if err != nil {
-		i.o.Pages.Error(w, r, err)
+		i.fail(w, r, err)
 		return
 	}
 	for _, other := range list {
@@ -369,7 +394,7 @@ func (i *Identity) signoutEverywhere(w http.ResponseWriter, r *http.Request) {
 func (i *Identity) leave(w http.ResponseWriter, r *http.Request, end func(*http.Request, *Session) error) {
 	if s := FromContext(r.Context()); s != nil {
 		if err := end(r, s); err != nil {
-			i.o.Pages.Error(w, r, err)
+			i.fail(w, r, err)
 			return
 		}
 	}

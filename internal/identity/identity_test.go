@@ -282,13 +282,17 @@ func TestLinkOnce(t *testing.T) {
 		link := r.link(r.add(officer()).ID)
 		const n = 6
 		codes := make(chan int, n)
+		var finish []func()
 		for range n {
 			b, a := r.direct("192.0.2.1"), newAuthenticator(t)
 			answer := a.create(b.begin(link))
-			go func() {
+			finish = append(finish, func() {
 				res, _ := b.do(http.MethodPost, link+"/finish", answer)
 				codes <- res.StatusCode
-			}()
+			})
+		}
+		for _, f := range finish {
+			go f()
 		}
 		ok := 0
 		for range n {

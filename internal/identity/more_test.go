@@ -1,6 +1,8 @@
 package identity_test
 
 import (
+	"bytes"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -25,7 +27,7 @@ func TestAddPersonRefuses(t *testing.T) {
 		"bidi override":     func(n *identity.NewPerson) { n.NameUr = "a\u202eb" },
 		"no staff number":   func(n *identity.NewPerson) { n.Staff = "" },
 		"bad staff number":  func(n *identity.NewPerson) { n.Staff = "<b>" },
-		"officer with CNIC": func(n *identity.NewPerson) { n.CNIC = "61101-1234567-1" },
+		"bad CNIC":          func(n *identity.NewPerson) { n.CNIC = "1" },
 		"bad id":            func(n *identity.NewPerson) { n.ID = "../x" },
 		"citizen with staff number": func(n *identity.NewPerson) {
 			n.Role = pasban.RoleCitizen
@@ -58,6 +60,7 @@ func TestPeople(t *testing.T) {
 		n.Staff = s
 		list = append(list, n)
 	}
+	list[0].CNIC = citizen().CNIC // the same human being, in office and as a citizen
 	list = append(list, citizen(), identity.NewPerson{Role: pasban.RoleSupervisor, NameEn: "Synthetic Supervisor", Staff: "SUP-1"})
 	if _, err := r.AddPeople(t.Context(), by, list...); err != nil {
 		t.Fatal(err)
@@ -91,8 +94,13 @@ func TestPeople(t *testing.T) {
 	if _, err := r.Lookup(t.Context(), "officer:none"); pasban.KindOf(err) != pasban.NotFound {
 		t.Errorf("nobody: %v", err)
 	}
-	if p, err := r.Lookup(t.Context(), "officer:aaa-1"); err != nil || !p.Disabled {
+	p, err := r.Lookup(t.Context(), "officer:aaa-1")
+	if err != nil || !p.Disabled || p.Subject.CNIC != citizen().CNIC {
 		t.Errorf("%+v, %v", p, err)
+	}
+	entries, err := r.j.BySubject(t.Context(), p.Subject.ID, 0, 10)
+	if err != nil || len(entries) != 1 || entries[0].Fact.Restricted.More["role"] != "citizen" {
+		t.Errorf("what was done to the officer is told to the citizen: %+v, %v", entries, err)
 	}
 }
 
@@ -209,4 +217,33 @@ func FuzzSafeNext(f *testing.F) {
 			t.Errorf("SafeNext(%q) = %q, which leads to %v (%v)", s, next, u, err)
 		}
 	})
+}
+
+// TestTokensAreNotLogged fails an enrolment in every way and reads the log.
+func TestTokensAreNotLogged(t *testing.T) {
+	var log bytes.Buffer
+	old := slog.Default()
+	defer slog.SetDefault(old)
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	r := sqliteRig(t)
+	b := r.direct("192.0.2.1")
+	link := r.link(r.add(officer()).ID)
+	b.do(http.MethodPost, link+"/finish", []byte("{}"))
+	b.begin(link)
+	b.do(http.MethodPost, link+"/finish", []byte("{}"))
+	b.do(http.MethodPost, link+"/begin", nil, "Sec-Fetch-Site", "cross-site")
+	b.get(link + "/nothing")
+	b.enrol(link, newAuthenticator(t))
+	b.get(link)
+	session := b.token()
+	if err := r.st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.get(link)
+	if !strings.Contains(log.String(), "request refused") || !strings.Contains(log.String(), "request failed") {
+		t.Fatalf("the log is not the one that was to be read:\n%s", log.String())
+	}
+	if token := link[len(identity.EnrolPath):]; strings.Contains(log.String(), token) || strings.Contains(log.String(), session) {
+		t.Errorf("a token is in the log:\n%s", log.String())
+	}
 }

@@ -183,7 +183,7 @@ func (i *Identity) register(w http.ResponseWriter, r *http.Request, c *ceremony,
 		return nil, err
 	}
 	added := i.adminFact("passkey.add", p.Actor(now), p)
-	added.Restricted = clientOf(r)
+	added.Restricted = ClientOf(r)
 	added.Restricted.Actor = p.ID
 	added.Restricted.More = map[string]string{"target": p.ID, "role": string(p.Role), "credential": who}
 	err = i.start(w, r, p, now, map[string]string{"how": "enrolment", "credential": who}, func(tx *store.Tx) ([]pasban.Fact, error) {

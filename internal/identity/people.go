@@ -24,7 +24,7 @@ type Person struct {
 	NameEn   string
 	NameUr   string
 	Staff    string         // staff number; "" for a citizen
-	Subject  pasban.Subject // the citizen that this person is; zero for staff
+	Subject  pasban.Subject // the citizen that this person is; zero if that is not known of staff
 	Disabled bool
 	Added    time.Time
 	Passkeys int // how many are registered; only People and Lookup fill it in
@@ -57,8 +57,10 @@ type NewPerson struct {
 	Role   pasban.Role
 	NameEn string
 	NameUr string
-	Staff  string      // required, but for citizens
-	CNIC   pasban.CNIC // required for citizens, forbidden for others
+	Staff  string // required, but for citizens
+	// CNIC is required for citizens. With it staff are known as the citizens
+	// that they are, so that policies can keep them from their own files.
+	CNIC pasban.CNIC
 }
 
 var (
@@ -82,10 +84,8 @@ func (n NewPerson) checked() (NewPerson, error) {
 		return bad("staff", "a citizen has no staff number", "")
 	case n.Role != pasban.RoleCitizen && !staffForm.MatchString(n.Staff):
 		return bad("staff", "not a staff number", "3 to 32 letters, digits, dots, slashes or hyphens, such as LHR-032")
-	case n.Role != pasban.RoleCitizen && n.CNIC != "":
-		return bad("cnic", "only a citizen is bound to a CNIC", "")
 	}
-	if n.Role == pasban.RoleCitizen {
+	if n.Role == pasban.RoleCitizen || n.CNIC != "" {
 		c, err := pasban.ParseCNIC(string(n.CNIC))
 		if err != nil {
 			return NewPerson{}, err
@@ -188,17 +188,36 @@ func (i *Identity) prepare(ctx context.Context, n NewPerson) (Person, []byte, er
 }
 
 func (i *Identity) sealPerson(ctx context.Context, p Person) ([]byte, error) {
-	return i.seal(ctx, p.Subject.ID, rowPerson, []byte(p.ID), profile{
+	return i.seal(ctx, keyOf(p.Subject.ID, p.Staff), rowPerson, []byte(p.ID), profile{
 		Role: p.Role, NameEn: p.NameEn, NameUr: p.NameUr, Staff: p.Staff, CNIC: p.Subject.CNIC, Disabled: p.Disabled})
 }
 
+// keyOf is whose key a person's row is sealed with: a citizen's own, so that
+// destroying it forgets them, and the agency's for staff.
+func keyOf(subject pasban.SubjectID, staff string) pasban.SubjectID {
+	if staff != "" {
+		return ""
+	}
+	return subject
+}
+
+// about is the citizen whom facts about the person concern: staff act in
+// office, and what they do is no entry about them as citizens.
+func (p Person) about() pasban.Subject {
+	if p.Role != pasban.RoleCitizen {
+		return pasban.Subject{}
+	}
+	return p.Subject
+}
+
 // personColumns are the columns that personRow reads.
-const personColumns = `p.id, p.handle, p.subject, p.disabled, p.added, p.sealed`
+const personColumns = `p.id, p.handle, p.staff, p.subject, p.disabled, p.added, p.sealed`
 
 // personRow is a person as the database holds them.
 type personRow struct {
 	id       string
 	handle   []byte
+	staff    string
 	subject  string
 	disabled int64
 	added    int64
@@ -206,14 +225,17 @@ type personRow struct {
 }
 
 func (r *personRow) dest() []any {
-	return []any{&r.id, &r.handle, &r.subject, &r.disabled, &r.added, &r.sealed}
+	return []any{&r.id, &r.handle, &r.staff, &r.subject, &r.disabled, &r.added, &r.sealed}
 }
 
 // person opens a row. Only what is sealed counts for role, number and names.
 func (i *Identity) person(ctx context.Context, r personRow) (Person, error) {
 	var pr profile
-	if err := i.open(ctx, pasban.SubjectID(r.subject), rowPerson, []byte(r.id), r.sealed, &pr); err != nil {
+	if err := i.open(ctx, keyOf(pasban.SubjectID(r.subject), r.staff), rowPerson, []byte(r.id), r.sealed, &pr); err != nil {
 		return Person{}, err
+	}
+	if pr.Staff != r.staff || (pr.CNIC == "") != (r.subject == "") {
+		return Person{}, &pasban.Error{Kind: pasban.Invalid, Where: "person", Msg: "the row is not the one that was sealed"}
 	}
 	return Person{ID: r.id, Role: pr.Role, NameEn: pr.NameEn, NameUr: pr.NameUr, Staff: pr.Staff,
 		Subject:  pasban.Subject{ID: pasban.SubjectID(r.subject), CNIC: pr.CNIC},
@@ -345,7 +367,7 @@ func one(res sql.Result, err error, msg, where string) error {
 // is about one.
 func (i *Identity) adminFact(action string, by pasban.Actor, p Person) pasban.Fact {
 	f := pasban.NewFact(pasban.KindAdmin, i.o.Agency, by, time.Now())
-	f.Subject = p.Subject
+	f.Subject = p.about()
 	f.Body.Action, f.Body.Service = action, "identity"
 	f.Restricted.More = map[string]string{"target": p.ID, "role": string(p.Role)}
 	return f

@@ -75,7 +75,7 @@ func (i *Identity) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s, err := i.session(r)
 		if err != nil {
-			i.o.Pages.Error(w, r, err)
+			i.fail(w, r, err)
 			return
 		}
 		if s != nil {
@@ -203,7 +203,7 @@ func (i *Identity) StartSession(w http.ResponseWriter, r *http.Request, personID
 func (i *Identity) start(w http.ResponseWriter, r *http.Request, p Person, authAt time.Time, more map[string]string, step func(tx *store.Tx) ([]pasban.Fact, error)) error {
 	now, ctx := time.Now(), r.Context()
 	token, hash := newToken()
-	client := clientOf(r)
+	client := ClientOf(r)
 	sealed, err := i.seal(ctx, "", rowSession, hash, signIn{Person: p.ID, Started: now.UnixMilli(), AuthAt: authAt, Client: client.UserAgent, IP: client.IP})
 	if err != nil {
 		return err
@@ -296,7 +296,7 @@ func (i *Identity) SignOutEverywhere(r *http.Request, s *Session) error {
 }
 
 func (i *Identity) endSessions(r *http.Request, s *Session, where string, arg any) error {
-	fact := i.signinFact("signout", s.Person, clientOf(r), nil)
+	fact := i.signinFact("signout", s.Person, ClientOf(r), nil)
 	_, err := i.o.Journal.Commit(r.Context(), func(tx *store.Tx) ([]pasban.Fact, error) {
 		res, err := tx.Exec(`DELETE FROM identity_session WHERE `+where, arg)
 		if err := one(res, err, "the session has ended", ""); err != nil {
@@ -313,7 +313,7 @@ func (i *Identity) endSessions(r *http.Request, s *Session, where string, arg an
 // signinFact is the fact of a sign-in or sign-out of a person who is known.
 func (i *Identity) signinFact(action string, p Person, client pasban.Restricted, more map[string]string) pasban.Fact {
 	f := pasban.NewFact(pasban.KindSignin, i.o.Agency, p.Actor(time.Time{}), time.Now())
-	f.Subject = p.Subject
+	f.Subject = p.about()
 	f.Body.Action, f.Body.Service = action, "identity"
 	client.Actor, client.More = p.ID, more
 	f.Restricted = client

@@ -3,13 +3,13 @@ CREATE TABLE identity_person (
     id       TEXT PRIMARY KEY,          -- agency-internal, e.g. officer:lhr-032
     handle   BLOB NOT NULL UNIQUE,      -- WebAuthn user handle: random, says nothing of the person
     staff    TEXT NOT NULL,             -- staff number; '' if none
-    subject  TEXT NOT NULL,             -- the citizen's blind index; '' if none
+    subject  TEXT NOT NULL,             -- the citizen's blind index; '' if not known of staff
     disabled INTEGER NOT NULL,          -- 1: may not come in
     added    INTEGER NOT NULL,          -- Unix milliseconds
-    sealed   BLOB NOT NULL              -- role, names, number: under the citizen's key, or the agency's
+    sealed   BLOB NOT NULL              -- role, names, numbers: under a citizen's key; the agency's for staff
 ) STRICT;
 CREATE UNIQUE INDEX identity_person_staff ON identity_person (staff) WHERE staff <> '';
-CREATE UNIQUE INDEX identity_person_subject ON identity_person (subject) WHERE subject <> '';
+CREATE UNIQUE INDEX identity_person_subject ON identity_person (subject) WHERE subject <> '' AND staff = '';
 
 CREATE TABLE identity_passkey (
     id         BLOB PRIMARY KEY,        -- the credential's id
