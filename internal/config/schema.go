@@ -6,6 +6,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"reflect"
 	"strings"
 	"time"
@@ -25,13 +26,17 @@ const SchemaID = "pasban.config.v1"
 // docs/schemas/pasban.schema.json. A file that Load accepts validates against
 // it; the reverse does not hold, because Load checks more than shapes.
 func Schema() []byte {
-	return SchemaOf(Config{}, SchemaID, "Configuration of a Pasban node", configSource)
+	return SchemaOf(Config{}, SchemaID, "Configuration of a Pasban node", "")
 }
 
 // SchemaOf returns the JSON Schema of a struct that Decode reads. source is
-// the Go file that declares the struct: its comments become descriptions.
+// the Go file that declares the struct: its comments become descriptions,
+// beside those of this package's own types.
 func SchemaOf(v any, id, title, source string) []byte {
-	s := schemaBuilder{comments: fieldComments(source)}
+	s := schemaBuilder{comments: fieldComments(configSource)}
+	if source != "" {
+		maps.Copy(s.comments, fieldComments(source))
+	}
 	root := s.object(reflect.TypeOf(v))
 	root["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	root["$id"] = id
