@@ -271,6 +271,14 @@ func TestCoreRuleSet(t *testing.T) {
 	alone := corazaAlone(t, upstream, directives)
 
 	cases := loadCRS(t)
+	whole := len(cases)
+	if raceDetector { // ten times slower, and no other verdicts
+		some := cases[:0]
+		for i := 0; i < len(cases); i += 10 {
+			some = append(some, cases[i])
+		}
+		cases = some
+	}
 	var attacks, blocked, attacksBlocked, ambiguous atomic.Int64
 	todo := make(chan crsCase)
 	var workers sync.WaitGroup
@@ -307,7 +315,7 @@ func TestCoreRuleSet(t *testing.T) {
 	workers.Wait()
 	t.Logf("%d requests, %d blocked; of %d attacks of level 1, %d blocked; %d requests more refused for their path",
 		len(cases), blocked.Load(), attacks.Load(), attacksBlocked.Load(), ambiguous.Load())
-	if len(cases) < 4600 || attacksBlocked.Load() < 2000 {
+	if whole < 4600 || !raceDetector && attacksBlocked.Load() < 2000 {
 		t.Error("that is not the whole suite")
 	}
 }

@@ -64,7 +64,7 @@ func (s *site) wafBlocked(w http.ResponseWriter, r *http.Request, rep waf.Report
 }
 
 func (s *site) wafFact(r *http.Request, rep waf.Report) pasban.Fact {
-	f := s.g.blockFact(r, s.service(), rep.Reasons...)
+	f := s.g.blockFact(r, s.name, rep.Reasons...)
 	f.Body.ID, f.Body.Action = rep.ID, "waf"
 	f.Restricted.Rules = rep.Rules
 	f.Restricted.Status = rep.Status

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"log/slog"
 	"net/http"
 	"strconv"
 
@@ -22,10 +23,20 @@ func (g *Gateway) fail(w http.ResponseWriter, r *http.Request, status int, err e
 	if e.ID != "" {
 		w.Header().Set(IncidentHeader, e.ID)
 	}
-	if status != 0 && status != page.Status(e.Kind) {
-		w = statusWriter{w, status}
+	if status == 0 || status == page.Status(e.Kind) {
+		g.o.Pages.Error(w, r, err)
+		return
 	}
-	g.o.Pages.Error(w, r, err)
+	slog.DebugContext(r.Context(), "request refused", "path", r.URL.Path, "status", status, "incident", e.ID, "err", err)
+	if !page.WantsJSON(r) {
+		g.o.Pages.Error(statusWriter{w, status}, r, err)
+		return
+	}
+	problem := page.Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Kind: string(e.Kind), Detail: e.Msg, Hint: e.Hint}
+	if e.ID != "" {
+		problem.Instance = "urn:pasban:incident:" + e.ID
+	}
+	g.o.Pages.JSON(w, r, status, "application/problem+json", problem)
 }
 
 // asError returns the first pasban.Error in err's chain; what is none is ours.

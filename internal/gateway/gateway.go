@@ -34,14 +34,17 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
 
 	"pasban"
 	"pasban/internal/config"
+	"pasban/internal/durable"
 	"pasban/internal/gateway/flood"
 	"pasban/internal/gateway/waf"
 	"pasban/internal/identity"
@@ -115,6 +118,7 @@ type Gateway struct {
 	cancel  context.CancelFunc
 	limiter *flood.Limiter
 	log     *waf.Log
+	temp    string // where parts of uploads lie while they are inspected
 	streams streams
 	state   atomic.Pointer[state]
 }
@@ -141,6 +145,9 @@ func New(o Options) (*Gateway, error) {
 	if g.log, err = waf.OpenLog(filepath.Join(o.Config.Data, "log", "waf.log")); err != nil {
 		return nil, err
 	}
+	if g.temp, err = emptyDir(filepath.Join(o.Config.Data, "tmp")); err != nil {
+		return nil, errors.Join(err, g.log.Close())
+	}
 	g.limiter = flood.New(limitsOf(o.Config), g.floodReport)
 	st, err := g.build(o.Config, nil)
 	if err != nil {
@@ -149,6 +156,19 @@ func New(o Options) (*Gateway, error) {
 	}
 	g.state.Store(st)
 	return g, nil
+}
+
+// emptyDir makes a private directory, or empties the one that a killed process
+// left behind.
+func emptyDir(path string) (string, error) {
+	err := os.RemoveAll(path)
+	if err == nil {
+		err = durable.MkdirAll(path, durable.DirMode)
+	}
+	if err != nil {
+		return "", &pasban.Error{Kind: pasban.Unavailable, Msg: "the directory for uploads cannot be made", Where: path, Err: err}
+	}
+	return path, nil
 }
 
 func limitsOf(c *config.Config) flood.Limits {
@@ -243,7 +263,7 @@ func (g *Gateway) buildSite(conf config.Site, st, old *state) (*site, error) {
 	var engine *waf.Engine
 	if conf.WAF.Mode != "off" {
 		o := waf.Options{Detect: conf.WAF.Mode == "detect", Paranoia: conf.WAF.Paranoia,
-			Before: conf.WAF.Custom, After: conf.WAF.CustomAfter, Body: st.config.Limits.Body, Log: g.log}
+			Before: conf.WAF.Custom, After: conf.WAF.CustomAfter, Body: st.config.Limits.Body, TempDir: g.temp, Log: g.log}
 		key, err := waf.Directives(o)
 		if err != nil {
 			return nil, err
@@ -258,7 +278,7 @@ func (g *Gateway) buildSite(conf config.Site, st, old *state) (*site, error) {
 		}
 		st.engines[key] = engine
 	}
-	return g.newSite(conf, engine)
+	return g.newSite(conf, st.config, engine)
 }
 
 // Handler is the gateway without its listener: limits of rate, then the site.

@@ -52,7 +52,7 @@ func (gd *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	look := registry.Look{
-		Actor: visitor.Actor, Service: gd.site.service(), Resource: gd.route.Match, Action: gd.route.Does(),
+		Actor: visitor.Actor, Service: gd.site.name, Resource: gd.route.Match, Action: gd.route.Does(),
 		Fields: gd.route.Fields, Purpose: purpose, Kind: gd.route.Kind(), Mode: pasban.ModePerson,
 		AllowedPurposes: gd.route.Purposes, Client: clientOf(r),
 	}
@@ -169,7 +169,7 @@ func (gd *guarded) askPurpose(w http.ResponseWriter, r *http.Request) {
 func (gd *guarded) deny(r *http.Request, who pasban.Actor, reason string) string {
 	g := gd.site.g
 	f := pasban.NewFact(pasban.KindDecision, g.agency(), who, time.Now())
-	f.Body.Service, f.Body.Resource, f.Body.Action = gd.site.service(), gd.route.Match, gd.route.Does()
+	f.Body.Service, f.Body.Resource, f.Body.Action = gd.site.name, gd.route.Match, gd.route.Does()
 	f.Body.Outcome = pasban.Denied
 	f.Restricted = clientOf(r)
 	f.Restricted.Actor, f.Restricted.Status = who.ID, http.StatusForbidden

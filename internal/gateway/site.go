@@ -19,6 +19,7 @@ import (
 type site struct {
 	g       *Gateway
 	conf    config.Site
+	name    string         // in facts and decisions
 	mux     *http.ServeMux // of *route
 	guarded bool           // some route is
 	proxy   *proxy         // nil without upstreams
@@ -32,9 +33,10 @@ type route struct {
 	http.Handler
 }
 
-// newSite builds a site; engine is nil if its firewall is off.
-func (g *Gateway) newSite(conf config.Site, engine *waf.Engine) (*site, error) {
-	s := &site{g: g, conf: conf, mux: http.NewServeMux()}
+// newSite builds a site of the configuration; engine is nil if its firewall is
+// off.
+func (g *Gateway) newSite(conf config.Site, c *config.Config, engine *waf.Engine) (*site, error) {
+	s := &site{g: g, conf: conf, name: nameOf(conf, c), mux: http.NewServeMux()}
 	if len(conf.Upstream) > 0 {
 		var err error
 		if s.proxy, err = newProxy(conf, s.upstreamAlarm, g.fail); err != nil {
@@ -43,6 +45,11 @@ func (g *Gateway) newSite(conf config.Site, engine *waf.Engine) (*site, error) {
 	}
 	for _, r := range conf.Routes {
 		rt := &route{Route: r}
+		if from, _ := r.SubjectSource(); from == config.FromResponse && r.Method() != http.MethodGet && r.Method() != http.MethodHead {
+			// The service would have changed something before anything is decided.
+			return nil, &pasban.Error{Kind: pasban.Invalid, Msg: "subject: response is for routes that only look", Where: r.Match,
+				Hint: "begin match with GET, or name the citizen with form.NAME"}
+		}
 		if r.SignIn == "none" && r.Subject == "" {
 			rt.Handler = s.proxy
 		} else {
@@ -148,20 +155,24 @@ func (rt *route) open() bool { return rt.SignIn == "none" && rt.Subject == "" }
 // refuse turns a request away for the gateway's own reasons and records it.
 func (s *site) refuse(w http.ResponseWriter, r *http.Request, err error, reason string) {
 	e := *asError(err)
-	f := s.g.blockFact(r, s.service(), reason)
+	f := s.g.blockFact(r, s.name, reason)
 	f.Body.Action, f.Restricted.Status = "route", page.Status(e.Kind)
 	e.ID = f.Body.ID
 	s.g.record(r.Context(), f)
 	s.g.fail(w, r, page.Status(e.Kind), &e)
 }
 
-// service names the site in facts and decisions. The site for any host has
-// the name that passkeys are bound to: what a client calls us decides nothing.
-func (s *site) service() string {
-	if s.conf.Host != "*" && s.conf.Host != "" {
-		return s.conf.Host
+// nameOf is the site's name in facts and decisions. The site for any host has
+// the name that passkeys are bound to, unless another site has that: what a
+// client calls us decides nothing.
+func nameOf(conf config.Site, c *config.Config) string {
+	if conf.Host != "*" && conf.Host != "" {
+		return conf.Host
 	}
-	name, _ := s.g.o.Config.RelyingParty()
+	name, _ := c.RelyingParty()
+	if slices.ContainsFunc(c.Sites, func(s config.Site) bool { return s.Host == name }) {
+		return "*"
+	}
 	return name
 }
 
@@ -177,7 +188,7 @@ func hostOf(r *http.Request) string {
 // upstreamAlarm records that an upstream does not answer.
 func (s *site) upstreamAlarm(upstream *url.URL, err error) {
 	f := pasban.NewFact(pasban.KindAlarm, s.g.agency(), pasban.Actor{Kind: pasban.ActorSystem}, time.Now())
-	f.Body.Service, f.Body.Action, f.Body.Outcome = s.service(), "upstream", pasban.Denied
+	f.Body.Service, f.Body.Action, f.Body.Outcome = s.name, "upstream", pasban.Denied
 	f.Restricted.Reasons = []string{"upstream unreachable"}
 	f.Restricted.More = map[string]string{"engine": "proxy", "upstream": upstream.Host, "error": clean(err.Error(), 512)}
 	go s.g.record(s.g.ctx, f)

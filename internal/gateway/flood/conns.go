@@ -27,7 +27,9 @@ func (ln *listener) Accept() (net.Conn, error) {
 		client := clientOf(c)
 		if !ln.limiter.enter(client) {
 			c.Close()
-			ln.limiter.refuse(client, "connections")
+			if _, begin := ln.limiter.note(client, "connections"); begin != nil {
+				go ln.limiter.report(*begin) // others wait to be accepted
+			}
 			continue
 		}
 		return &conn{Conn: c, leave: sync.OnceFunc(func() { ln.limiter.leave(client) })}, nil

@@ -194,26 +194,34 @@ func (l *Limiter) Handler(next http.Handler, refused func(http.ResponseWriter, *
 	})
 }
 
-// refuse counts a refusal and returns the incident id that it belongs to.
+// refuse counts a refused request and returns the incident id that it belongs
+// to; the report of a new incident has been made when it returns.
 func (l *Limiter) refuse(client netip.Prefix, what string) string {
+	id, begin := l.note(client, what)
+	if begin != nil {
+		l.report(*begin)
+	}
+	return id
+}
+
+// note counts a refusal. The first of a window comes with the report to make.
+func (l *Limiter) note(client netip.Prefix, what string) (id string, begin *Report) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	k := key{client, what}
 	if _, ok := l.windows[k]; !ok && len(l.windows) >= maxReports {
 		k.client = netip.Prefix{}
 	}
 	if w, ok := l.windows[k]; ok {
 		w.count++
-		l.mu.Unlock()
-		return w.id
+		return w.id, nil
 	}
 	w := &window{id: pasban.NewID()}
 	if !l.closed {
 		w.timer = time.AfterFunc(Window, func() { l.next(k) })
 		l.windows[k] = w
 	}
-	l.mu.Unlock()
-	l.report(Report{ID: w.id, First: true, Client: k.client, What: what, Count: 1})
-	return w.id
+	return w.id, &Report{ID: w.id, First: true, Client: k.client, What: what, Count: 1}
 }
 
 // next ends a window: it reports what came since, or lets the client go if

@@ -158,8 +158,8 @@ func TestConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got reports
-	l := New(Limits{Conns: 10, ConnsPerClient: 2}, got.add)
+	got := make(chan Report, 10)
+	l := New(Limits{Conns: 10, ConnsPerClient: 2}, func(r Report) { got <- r })
 	defer l.Close()
 	ln := l.Listener(inner)
 	defer ln.Close()
@@ -189,8 +189,8 @@ func TestConnections(t *testing.T) {
 	if _, err := third.Read(make([]byte, 1)); err != io.EOF && err == nil {
 		t.Errorf("the third connection was not closed: %v", err)
 	}
-	if rep := got.take(); len(rep) != 1 || rep[0].What != "connections" {
-		t.Errorf("reports: %+v", rep)
+	if rep := <-got; !rep.First || rep.What != "connections" || rep.Client.String() != "127.0.0.1/32" {
+		t.Errorf("report: %+v", rep)
 	}
 	first.Close()
 	first.Close() // twice gives back once
