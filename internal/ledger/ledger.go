@@ -90,6 +90,9 @@ func (o *Options) defaults() {
 	}
 }
 
+// closeWait is how long Close waits for the last leaves to be published.
+const closeWait = 3 * time.Second
+
 // batch is how many leaves are given to the driver at once.
 const batch = 1024
 
@@ -326,7 +329,7 @@ func (l *Ledger) Close() error {
 		stop()
 		<-ran
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*l.o.Interval+2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()
 	if err := l.settle(ctx); err != nil {
 		slog.Warn("ledger: closed before the last leaves were published", "dir", l.dir, "err", err)

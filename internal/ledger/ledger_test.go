@@ -789,6 +789,7 @@ func TestLagIsUnhealthy(t *testing.T) {
 		"age":    {MaxDelay: 50 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			n, err := parts(t.Context(), dir, filepath.Join(dir, "store.db"))
 			if err != nil {

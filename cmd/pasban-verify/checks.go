@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"pasban"
+	"pasban/internal/ledger/tiles"
+)
+
+// newest reads and checks the ledger's checkpoint. It has reported what is
+// wrong when ok is false.
+func (c *command) newest(ctx context.Context, src tiles.Source) (cp pasban.Checkpoint, ok bool) {
+	where := c.args[0]
+	raw, err := src.ReadFile(ctx, tiles.Checkpoint)
+	if err != nil {
+		msg := "the checkpoint cannot be read"
+		if errors.Is(err, fs.ErrNotExist) {
+			msg = "there is no checkpoint: not a ledger?"
+		}
+		c.report.untold("signature", where, &pasban.Error{Kind: pasban.Invalid, Msg: msg, Err: err})
+		return cp, false
+	}
+	cp, err = pasban.OpenCheckpoint(raw, c.verifier)
+	if err != nil {
+		c.report.add("signature", doesNotHold, where, err.Error())
+		return cp, false
+	}
+	c.report.Size, c.report.Root = cp.N, cp.Hash.String()
+	c.report.add("signature", holds, where, fmt.Sprintf("the checkpoint of %s, %s with root %s, is signed with the key", cp.Origin, leaves(cp.N), cp.Hash))
+	return cp, true
+}
+
+func leaves(n int64) string {
+	if n == 1 {
+		return "1 leaf"
+	}
+	return fmt.Sprintf("%d leaves", n)
+}
+
+// checkpoint checks the newest checkpoint, and that the ledger still contains
+// all of an earlier one.
+func (c *command) checkpoint(ctx context.Context) {
+	src, done, err := c.open(c.args[0])
+	if err != nil {
+		c.report.untold("signature", c.args[0], err)
+		return
+	}
+	defer done()
+	cp, ok := c.newest(ctx, src)
+	if !ok || c.old == "" {
+		return
+	}
+	raw, err := readFile(c.old)
+	if err != nil {
+		c.report.untold("consistency", c.old, err)
+		return
+	}
+	old, err := pasban.OpenCheckpoint(raw, c.verifier)
+	if err != nil {
+		c.report.add("signature", doesNotHold, c.old, err.Error())
+		return
+	}
+	c.consistent(ctx, src, old.Tree, cp.Tree)
+}
+
+// consistent checks that now contains all of old (RFC 6962, section 2.1.2).
+func (c *command) consistent(ctx context.Context, src tiles.Source, old, now tlog.Tree) {
+	does := func(v verdict, format string, args ...any) {
+		c.report.add("consistency", v, c.old, fmt.Sprintf(format, args...))
+	}
+	switch {
+	case old.N > now.N:
+		does(doesNotHold, "the ledger has lost leaves: %d were signed for, %d are left", old.N, now.N)
+		return
+	case old.N == now.N && old.Hash != now.Hash:
+		does(doesNotHold, "two roots were signed for %s: the ledger was forked", leaves(old.N))
+		return
+	case old.N == now.N || old.N == 0:
+		does(holds, "the ledger contains all of the earlier checkpoint, %s", leaves(old.N))
+		return
+	}
+	watched := &watched{Source: src}
+	proof, err := tlog.ProveTree(now.N, old.N, tiles.HashReader(ctx, watched, now))
+	switch {
+	case watched.err != nil:
+		c.report.untold("consistency", c.args[0], watched.err)
+		return
+	case err != nil:
+		does(doesNotHold, "the ledger's files do not prove that it contains the earlier checkpoint: %v (audit names the file)", err)
+		return
+	}
+	if err := tlog.CheckTree(proof, now.N, now.Hash, old.N, old.Hash); err != nil {
+		does(doesNotHold, "the ledger does not contain the earlier checkpoint of %s: its past was changed", leaves(old.N))
+		return
+	}
+	does(holds, "the ledger of %s contains all of the earlier checkpoint, %s", leaves(now.N), leaves(old.N))
+}
+
+// watched keeps the first error that is not about the contents of a file.
+type watched struct {
+	tiles.Source
+	err error
+}
+
+// ReadFile implements tiles.Source.
+func (w *watched) ReadFile(ctx context.Context, name string) ([]byte, error) {
+	data, err := w.Source.ReadFile(ctx, name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && w.err == nil {
+		w.err = err
+	}
+	return data, err
+}
+
+// receipts checks each file on its own.
+func (c *command) receipts() {
+	for _, name := range c.args {
+		var data []byte
+		var err error
+		if name == "-" {
+			name = "standard input"
+			data, err = readSmall(c.stdin)
+		} else {
+			data, err = readFile(name)
+		}
+		if err != nil {
+			c.report.untold("receipt", name, err)
+			continue
+		}
+		r, err := pasban.ParseReceipt(data)
+		if err != nil {
+			c.report.untold("receipt", name, err)
+			continue
+		}
+		body, err := r.Verify(c.verifier)
+		if err != nil {
+			c.report.add("receipt", doesNotHold, name, err.Error())
+			continue
+		}
+		c.report.add("receipt", holds, name, fmt.Sprintf("leaf %d of %s: %s", r.Index, r.Origin, describe(body)))
+	}
+}
+
+// describe tells a verified body in words.
+func describe(b pasban.Body) string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "%s, %s by %s", b.Time, b.Kind, b.Who.Kind)
+	if b.Who.Role != "" {
+		fmt.Fprintf(&s, " (%s)", b.Who.Role)
+	}
+	for _, part := range [][2]string{
+		{"agency", b.Agency}, {"service", b.Service}, {"record", b.Resource}, {"action", b.Action},
+		{"fields", strings.Join(b.Fields, ", ")}, {"purpose", b.Purpose}, {"case", b.Case}, {"outcome", string(b.Outcome)},
+	} {
+		if part[1] != "" {
+			fmt.Fprintf(&s, ", %s %s", part[0], part[1])
+		}
+	}
+	return s.String()
+}
+
+// audit rehashes the whole ledger.
+func (c *command) audit(ctx context.Context) {
+	src, done, err := c.open(c.args[0])
+	if err != nil {
+		c.report.untold("signature", c.args[0], err)
+		return
+	}
+	defer done()
+	cp, ok := c.newest(ctx, src)
+	if !ok {
+		return
+	}
+	report, err := tiles.Audit(ctx, src, cp.Tree, c.progress(cp.N))
+	if err != nil {
+		c.report.untold("tree", c.args[0], err)
+		return
+	}
+	for _, f := range report.Findings {
+		c.report.add("file", doesNotHold, f.Path, f.Problem)
+	}
+	if n := len(report.Findings); n > 0 {
+		c.report.add("tree", doesNotHold, c.args[0], fmt.Sprintf("%d of %d files are not what the checkpoint commits to", n, report.Files))
+		return
+	}
+	detail := fmt.Sprintf("%s and %d files are what the checkpoint commits to", leaves(report.Leaves), report.Files)
+	if n := report.Kinds[""]; n > 0 {
+		detail += fmt.Sprintf("; %s of a kind that this program does not know", leaves(n))
+	}
+	c.report.add("tree", holds, c.args[0], detail)
+}
+
+// progress shows how far an audit is, on a terminal only.
+func (c *command) progress(total int64) func(int64) {
+	f, ok := c.stderr.(*os.File)
+	if !ok || c.json {
+		return nil
+	}
+	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return nil
+	}
+	last := time.Now()
+	return func(n int64) {
+		if n == total {
+			fmt.Fprintf(f, "\r\x1b[K")
+		} else if time.Since(last) > 200*time.Millisecond {
+			last = time.Now()
+			fmt.Fprintf(f, "\r\x1b[K%d of %d leaves", n, total)
+		}
+	}
+}

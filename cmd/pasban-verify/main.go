@@ -1,0 +1,220 @@
+// Command pasban-verify checks an agency's ledger and the receipts taken from
+// it, without trusting the agency or anything that runs there.
+//
+// # What you need
+//
+// The ledger's verifier key, a line such as
+//
+//	land.example/ledger+e5b1bc0e+AaAhf7Ls…
+//
+// from somewhere other than the ledger itself (a gazette, a court file, an
+// earlier audit): whoever could exchange the ledger could exchange the copy of
+// the key beside it. Then one of
+//
+//	pasban-verify checkpoint --key KEY LEDGER [--old FILE]
+//	pasban-verify receipt    --key KEY FILE...
+//	pasban-verify audit      --key KEY LEDGER
+//
+// KEY is the key or a file that holds it. LEDGER is a directory (a copy of the
+// agency's data/ledger) or an https address, such as
+// https://land.example/ledger. FILE may be - for standard input.
+//
+// # What is checked
+//
+// checkpoint: the newest checkpoint is signed with the key. With --old, the
+// file of a checkpoint that you kept from an earlier day: that one is signed
+// too, and today's ledger contains all of it, unchanged and in its place. Keep
+// the checkpoint after each audit (it is one small file, LEDGER/checkpoint).
+//
+// receipt: the fact in the receipt is in the ledger that the key signed for,
+// word for word. This needs no network and works years later.
+//
+// audit: every leaf and every tile is rehashed; together they give the root
+// that was signed. A file that is not what the root commits to is named.
+//
+// # What it says
+//
+// One line per check, beginning with "holds", "DOES NOT HOLD" or "could not
+// tell". The exit status is 0 if everything holds, 1 if anything does not, and
+// 2 if it could not be told (a file that cannot be read, no network, a wrong
+// command line). --json prints one document instead, schema pasban.verify.v1.
+//
+// # What it must never do
+//
+// It writes nothing, follows no redirects, speaks plain http to this machine
+// alone, and imports nothing of the running system: the parts are this folder,
+// internal/ledger/tiles, package pasban, and golang.org/x/mod/sumdb.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"pasban"
+)
+
+const usage = `usage:
+  pasban-verify checkpoint --key KEY LEDGER [--old FILE]   signature, and consistency with an earlier checkpoint
+  pasban-verify receipt    --key KEY FILE...               the fact is in the ledger (- reads standard input)
+  pasban-verify audit      --key KEY LEDGER                rehash every leaf and tile
+
+KEY is the ledger's verifier key or a file that holds it; LEDGER a directory or an https address.
+flags:
+  --old FILE   a checkpoint kept from an earlier day (checkpoint only)
+  --ca FILE    trust the authorities in this PEM file, and no others, for an https address
+  --json       one JSON document instead of lines
+exit status: 0 everything holds, 1 something does not hold, 2 could not tell
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// command is what the command line asks for.
+type command struct {
+	name     string // checkpoint, receipt or audit
+	args     []string
+	key      string
+	old      string
+	ca       string
+	json     bool
+	verifier note.Verifier
+	stdin    io.Reader
+	stderr   io.Writer
+	report   report
+}
+
+// run is main without the process around it. It returns the exit status.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	c := &command{stdin: stdin, stderr: stderr}
+	err := c.parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, usage)
+		return 0
+	case err != nil:
+		c.fail(err)
+		return 2
+	}
+	c.report = report{Schema: "pasban.verify.v1", Command: c.name, Key: c.key, Checks: []check{}}
+	if !c.json {
+		c.report.out = stdout
+	}
+	switch c.name {
+	case "checkpoint":
+		c.checkpoint(ctx)
+	case "receipt":
+		c.receipts()
+	case "audit":
+		c.audit(ctx)
+	}
+	c.report.conclude()
+	if c.json {
+		enc := json.NewEncoder(stdout)
+		enc.SetIndent("", "  ")
+		enc.SetEscapeHTML(false)
+		if err := enc.Encode(c.report); err != nil {
+			return 2
+		}
+	}
+	if c.report.cause != nil && c.json {
+		c.fail(c.report.cause)
+	}
+	return c.report.Verdict.exit()
+}
+
+// parse reads the command line; flags may stand anywhere.
+func (c *command) parse(args []string) error {
+	f := flag.NewFlagSet("pasban-verify", flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	f.StringVar(&c.key, "key", "", "")
+	f.StringVar(&c.old, "old", "", "")
+	f.StringVar(&c.ca, "ca", "", "")
+	f.BoolVar(&c.json, "json", false, "")
+	for rest := args; ; {
+		if err := f.Parse(rest); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				return err
+			}
+			return wrong(err.Error())
+		}
+		if f.NArg() == 0 {
+			break
+		}
+		c.args, rest = append(c.args, f.Arg(0)), f.Args()[1:]
+	}
+	if len(c.args) == 0 {
+		return wrong("no command")
+	}
+	c.name, c.args = c.args[0], c.args[1:]
+	switch {
+	case c.name != "checkpoint" && c.name != "receipt" && c.name != "audit":
+		return wrong(fmt.Sprintf("no command %q", c.name))
+	case c.name == "receipt" && len(c.args) == 0:
+		return wrong("receipt needs at least one file")
+	case c.name != "receipt" && len(c.args) != 1:
+		return wrong(c.name + " needs one ledger, a directory or an https address")
+	case c.old != "" && c.name != "checkpoint":
+		return wrong("--old belongs to checkpoint")
+	case c.key == "":
+		return &pasban.Error{Kind: pasban.Invalid, Msg: "the ledger's key is missing", Hint: "--key KEY, from somewhere other than the ledger itself"}
+	}
+	return c.readKey()
+}
+
+func wrong(msg string) error {
+	return &pasban.Error{Kind: pasban.Invalid, Msg: msg, Hint: "pasban-verify --help shows how"}
+}
+
+// readKey takes --key for a verifier key, or else for a file with one.
+func (c *command) readKey() (err error) {
+	if c.verifier, err = note.NewVerifier(c.key); err == nil {
+		return nil
+	}
+	bad := &pasban.Error{Kind: pasban.Invalid, Msg: "not a verifier key, and not a file that holds one", Where: "--key", Hint: "a line such as land.example/ledger+e5b1bc0e+AaAh…"}
+	text, err := readFile(c.key)
+	if err != nil {
+		bad.Err = err
+		return bad
+	}
+	c.key = strings.TrimSpace(string(text))
+	if c.verifier, err = note.NewVerifier(c.key); err != nil {
+		bad.Err = err
+		return bad
+	}
+	return nil
+}
+
+// fail prints an error for a person, or as JSON.
+func (c *command) fail(err error) {
+	if !c.json {
+		fmt.Fprintf(c.stderr, "pasban-verify: %v\n", err)
+		return
+	}
+	type body struct {
+		Code    pasban.ErrorKind `json:"code"`
+		Message string           `json:"message"`
+		Where   string           `json:"where,omitempty"`
+		Hint    string           `json:"hint,omitempty"`
+	}
+	b := body{Code: pasban.KindOf(err), Message: err.Error()}
+	if e, ok := errors.AsType[*pasban.Error](err); ok {
+		b.Where, b.Hint, b.Message = e.Where, e.Hint, e.Msg
+		if e.Err != nil {
+			b.Message += ": " + e.Err.Error()
+		}
+	}
+	_ = json.NewEncoder(c.stderr).Encode(map[string]any{"schema": "pasban.error.v1", "error": b})
+}

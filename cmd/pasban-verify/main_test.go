@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"pasban"
+	"pasban/internal/ledger/tiles"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"pasban-verify": main})
+}
+
+// TestScripts runs testdata/*.txtar: one file per behaviour.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata", RequireExplicitExec: true, RequireUniqueNames: true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"mkledger": mkledger, "edit": edit, "serve": serve, "schema": schema,
+		},
+	})
+}
+
+// signer returns the script's ledger key of that name and makes it if need be;
+// NAME.vkey holds its verifier key.
+func signer(ts *testscript.TestScript, name string) note.Signer {
+	path := ts.MkAbs(name + ".skey")
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		skey, vkey, err := note.GenerateKey(rand.Reader, "land.example/ledger")
+		ts.Check(err)
+		ts.Check(os.WriteFile(path, []byte(skey), 0o600))
+		ts.Check(os.WriteFile(ts.MkAbs(name+".vkey"), []byte(vkey+"\n"), 0o600))
+		ts.Setenv(name, vkey)
+	}
+	s, err := note.NewSigner(ts.ReadFile(path))
+	ts.Check(err)
+	return s
+}
+
+// mkledger KEY DIR N [SALT] writes a ledger of N leaves, signed with the key,
+// and DIR.receipt-I.json for the first and the last of them. Ledgers of one
+// SALT are one ledger at several sizes.
+func mkledger(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: mkledger KEY DIR N [SALT]")
+	}
+	s, dir := signer(ts, args[0]), ts.MkAbs(args[1])
+	n, err := strconv.ParseInt(args[2], 10, 64)
+	ts.Check(err)
+	put := func(name string, data []byte) error {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return err
+		}
+		return os.WriteFile(path, data, 0o600)
+	}
+	b := tiles.NewBuilder(func(t tlog.Tile, data []byte) error { return put(tiles.Path(t), data) })
+	openings := make([]pasban.Opening, n)
+	var bundle []byte
+	for i := range n {
+		openings[i] = opening(ts, fmt.Sprint(args[3:], i))
+		leaf, err := openings[i].Leaf()
+		ts.Check(err)
+		bundle = tiles.AppendEntry(bundle, leaf[:])
+		ts.Check(b.Add(leaf.Hash()))
+		if w := int(i%tiles.Width) + 1; w == tiles.Width || i+1 == n {
+			ts.Check(put(tiles.Path(tlog.Tile{L: tiles.Entries, N: i / tiles.Width, W: w}), bundle))
+			bundle = nil
+		}
+	}
+	ts.Check(b.Partial())
+	tree := b.Tree()
+	signed, err := note.Sign(&note.Note{Text: fmt.Sprintf("%s\n%d\n%s\n", s.Name(), tree.N, tree.Hash)}, s)
+	ts.Check(err)
+	ts.Check(put(tiles.Checkpoint, signed))
+	if n == 0 {
+		return
+	}
+	root, err := os.OpenRoot(dir)
+	ts.Check(err)
+	defer root.Close()
+	for _, i := range []int64{0, n - 1} {
+		proof, err := tlog.ProveRecord(n, i, tiles.HashReader(context.Background(), tiles.Dir{Root: root}, tree))
+		ts.Check(err)
+		r := pasban.Receipt{
+			Schema: pasban.ReceiptSchema, Origin: s.Name(), Index: uint64(i), Kind: openings[i].Kind, Salt: openings[i].Salt,
+			Body: openings[i].Body, Proof: proof, Checkpoint: string(signed),
+		}
+		data, err := json.Marshal(r)
+		ts.Check(err)
+		ts.Check(os.WriteFile(fmt.Sprintf("%s.receipt-%d.json", dir, i), data, 0o600))
+	}
+}
+
+// opening makes the same synthetic fact for the same seed.
+func opening(ts *testscript.TestScript, seed string) pasban.Opening {
+	salt := tlog.RecordHash([]byte(seed))
+	f := pasban.NewFact(pasban.KindLook, "land-records", pasban.Actor{Kind: pasban.ActorPerson, Role: pasban.RoleOfficer}, time.UnixMilli(1795464900123))
+	f.Body.ID, f.Body.Subject, f.Body.Resource, f.Body.Fields = "00112233445566778899aabbccddeeff", "61101-1234567-1", "LT-1", []string{"price"}
+	body, err := pasban.Canonical(f.Body)
+	ts.Check(err)
+	return pasban.Opening{Kind: pasban.KindLook, Salt: salt[:], Body: body}
+}
+
+// edit FILE changes one bit in the middle of a file.
+func edit(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: edit FILE")
+	}
+	path := ts.MkAbs(args[0])
+	data, err := os.ReadFile(path)
+	ts.Check(err)
+	data[len(data)/2] ^= 1
+	ts.Check(os.WriteFile(path, data, 0o600))
+}
+
+// serve DIR serves it at $http/ledger and, with a certificate of its own, at
+// $https/ledger; ca.pem is the authority. /elsewhere redirects, /broken fails.
+func serve(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: serve DIR")
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/ledger/", http.StripPrefix("/ledger", http.FileServer(http.Dir(ts.MkAbs(args[0])))))
+	mux.Handle("/elsewhere/", http.RedirectHandler("/ledger/checkpoint", http.StatusFound))
+	mux.HandleFunc("/broken/", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/broken/checkpoint" {
+			http.ServeFile(w, r, filepath.Join(ts.MkAbs(args[0]), "checkpoint"))
+			return
+		}
+		http.Error(w, "down", http.StatusBadGateway)
+	})
+	plain, secure := httptest.NewServer(mux), httptest.NewTLSServer(mux)
+	secure.Config.ErrorLog = nil
+	ts.Defer(plain.Close)
+	ts.Defer(secure.Close)
+	ts.Setenv("http", plain.URL)
+	ts.Setenv("https", secure.URL)
+	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw})
+	ts.Check(os.WriteFile(ts.MkAbs("ca.pem"), cert, 0o600))
+}
+
+// schema FILE NAME VERDICT checks that a file is one JSON document of that
+// schema, and what it says.
+func schema(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: schema FILE NAME [VERDICT]")
+	}
+	var doc struct {
+		Schema  string
+		Verdict string
+		Checks  []check
+		Error   struct{ Code, Message string }
+	}
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &doc))
+	if doc.Schema != args[1] || len(args) > 2 && doc.Verdict != args[2] {
+		ts.Fatalf("schema %q, verdict %q", doc.Schema, doc.Verdict)
+	}
+	if doc.Schema == "pasban.error.v1" && (doc.Error.Code == "" || doc.Error.Message == "") {
+		ts.Fatalf("an error without code or message")
+	}
+}
+
+func TestPlainText(t *testing.T) {
+	for in, want := range map[string]string{
+		"زمین LT-1": "زمین LT-1", "a\nholds: b": "a\uFFFDholds: b", "\x1b[2J": "\uFFFD[2J", "a\u202eb\u2066": "a\uFFFDb\uFFFD", "\u0085": "\uFFFD",
+	} {
+		if got := plain(in); got != want {
+			t.Errorf("plain(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+// TestImports keeps the verifier small enough to be read by its users.
+func TestImports(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dep := range strings.Lines(string(out)) {
+		dep = strings.TrimSpace(dep)
+		first, _, _ := strings.Cut(dep, "/")
+		switch {
+		case dep == "pasban", dep == "pasban/cmd/pasban-verify", dep == "pasban/internal/ledger/tiles":
+		case strings.HasPrefix(dep, "golang.org/x/mod/sumdb/"), strings.HasPrefix(dep, "golang.org/x/mod/internal/"):
+		case dep == "github.com/gowebpki/jcs": // RFC 8785
+		case first != "pasban" && !strings.Contains(first, "."), first == "vendor": // the standard library
+		default:
+			t.Errorf("the verifier imports %s", dep)
+		}
+	}
+}
