@@ -30,6 +30,15 @@ async function script(entry, format) {
   return r.outputFiles[0].text;
 }
 
+/** htmx joins htmx and the extensions that are used into one classic script:
+ * loaded apart they come too late and their guard fails open, and as modules
+ * they do not find the global name that they extend. */
+async function htmx() {
+  const parts = ["htmx.min.js", "ext/hx-csp.min.js", "ext/hx-sse.min.js"];
+  const texts = await Promise.all(parts.map((p) => readFile(path.join(here, "node_modules/htmx.org/dist", p), "utf8")));
+  return texts.map((t) => t.replace(/\n?\/\/# sourceMappingURL=.*\s*$/, "")).join(";\n") + "\n";
+}
+
 /** urdu is every character that Urdu text may hold: the script's letters,
  * marks, digits and punctuation, and the joiners. Sindhi, Pashto and Arabic
  * letters that names may bring along are kept; Quranic marks are not. */
@@ -59,7 +68,7 @@ async function build() {
     "nastaliq.woff2": await font(),
     "icon.svg": await readFile(path.join(here, "src/icon.svg")),
     "console.css": own + "/* Contains uPlot, MIT licence, (c) Leon Sorokin. */\n" + uplotCSS.trim() + "\n" + style("console"),
-    "htmx.js": own + "/* htmx with hx-csp and hx-sse, 0BSD licence, Big Sky Software. */\n" + await script("src/htmx.js", "iife"),
+    "htmx.js": own + "/* htmx with hx-csp and hx-sse, 0BSD licence, Big Sky Software. */\n" + await htmx(),
     "chart.js": own + "/* Contains uPlot, MIT licence, (c) Leon Sorokin. */\n" + await script("src/chart.js", "iife"),
     "verify.js": own + await script("src/page.js", "esm"),
     "passkey.js": own + await script("src/passkey.js", "esm"),

@@ -74,6 +74,20 @@ func TestMyDataFilters(t *testing.T) {
 	}
 }
 
+// TestWeight holds the longest page to what internal/page's budget allows it.
+func TestWeight(t *testing.T) {
+	r := newRig(t).asCitizen()
+	for range 5 {
+		r.record(r.story()...)
+	}
+	r.ledger.publish(t)
+	for _, path := range []string{"/en/my-data", "/ur/my-data", "/ur/apply/land-transfer"} {
+		if n := r.get(path, "Accept-Encoding", "gzip").Body.Len(); n > 9<<10 {
+			t.Errorf("%s is %d bytes on the wire, want at most 9216", path, n)
+		}
+	}
+}
+
 func TestOnlyCitizensSeeTheirData(t *testing.T) {
 	r := newRig(t)
 	r.record(r.story()...)

@@ -1,0 +1,79 @@
+package trust
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"pasban/internal/page"
+)
+
+const vkey = "land.example/ledger+fdcc9009+ARaglALCUy/hMWg"
+
+var now = time.Date(2026, 11, 23, 7, 0, 0, 0, time.UTC)
+
+func newTrust(t *testing.T, s *Status) *Trust {
+	t.Helper()
+	pages, err := page.New(page.Options{Agency: map[string]string{"en": "Board of Revenue"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr, err := New(Options{Pages: pages, Agency: "land-records", Name: map[string]string{"en": "Board of Revenue"}, Origin: "land.example/ledger",
+		VKey: vkey, Status: func() Status { return *s }, Contact: []string{"mailto:security@land.example\r\nEvil: 1"}, Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tr
+}
+
+func get(t *Trust, path string) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	t.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	return w
+}
+
+// TestHealth: nothing but a fresh checkpoint without problems looks healthy.
+func TestHealth(t *testing.T) {
+	bad := errors.New("disk /var/data full")
+	for want, s := range map[Health]Status{
+		Whole:  {Size: 48210337, Published: now.Add(-time.Second), Audited: now, Checkpoint: "</pre><script>alert(1)</script>"},
+		Stale:  {Size: 5, Published: now.Add(-2 * time.Minute)},
+		Closed: {Size: 5, Published: now, Problem: bad},
+		Broken: {Size: 5, Published: now, Problem: bad, Alarm: errors.New("tile/0/000 was changed")},
+	} {
+		tr := newTrust(t, &s)
+		for _, lang := range page.Langs() {
+			w := get(tr, "/trust?lang="+lang)
+			body := w.Body.String()
+			if w.Code != http.StatusOK || !strings.Contains(body, tr.o.Pages.T(lang, "trust.health."+string(want))) || strings.Contains(body, "ps-status--good") != (want == Whole) {
+				t.Errorf("%s in %s: %d\n%s", want, lang, w.Code, body)
+			}
+			if strings.Contains(body, "<script") || strings.Contains(body, "/var/data") || strings.Contains(body, "tile/0") || !strings.Contains(w.Header().Get("Content-Security-Policy"), "script-src 'none'") {
+				t.Errorf("%s in %s has a script, or tells too much:\n%s", want, lang, body)
+			}
+		}
+	}
+	if got := newTrust(t, &Status{}).health(Status{}); got != Stale {
+		t.Errorf("without a checkpoint the log is %q, want stale", got)
+	}
+}
+
+func TestWellKnown(t *testing.T) {
+	tr := newTrust(t, &Status{})
+	w := get(tr, "/.well-known/pasban.json")
+	var a Agency
+	if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil || a.Schema != AgencySchema || a.Agency.ID != "land-records" || a.Ledger.VKey != vkey || a.Witnesses == nil {
+		t.Errorf("%s: %v", w.Body, err)
+	}
+	text := get(tr, "/.well-known/security.txt").Body.String()
+	if !strings.Contains(text, "Expires: 2027-02-21T00:00:00Z\n") || !strings.Contains(text, "Contact: mailto:security@land.exampleEvil: 1\n") {
+		t.Errorf("security.txt:\n%s", text)
+	}
+	if w := get(tr, "/trust/nowhere"); w.Code != http.StatusNotFound {
+		t.Errorf("/trust/nowhere: %d, want 404", w.Code)
+	}
+}
