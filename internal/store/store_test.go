@@ -77,7 +77,7 @@ func TestSQLitePath(t *testing.T) {
 	}
 }
 
-// SQLite waits for another process's lock, and is healthy again after it.
+// A refused row is not the storage's fault.
 func TestSQLiteForeignKeys(t *testing.T) {
 	st := storetest.SQLite(t)
 	if err := write(st, `CREATE TABLE a (x BIGINT PRIMARY KEY)`); err != nil {
@@ -128,21 +128,21 @@ func full(t *testing.T, dsn string, limit, relieve func(st *store.Store)) {
 	if err := write(st, `CREATE TABLE item (id BIGINT PRIMARY KEY, note TEXT)`); err != nil {
 		t.Fatal(err)
 	}
+	outcome := make(chan bool, 10_000)
+	st.OnCommit(func(*store.Tx) error { return nil }, func(committed bool) {
+		if (st.Healthy() == nil) != committed {
+			t.Errorf("a group was committed: %v; health: %v", committed, st.Healthy())
+		}
+		outcome <- committed
+	})
 	limit(st)
 	acknowledged := fill(t, st)
-	if st.Healthy() == nil {
-		t.Error("healthy on a full disk")
-	}
 	if n := number(t, st, `SELECT COUNT(*) FROM item`); n != int64(len(acknowledged)) {
 		t.Errorf("%d rows, %d acknowledged", n, len(acknowledged))
 	}
-	healed := make(chan bool, 1000)
-	st.OnCommit(func(*store.Tx) error { return nil }, func(ok bool) { healed <- ok })
 	relieve(st)
-	for !<-healed { // the writer's own probe
-	}
-	if err := st.Healthy(); err != nil {
-		t.Errorf("not healed: %v", err)
+	for st.Healthy() != nil { // the writer's own probe
+		<-outcome
 	}
 	if err := write(st, `INSERT INTO item (id, note) VALUES (-1, 'room again')`); err != nil {
 		t.Error(err)
@@ -173,15 +173,29 @@ func TestFullDisk(t *testing.T) {
 		})
 }
 
-// TestFullDatabase needs no rights: the database may not grow.
+// TestFullDatabase needs no rights: the database may not grow. The limit goes
+// with the connection, which a fault replaces.
 func TestFullDatabase(t *testing.T) {
-	full(t, storetest.SQLiteDSN(t),
-		func(st *store.Store) {
-			if err := write(st, `PRAGMA max_page_count = 200`); err != nil {
-				t.Fatal(err)
-			}
-		},
-		func(*store.Store) {}) // the limit goes with the connection, which a fault replaces
+	st := storetest.SQLite(t)
+	for _, q := range []string{`CREATE TABLE item (id BIGINT PRIMARY KEY, note TEXT)`, `PRAGMA max_page_count = 200`} {
+		if err := write(st, q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	rows := int64(0)
+	for ; err == nil && rows < 1000; rows++ {
+		err = write(st, `INSERT INTO item (id, note) VALUES (?, ?)`, rows, strings.Repeat("x", 5000))
+	}
+	if _, ok := errors.AsType[*store.Fault](err); !ok {
+		t.Fatalf("error %v, want a fault", err)
+	}
+	if n := number(t, st, `SELECT COUNT(*) FROM item`); n != rows-1 {
+		t.Errorf("%d rows, %d acknowledged", n, rows-1)
+	}
+	if err := write(st, `INSERT INTO item (id, note) VALUES (-1, 'room again')`); err != nil || st.Healthy() != nil {
+		t.Errorf("error %v, health %v after the limit was lifted", err, st.Healthy())
+	}
 }
 
 func TestReadOnlyDisk(t *testing.T) {
