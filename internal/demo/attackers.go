@@ -24,17 +24,12 @@ import (
 // campaignHosts is how many addresses an attack campaign comes from.
 const campaignHosts = 8
 
-// campaign sends attacks from several addresses in turn and judges each: got
-// says what the answer brought the attacker, "" if nothing. It returns how
+// campaign sends attacks by the members of a crowd in turn and judges each:
+// got says what the answer brought the attacker, "" if nothing. It returns how
 // many refusals named the incident that they were recorded as.
-func (s *story) campaign(ctx context.Context, b *Beat, list []attack, send func(*visitor, attack) (answer, error), got func(answer) string) (traces int, err error) {
-	var crowd [campaignHosts]*visitor
-	for i := range crowd {
-		crowd[i] = s.stranger("attacker")
-		defer crowd[i].close()
-	}
+func (s *story) campaign(ctx context.Context, b *Beat, crowd []*visitor, list []attack, send func(*visitor, attack) (answer, error), got func(answer) string) (traces int, err error) {
 	for i, a := range list {
-		resp, err := send(crowd[i%campaignHosts], a)
+		resp, err := send(crowd[i%len(crowd)], a)
 		if err != nil {
 			return traces, fmt.Errorf("attack %s: %w", a.ID, err)
 		}
@@ -93,7 +88,12 @@ func (s *story) sqlInjection(ctx context.Context, b *Beat) error {
 	s.paper.say("hole", "the unguarded land registry gives %d people's data to one such request", leaked)
 	s.paper.say("tried", "%d requests to its search: the attack cases of the OWASP Core Rule Set's own suite, and exploits of that hole, from %d addresses",
 		len(list), campaignHosts)
-	traces, err := s.campaign(ctx, b, list, func(v *visitor, a attack) (answer, error) {
+	crowd := make([]*visitor, campaignHosts)
+	for i := range crowd {
+		crowd[i] = s.stranger("attacker")
+		defer crowd[i].close()
+	}
+	traces, err := s.campaign(ctx, b, crowd, list, func(v *visitor, a attack) (answer, error) {
 		return v.get(ctx, searchFor(plot, a.Payload), wantJSON)
 	}, func(a answer) string {
 		if n := s.peopleIn(a.Body); n > 0 {
@@ -176,6 +176,7 @@ func holeTwo() []attack {
 
 // crossSiteScripting tries to leave a script in a mutation's note, with the
 // session of an officer: an insider, or somebody who took the session over.
+// Without the firewall every one of them would be stored.
 func (s *story) crossSiteScripting(ctx context.Context, b *Beat) error {
 	start := time.Now()
 	h := s.people.Holdings[0]
@@ -197,9 +198,15 @@ func (s *story) crossSiteScripting(ctx context.Context, b *Beat) error {
 	if err != nil {
 		return err
 	}
+	clerk, err := s.atWork(ctx, s.people.With(pasban.RoleOfficer)[officers-2], "mutation", "SYN-MUT-800")
+	if err != nil {
+		return err
+	}
+	defer clerk.close()
 	s.paper.say("hole", "the unguarded land registry stores a script in a mutation's note and serves it to every later visitor")
-	s.paper.say("tried", "%d mutations whose note is an attack case of the Core Rule Set's suite or an exploit of that hole", len(list))
-	traces, err := s.campaign(ctx, b, list, func(v *visitor, a attack) (answer, error) {
+	s.paper.say("tried", "%d mutations whose note is an attack case of the Core Rule Set's suite or an exploit of that hole, sent with the session of %s, which was taken over",
+		len(list), clerk.who)
+	traces, err := s.campaign(ctx, b, []*visitor{clerk}, list, func(v *visitor, a attack) (answer, error) {
 		return v.post(ctx, "/mutations", wantJSON, mutationForm(h, to, a.Payload))
 	}, func(answer) string { return "" })
 	if err != nil {

@@ -185,7 +185,7 @@ func (s *story) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := WriteConfig(s.dir, Addresses{Listen: listen, Admin: admin, Upstream: upstream}, s.o.Examples); err != nil {
+	if err := WriteConfig(s.dir, Addresses{Base: base, Listen: listen, Admin: admin, Upstream: upstream}, s.o.Examples); err != nil {
 		return err
 	}
 	if err := (Settings{Seed: s.o.Seed, Citizens: s.o.Citizens, Base: base}).write(s.dir); err != nil {

@@ -22,6 +22,9 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(asDemoNode); dir != "" {
+		os.Exit(realNode(dir))
+	}
 	if addr := os.Getenv(asNode); addr != "" {
 		os.Exit(fakeNode(addr))
 	}

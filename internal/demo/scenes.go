@@ -138,11 +138,15 @@ func (b *Beat) legitimate(a answer, err error, what string) bool {
 	return false
 }
 
-// because is the reason that a refusal gives.
+// because is what a refusal says of its reason: its words, or the id under
+// which the console has them.
 func because(a answer) string {
-	var problem struct{ Detail, Hint string }
+	var problem page.Problem
 	if json.Unmarshal([]byte(a.Body), &problem) == nil && problem.Detail != "" {
 		return ": " + problem.Detail
+	}
+	if id := a.incident(); id != "" {
+		return ", incident " + id
 	}
 	return ""
 }

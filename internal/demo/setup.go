@@ -26,6 +26,7 @@ const (
 
 // Addresses are where the demo's parts listen, all of them on loopback.
 type Addresses struct {
+	Base     string // the node as visitors type it, https://localhost:port
 	Listen   string // the node's public listener, host:port
 	Admin    string // its health endpoint, host:port
 	Upstream string // the land registry, http://host:port
@@ -41,7 +42,7 @@ func WriteConfig(dir string, a Addresses, examples fs.FS) error {
 	}
 	var config bytes.Buffer
 	err = t.Execute(&config, map[string]any{
-		"Listen": a.Listen, "Admin": a.Admin, "Upstream": a.Upstream,
+		"Base": a.Base, "Listen": a.Listen, "Admin": a.Admin, "Upstream": a.Upstream,
 		"OfficerBudget": officerBudget, "SupervisorBudget": supervisorBudget,
 	})
 	if err != nil {

@@ -18,7 +18,7 @@ func TestWriteConfig(t *testing.T) {
 		"policies/a.cedar":  {Data: []byte("b")},
 		"rules/web/sql.yml": {Data: []byte("c")},
 	}
-	at := Addresses{Listen: "127.0.0.1:8443", Admin: "127.0.0.1:9443", Upstream: "http://127.0.0.1:9000"}
+	at := Addresses{Base: "https://localhost:8443", Listen: "127.0.0.1:8443", Admin: "127.0.0.1:9443", Upstream: "http://127.0.0.1:9000"}
 	for range 2 {
 		if err := WriteConfig(dir, at, files); err != nil {
 			t.Fatal(err)
