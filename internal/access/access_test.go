@@ -282,3 +282,29 @@ func BenchmarkDecide(b *testing.B) {
 		e.Decide(r)
 	}
 }
+
+// BenchmarkDecideAmongMany has 500 policies of other services beside those of
+// the example: the index keeps them out of the way.
+func BenchmarkDecideAmongMany(b *testing.B) {
+	files, err := filepath.Glob("../../examples/policies/*.cedar")
+	if err != nil {
+		b.Fatal(err)
+	}
+	var many strings.Builder
+	for i := range 500 {
+		fmt.Fprintf(&many, "permit (principal in Role::\"officer\", action == Action::\"view\", resource in Service::\"s%d\")\nwhen { context.case != \"\" };\n", i)
+	}
+	file := filepath.Join(b.TempDir(), "many.cedar")
+	if err := os.WriteFile(file, []byte(many.String()), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	e, err := access.Load(append(files, file))
+	if err != nil || e.Len() < 500 {
+		b.Fatal(e, err)
+	}
+	r := access.Request{Actor: officer, Action: access.View, Service: "land-transfer", Resource: "r1", Subject: "aa",
+		Purpose: forACase, AllowedPurposes: purposes, Now: now}
+	for b.Loop() {
+		e.Decide(r)
+	}
+}

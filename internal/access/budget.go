@@ -50,17 +50,13 @@ func (b *Budgets) Bounds(role pasban.Role) bool { return len(b.byRole[role]) > 0
 // returns false, and the reason in words, if a budget is used up; the caller
 // must then fail the transaction.
 //
-// The actor's row is locked first, so that on PostgreSQL the looks of one
-// person through several nodes wait for each other; the count and the insert
-// are one statement.
+// Whoever would have to be counted has the actor's row locked first, so that on
+// PostgreSQL the looks of one person through several nodes wait for each other;
+// the count and the insert are one statement.
 func (b *Budgets) Spend(tx *store.Tx, actor pasban.Actor, subject pasban.SubjectID, now time.Time) (ok bool, reason string, err error) {
 	limits := b.byRole[actor.Role]
 	if len(limits) == 0 || subject == "" {
 		return true, "", nil
-	}
-	if _, err := tx.Exec(`INSERT INTO access_actor (actor, looks) VALUES (?, 1)
-		ON CONFLICT (actor) DO UPDATE SET looks = access_actor.looks + 1`, actor.ID); err != nil {
-		return false, "", fmt.Errorf("lock the budget of an actor: %w", err)
 	}
 	shortest, longest := limits[0].Per, limits[0].Per
 	for _, l := range limits {
@@ -74,6 +70,10 @@ func (b *Budgets) Spend(tx *store.Tx, actor pasban.Actor, subject pasban.Subject
 	}
 	if !errors.Is(err, sql.ErrNoRows) {
 		return false, "", fmt.Errorf("look for an earlier look: %w", err)
+	}
+	if _, err := tx.Exec(`INSERT INTO access_actor (actor, looks) VALUES (?, 1)
+		ON CONFLICT (actor) DO UPDATE SET looks = access_actor.looks + 1`, actor.ID); err != nil {
+		return false, "", fmt.Errorf("lock the budget of an actor: %w", err)
 	}
 	done, err := b.insert(tx, limits, actor.ID, subject, now)
 	if err != nil {

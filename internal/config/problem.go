@@ -11,11 +11,12 @@ import (
 
 // Problem is one thing wrong with a file that an operator wrote.
 type Problem struct {
-	File      string `json:"file"`
-	Line, Col int    // from 1; 0 where the problem has no place in the file
-	Field     string `json:"field,omitempty"` // path of the key, e.g. sites[0].routes[1].match
-	Msg       string `json:"message"`         // what is wrong
-	Hint      string `json:"hint,omitempty"`  // what would be right, "" if that is clear
+	File  string `json:"file"`
+	Line  int    `json:"line,omitempty"`  // from 1; 0 where the problem has no place in the file
+	Col   int    `json:"col,omitempty"`   // likewise
+	Field string `json:"field,omitempty"` // path of the key, e.g. sites[0].routes[1].match
+	Msg   string `json:"message"`         // what is wrong
+	Hint  string `json:"hint,omitempty"`  // what would be right, "" if that is clear
 }
 
 // Where returns file:line:col, as far as it is known.

@@ -99,7 +99,11 @@ func (r *Registry) Find(ctx context.Context, a Ask, service, field, value string
 		if err != nil {
 			return nil, Disclosure{}, err
 		}
-		l.Subjects = slices.Concat(l.Subjects, subjectsOf(stored.parties))
+		subjects, err := r.name(ctx, rec.ID, stored.parties)
+		if err != nil && pasban.KindOf(err) != pasban.NotFound { // whose keys are all destroyed is nobody's record
+			return nil, Disclosure{}, err
+		}
+		l.Subjects = slices.Concat(l.Subjects, subjects)
 	}
 	d, err := r.guard.Disclose(ctx, l, nil)
 	if err != nil {

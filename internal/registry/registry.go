@@ -129,7 +129,8 @@ type Record struct {
 	Disclosure
 }
 
-// party is a citizen whom a record is about.
+// party is a citizen whom a record is about. In a record that was read the
+// CNIC is there only sealed: see Registry.name.
 type party struct {
 	field   string
 	subject pasban.Subject
@@ -217,11 +218,20 @@ func (r *Registry) Open(ctx context.Context, a Ask, service, id string, fields .
 		refs[f.ref] = f.sealed
 		l.FieldsOf[f.ref.Subject] = append(l.FieldsOf[f.ref.Subject], f.ref.Field)
 	}
-	for _, p := range stored.parties {
-		if !own || p.subject.ID == a.Actor.Subject {
-			l.Subjects = append(l.Subjects, p.subject)
+	about := stored.parties
+	if own {
+		about = slices.DeleteFunc(slices.Clone(about), func(p party) bool { return p.subject.ID != a.Actor.Subject })
+	}
+	if l.Subjects, err = r.name(ctx, id, about); err != nil {
+		return Record{}, err
+	}
+	for ref := range refs { // what was sealed for someone whose key is destroyed stays closed
+		if !slices.ContainsFunc(l.Subjects, func(o pasban.Subject) bool { return o.ID == ref.Subject }) {
+			delete(refs, ref)
+			rec.Closed = append(rec.Closed, ref.Field)
 		}
 	}
+	slices.Sort(rec.Closed)
 	if rec.Disclosure, err = r.guard.Disclose(ctx, l, nil); err != nil {
 		if e, ok := errors.AsType[*pasban.Error](err); ok && e.Kind == pasban.Forbidden && a.Actor.Role == pasban.RoleCitizen {
 			return Record{}, &pasban.Error{Kind: pasban.NotFound, Msg: "you have no such application", ID: e.ID, Err: err}
@@ -275,7 +285,10 @@ func (r *Registry) Advance(ctx context.Context, a Ask, service, id, step string)
 		return none(&pasban.Error{Kind: pasban.NotFound, Msg: "the service has no such step", Where: clip(step, 64)})
 	}
 	l := s.look(a, id, st.Action)
-	l.Subjects, l.Fields, l.Kind, l.Requester = subjectsOf(stored.parties), []string{"state"}, pasban.KindChange, stored.mover
+	l.Fields, l.Kind, l.Requester = []string{"state"}, pasban.KindChange, stored.mover
+	if l.Subjects, err = r.name(ctx, id, stored.parties); err != nil {
+		return none(err)
+	}
 	if !slices.Contains(st.Roles, a.Actor.Role) {
 		return none(r.refuse(ctx, l, "the step is not for your role"))
 	}
@@ -475,8 +488,28 @@ func errNoRecord(id string) error {
 	return &pasban.Error{Kind: pasban.NotFound, Msg: "there is no such application", Where: clip(id, 64)}
 }
 
-// load reads a record without opening it. The parties' numbers are opened for
-// one thing only: to be written into the fact that accounts for the look.
+// name opens the numbers of citizens whom a look is about, for one thing only:
+// to be written into the facts that account for it. Those whose key was
+// destroyed are left out; if nobody remains, the record is of kind NotFound.
+func (r *Registry) name(ctx context.Context, record string, parties []party) ([]pasban.Subject, error) {
+	var out []pasban.Subject
+	for _, p := range parties {
+		number, err := r.vault.Open(ctx, p.subject.ID, p.number, partyAAD(record, p.field))
+		switch {
+		case err != nil && pasban.KindOf(err) == pasban.NotFound:
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("open the number in %s of %s: %w", p.field, record, err)
+		}
+		out = append(out, pasban.Subject{ID: p.subject.ID, CNIC: pasban.CNIC(number)})
+	}
+	if out == nil {
+		return nil, &pasban.Error{Kind: pasban.NotFound, Msg: "the keys of everyone in this application have been destroyed", Where: clip(record, 64)}
+	}
+	return out, nil
+}
+
+// load reads a record and opens nothing.
 func (r *Registry) load(ctx context.Context, service, id string) (*Service, *stored, error) {
 	s, err := r.Service(service)
 	if err != nil {
@@ -496,11 +529,6 @@ func (r *Registry) load(ctx context.Context, service, id string) (*Service, *sto
 		if err := scan(&p.field, &p.subject.ID, &p.number); err != nil {
 			return err
 		}
-		number, err := r.vault.Open(ctx, p.subject.ID, p.number, partyAAD(id, p.field))
-		if err != nil {
-			return err
-		}
-		p.subject.CNIC = pasban.CNIC(number)
 		out.parties = append(out.parties, p)
 		return nil
 	})

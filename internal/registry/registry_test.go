@@ -673,15 +673,27 @@ func TestStale(t *testing.T) {
 }
 
 // TestShredded: when a citizen's key is destroyed their answers are gone, also
-// for those who may see them.
+// for those who may see them; those of the others remain.
 func TestShredded(t *testing.T) {
 	r := open(t, storetest.SQLite(t))
 	rec := r.apply(t)
 	if err := r.vault.Shred(t.Context(), r.seller.Subject); err != nil {
 		t.Fatal(err)
 	}
-	if opened, err := r.Open(t.Context(), forACase(r.officer), "land-transfer", rec.ID); pasban.KindOf(err) != pasban.NotFound || len(opened.Values) != 0 {
+	opened, err := r.Open(t.Context(), forACase(r.officer), "land-transfer", rec.ID)
+	if err != nil || len(opened.Entries) != 1 || opened.Values["buyer_name"] == "" || opened.Values["seller_name"] != "" || !slices.Contains(opened.Closed, "seller_name") {
 		t.Errorf("%v %v", opened.Values, err)
+	}
+	if opened, err := r.Open(t.Context(), registry.Ask{Actor: r.buyer}, "land-transfer", rec.ID); err != nil || opened.Values["buyer_name"] == "" {
+		t.Errorf("%v %v", opened.Values, err)
+	}
+	if err := r.vault.Shred(t.Context(), r.buyer.Subject); err != nil {
+		t.Fatal(err)
+	}
+	for _, ask := range []registry.Ask{forACase(r.officer), {Actor: r.seller}} {
+		if opened, err := r.Open(t.Context(), ask, "land-transfer", rec.ID); pasban.KindOf(err) != pasban.NotFound || len(opened.Values) != 0 {
+			t.Errorf("%v %v", opened.Values, err)
+		}
 	}
 }
 

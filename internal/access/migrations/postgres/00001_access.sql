@@ -1,7 +1,7 @@
 -- +goose Up
 CREATE TABLE access_actor (
     actor TEXT PRIMARY KEY,
-    looks BIGINT NOT NULL -- how often a budget was asked for; the row is what is locked
+    looks BIGINT NOT NULL -- citizens that a budget was asked for; the row is what is locked
 );
 
 CREATE TABLE access_spent (

@@ -1,7 +1,7 @@
 -- +goose Up
 CREATE TABLE access_actor (
     actor TEXT PRIMARY KEY,
-    looks INTEGER NOT NULL -- how often a budget was asked for; the row is what is locked
+    looks INTEGER NOT NULL -- citizens that a budget was asked for; the row is what is locked
 ) STRICT;
 
 CREATE TABLE access_spent (
