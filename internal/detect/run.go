@@ -69,7 +69,10 @@ func (e *Engine) Run(ctx context.Context, j *journal.Journal, sink Sink) error {
 func insist(ctx context.Context, sink Sink, matches []Match) error {
 	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
 		err := sink(ctx, matches)
-		if err == nil || ctx.Err() != nil {
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		slog.ErrorContext(ctx, "detect: matches are not taken, trying again", "matches", len(matches), "in", pause, "err", err)

@@ -231,7 +231,8 @@ func (c *Center) Open(ctx context.Context) (map[detect.Level]int, error) {
 	return out, nil
 }
 
-// Techniques counts the alerts with an event since then by ATT&CK technique.
+// Techniques counts the alerts with an event since then by ATT&CK technique. An
+// alert of a sub-technique counts for its technique as well, once.
 func (c *Center) Techniques(ctx context.Context, since time.Time) (map[string]int, error) {
 	rows, err := c.st.Query(ctx, `SELECT tags, COUNT(*) FROM soc_alert WHERE last_at >= ? GROUP BY tags`, since.UnixMilli())
 	if err != nil {
@@ -249,7 +250,12 @@ func (c *Center) Techniques(ctx context.Context, since time.Time) (map[string]in
 		if err := json.Unmarshal([]byte(raw), &tags); err != nil {
 			return nil, unavailable("count techniques", err)
 		}
+		once := map[string]bool{}
 		for _, t := range detect.Techniques(tags) {
+			parent, _, _ := strings.Cut(t, ".")
+			once[t], once[parent] = true, true
+		}
+		for t := range once {
 			out[t] += n
 		}
 	}

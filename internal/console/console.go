@@ -1,0 +1,239 @@
+// Package console is the analysts' surface at /soc: what is going on, which
+// alerts wait, why each fired, the events behind it, and how the ledger is.
+//
+// # Main types
+//
+// [Console] answers everything under /soc. It reads alerts from a
+// soc.Center, events from the journal, figures from detection and the ledger.
+//
+// # The way of an alert
+//
+//	soc.Subscribe → one row of HTML → server-sent event → first row of the table
+//
+// New rows appear by themselves only on the overview. In the queue they wait
+// behind a counter, so that nothing moves under the reader's hand.
+//
+// # Guarantees
+//
+//   - Analysts read and act; supervisors read; nobody else sees anything.
+//   - No page holds a CNIC or a citizen's name: events are shown as detection
+//     gets them.
+//   - Every figure is measured. A part that does not exist has no panel.
+//   - Whatever attackers sent is shown as text, in rows that arrive live too.
+//   - Every page works without scripts; scripts add live rows and the chart.
+//
+// # What it must never do
+//
+// It opens no citizen's record, and changes nothing without a fact that says
+// who did it: changes go through soc and the journal.
+package console
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"time"
+
+	"pasban"
+	"pasban/internal/detect"
+	"pasban/internal/journal"
+	"pasban/internal/ledger"
+	"pasban/internal/page"
+	"pasban/internal/soc"
+)
+
+//go:embed templates/*.html
+var templates embed.FS
+
+// Journal is what the console reads and writes of the journal.
+type Journal interface {
+	ByID(ctx context.Context, factID string) (journal.Entry, error)
+	Head(ctx context.Context) (seq, leaves uint64, err error)
+	Record(ctx context.Context, facts ...pasban.Fact) ([]journal.Entry, error)
+}
+
+// Ledger is what the console asks of the ledger.
+type Ledger interface {
+	Status() ledger.Status
+	Audit(ctx context.Context) error
+}
+
+// Detection is what the console asks of the running rules.
+type Detection interface {
+	Rules() []*detect.Rule
+	Delay() (median, p99 time.Duration, ok bool)
+	Tally(now time.Time) []detect.Tally
+}
+
+var (
+	_ Journal   = (*journal.Journal)(nil)
+	_ Ledger    = (*ledger.Ledger)(nil)
+	_ Detection = (*detect.Engine)(nil)
+)
+
+// Visitor is who is signed in.
+type Visitor struct {
+	Actor pasban.Actor
+	Name  map[string]string // by language
+}
+
+// Options are the parts that the console works with. All are required but Now.
+type Options struct {
+	Pages     *page.Pages
+	Agency    string // the agency's id, as facts carry it
+	Alerts    *soc.Center
+	Journal   Journal
+	Ledger    Ledger
+	Detection func() Detection // the rules in force
+	VKey      string           // the ledger's verifier key
+	Visitor   func(r *http.Request) (Visitor, bool)
+	Now       func() time.Time // nil is time.Now
+}
+
+// Console answers the analysts' pages.
+type Console struct {
+	o   Options
+	mux *http.ServeMux
+}
+
+// New makes the console and hands its templates to pages.
+func New(o Options) (*Console, error) {
+	if o.Pages == nil || o.Alerts == nil || o.Journal == nil || o.Ledger == nil || o.Detection == nil || o.Visitor == nil {
+		return nil, errors.New("console: pages, alerts, journal, ledger, detection and visitor are required")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	sub, err := fs.Sub(templates, "templates")
+	if err != nil {
+		return nil, err
+	}
+	if err := o.Pages.Add(page.Console, sub); err != nil {
+		return nil, err
+	}
+	c := &Console{o: o, mux: http.NewServeMux()}
+	read := func(pattern string, h func(http.ResponseWriter, *http.Request, Visitor)) {
+		c.mux.HandleFunc("GET "+pattern, c.may(h, pasban.RoleAnalyst, pasban.RoleSupervisor))
+	}
+	act := func(pattern string, h func(http.ResponseWriter, *http.Request, Visitor)) {
+		c.mux.HandleFunc("POST "+pattern, c.may(h, pasban.RoleAnalyst))
+	}
+	read("/soc", c.overview)
+	read("/soc/{$}", c.overview)
+	read("/soc/live", c.live)
+	read("/soc/live/count", c.liveCount)
+	read("/soc/alerts", c.queue)
+	read("/soc/alerts.json", c.alertsJSON)
+	read("/soc/alerts/{id}", c.alert)
+	read("/soc/events/{id}", c.event)
+	read("/soc/find", c.find)
+	read("/soc/attack", c.attack)
+	read("/soc/layer.json", c.layer)
+	read("/soc/ledger", c.ledger)
+	read("/soc/ledger/vkey", c.vkey)
+	act("/soc/alerts", c.change)
+	act("/soc/alerts/{id}/notes", c.addNote)
+	act("/soc/ledger/audit", c.audit)
+	c.mux.HandleFunc("/soc/", func(w http.ResponseWriter, r *http.Request) {
+		c.o.Pages.Error(w, r, &pasban.Error{Kind: pasban.NotFound, Msg: "there is no such page"})
+	})
+	return c, nil
+}
+
+// Handler answers /soc and everything below. Requests that change something
+// from another origin are refused.
+func (c *Console) Handler() http.Handler { return c.o.Pages.SameOrigin(c.mux) }
+
+// may lets visitors of the given roles through.
+func (c *Console) may(next func(http.ResponseWriter, *http.Request, Visitor), roles ...pasban.Role) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		v, ok := c.o.Visitor(r)
+		if !ok {
+			c.o.Pages.Error(w, r, &pasban.Error{Kind: pasban.Unauthenticated, Msg: "sign in to see this page"})
+			return
+		}
+		for _, role := range roles {
+			if v.Actor.Role == role {
+				next(w, r, v)
+				return
+			}
+		}
+		c.o.Pages.Error(w, r, &pasban.Error{Kind: pasban.Forbidden, Msg: "this is for analysts", Hint: "supervisors may read"})
+	}
+}
+
+// render shows one of the console's pages. title is a message of the console,
+// or a text as it stands.
+func (c *Console) render(w http.ResponseWriter, r *http.Request, v Visitor, status int, name, title string, data any) {
+	lang := page.Lang(r)
+	if c.o.Pages.Has("console." + title) {
+		title = c.say(lang, title)
+	}
+	user := v.Name[lang]
+	if user == "" {
+		user = v.Name["en"]
+	}
+	c.o.Pages.Render(w, r, status, page.View{Surface: page.Console, Name: name, Title: title, Data: data, User: user, Nav: c.nav(r, lang)})
+}
+
+// nav is the console's menu, with the number of alerts that are not closed.
+func (c *Console) nav(r *http.Request, lang string) []page.Link {
+	links := []page.Link{
+		{Text: c.say(lang, "nav.overview"), Href: "/soc"},
+		{Text: c.say(lang, "nav.alerts"), Href: "/soc/alerts"},
+		{Text: c.say(lang, "nav.attack"), Href: "/soc/attack"},
+		{Text: c.say(lang, "nav.ledger"), Href: "/soc/ledger"},
+	}
+	if open, err := c.o.Alerts.Open(r.Context()); err == nil {
+		links[1].Count = page.Num(lang, total(open))
+	}
+	for i := range links {
+		links[i].Current = r.URL.Path == links[i].Href || links[i].Href != "/soc" && len(r.URL.Path) > len(links[i].Href) && r.URL.Path[:len(links[i].Href)+1] == links[i].Href+"/"
+	}
+	return links
+}
+
+func total(open map[detect.Level]int) (n int) {
+	for _, count := range open {
+		n += count
+	}
+	return n
+}
+
+// say is a message of the console.
+func (c *Console) say(lang, key string, args ...any) string {
+	return c.o.Pages.T(lang, "console."+key, args...)
+}
+
+// ago says how long ago something was, in its largest unit.
+func (c *Console) ago(lang string, d time.Duration) string {
+	key, n := c.unit(d)
+	return c.say(lang, "ago."+key, "N", n)
+}
+
+// span says how long something takes: tenths of a second below ten seconds.
+func (c *Console) span(lang string, d time.Duration) string {
+	if d < 10*time.Second {
+		return c.say(lang, "span.s", "N", fmt.Sprintf("%.1f", d.Seconds()))
+	}
+	key, n := c.unit(d)
+	return c.say(lang, "span."+key, "N", n)
+}
+
+func (c *Console) unit(d time.Duration) (key string, n int) {
+	switch d = max(d, 0); {
+	case d < 2*time.Minute:
+		return "s", int(d.Seconds())
+	case d < 2*time.Hour:
+		return "m", int(d.Minutes())
+	case d < 48*time.Hour:
+		return "h", int(d.Hours())
+	}
+	return "d", int(d.Hours() / 24)
+}
+
+// fail answers with an error page.
+func (c *Console) fail(w http.ResponseWriter, r *http.Request, err error) { c.o.Pages.Error(w, r, err) }

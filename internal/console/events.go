@@ -1,0 +1,231 @@
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"regexp"
+	"strings"
+
+	"pasban"
+	"pasban/internal/detect"
+	"pasban/internal/page"
+	"pasban/internal/soc"
+)
+
+// EventRow is one event behind an alert.
+type EventRow struct {
+	Fact    string // its id, "" if it cannot be shown
+	Seq     uint64
+	Time    string
+	What    string // kind, action and outcome
+	Who     string
+	About   string // blinded citizen, page or part
+	Damaged string // why it cannot be shown
+}
+
+// eventRow tells of one event in a line. A row of the journal that is damaged
+// is told of as such: it may be what the alert is about.
+func (c *Console) eventRow(ctx context.Context, e soc.Event) (EventRow, error) {
+	row := EventRow{Seq: e.Seq}
+	if e.Fact == "" {
+		row.Damaged = fmt.Sprintf("journal row %d", e.Seq)
+		return row, nil
+	}
+	entry, err := c.o.Journal.ByID(ctx, e.Fact)
+	if ctx.Err() != nil {
+		return row, err
+	}
+	if err != nil {
+		row.Damaged = err.Error()
+		return row, nil
+	}
+	ev := detect.FromEntry(entry)
+	text := func(names ...string) string {
+		var parts []string
+		for _, name := range names {
+			if s, ok := ev[name].(string); ok {
+				parts = append(parts, s)
+			}
+		}
+		return strings.Join(parts, " ")
+	}
+	row.Fact, row.Time = e.Fact, stamp(detect.Time(ev))
+	row.What = text("Kind", "Action", "Outcome")
+	row.Who = text("Actor", "SrcIP")
+	if id := text("Subject"); len(id) > 12 {
+		row.About = "citizen " + id[:12] + "… "
+	}
+	row.About += text("Method", "Host", "Resource", "Path")
+	return row, nil
+}
+
+// EventView is the data of one event's page.
+type EventView struct {
+	ID     string
+	Time   string
+	Fields []FieldRow
+	JSON   string
+	Alerts []Row
+}
+
+// FieldRow is one flat field of an event.
+type FieldRow struct{ Name, Value, Doc string }
+
+// event shows what detection saw of a fact, and the alerts that it is behind.
+func (c *Console) event(w http.ResponseWriter, r *http.Request, v Visitor) {
+	entry, err := c.o.Journal.ByID(r.Context(), r.PathValue("id"))
+	if err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	ev := detect.FromEntry(entry)
+	id := r.PathValue("id")
+	view := EventView{ID: id, Time: stamp(detect.Time(ev))}
+	for _, f := range detect.Fields() {
+		if value, ok := ev[f.Name]; ok {
+			view.Fields = append(view.Fields, FieldRow{f.Name, show(value), f.Doc})
+		}
+	}
+	object := maps.Clone(ev)
+	for _, f := range detect.Fields() {
+		delete(object, f.Name)
+	}
+	raw, err := json.MarshalIndent(object, "", "  ")
+	if err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	view.JSON = string(raw)
+	alerts, err := c.o.Alerts.ByFact(r.Context(), id)
+	if err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	for _, a := range alerts {
+		view.Alerts = append(view.Alerts, rowOf(a))
+	}
+	c.render(w, r, v, http.StatusOK, "event", "event.title", view)
+}
+
+func show(v any) string {
+	if list, ok := v.([]string); ok {
+		return strings.Join(list, ", ")
+	}
+	return fmt.Sprint(v)
+}
+
+var idForm = regexp.MustCompile(`^[0-9a-f]{32}$`)
+
+// FindView is the data of the page that says that nothing was found.
+type FindView struct{ ID string }
+
+// find goes to the event whose incident id it is given, as people read it out
+// or copy it from a problem document, or to the alert of that id.
+func (c *Console) find(w http.ResponseWriter, r *http.Request, v Visitor) {
+	typed := r.URL.Query().Get("id")
+	id := strings.ToLower(strings.TrimPrefix(strings.TrimSpace(typed), "urn:pasban:incident:"))
+	id = strings.NewReplacer(" ", "", "-", "").Replace(id)
+	if idForm.MatchString(id) {
+		_, err := c.o.Journal.ByID(r.Context(), id)
+		if err == nil {
+			http.Redirect(w, r, "/soc/events/"+id, http.StatusSeeOther)
+			return
+		}
+		if pasban.KindOf(err) != pasban.NotFound {
+			c.fail(w, r, err)
+			return
+		}
+		if _, err := c.o.Alerts.Get(r.Context(), id); err == nil {
+			http.Redirect(w, r, "/soc/alerts/"+id, http.StatusSeeOther)
+			return
+		}
+	}
+	status := http.StatusOK
+	if typed != "" {
+		status = http.StatusNotFound
+	}
+	if r := []rune(typed); len(r) > 100 {
+		typed = string(r[:100]) + "…"
+	}
+	c.render(w, r, v, status, "find", "find.title", FindView{typed})
+}
+
+// LedgerView is how the ledger is.
+type LedgerView struct {
+	Origin     string
+	Size       uint64
+	Root       string
+	Checkpoint string // when it was published, "" if there is none
+	Age        string
+	Waiting    uint64
+	Audit      string // how long ago the last audit ended, "" if there was none
+	Damaged    []Damage
+	Problem    string // why guarded routes answer 503, "" if they do not
+	Facts      uint64
+	Leaves     uint64
+	VKey       string
+	MayAct     bool
+}
+
+// Damage is one file of the ledger that does not hold.
+type Damage struct{ Path, Problem string }
+
+func (c *Console) ledgerView(ctx context.Context, lang string) (LedgerView, error) {
+	s := c.o.Ledger.Status()
+	view := LedgerView{Origin: s.Origin, Size: s.Size, Root: s.Root, Waiting: s.Lag, VKey: c.o.VKey}
+	now := c.o.Now()
+	if !s.Published.IsZero() {
+		view.Checkpoint, view.Age = stamp(s.Published), c.ago(lang, now.Sub(s.Published))
+	}
+	if !s.LastAudit.IsZero() {
+		view.Audit = c.ago(lang, now.Sub(s.LastAudit))
+	}
+	for _, f := range s.Damaged {
+		view.Damaged = append(view.Damaged, Damage{f.Path, f.Problem})
+	}
+	for _, err := range []error{s.Err, s.AuditErr} {
+		if err != nil && view.Problem == "" {
+			view.Problem = err.Error()
+		}
+	}
+	var err error
+	view.Facts, view.Leaves, err = c.o.Journal.Head(ctx)
+	return view, err
+}
+
+func (c *Console) ledger(w http.ResponseWriter, r *http.Request, v Visitor) {
+	view, err := c.ledgerView(r.Context(), page.Lang(r))
+	if err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	view.MayAct = v.Actor.Role == pasban.RoleAnalyst
+	c.render(w, r, v, http.StatusOK, "ledger", "nav.ledger", view)
+}
+
+// vkey hands out the ledger's verifier key as a file.
+func (c *Console) vkey(w http.ResponseWriter, r *http.Request, _ Visitor) {
+	page.SetHeaders(w.Header(), r.TLS != nil, "")
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Content-Disposition", `attachment; filename="vkey"`)
+	fmt.Fprintln(w, c.o.VKey)
+}
+
+// audit rehashes the ledger now. That it was asked for is recorded first; what
+// it finds raises alarms, so the page shows it either way.
+func (c *Console) audit(w http.ResponseWriter, r *http.Request, v Visitor) {
+	f := pasban.NewFact(pasban.KindAdmin, c.o.Agency, v.Actor, c.o.Now())
+	f.Body.Service, f.Body.Action = "ledger", "ledger.audit"
+	if _, err := c.o.Journal.Record(r.Context(), f); err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	if err := c.o.Ledger.Audit(r.Context()); err != nil {
+		slog.WarnContext(r.Context(), "console: the audit that was asked for", "err", err) // the page shows what it found
+	}
+	http.Redirect(w, r, "/soc/ledger", http.StatusSeeOther)
+}
