@@ -28,9 +28,11 @@ func (g *Gateway) record(ctx context.Context, f pasban.Fact) {
 
 // blockFact starts a fact about a request that was turned away.
 func (g *Gateway) blockFact(r *http.Request, service string, reasons ...string) pasban.Fact {
-	f := pasban.NewFact(pasban.KindBlock, g.agency(), pasban.Actor{}, time.Now())
+	who := g.actorOf(r)
+	f := pasban.NewFact(pasban.KindBlock, g.agency(), who, time.Now())
 	f.Body.Service, f.Body.Outcome = service, pasban.Denied
 	f.Restricted = clientOf(r)
+	f.Restricted.Actor = who.ID
 	f.Restricted.Reasons = reasons
 	return f
 }

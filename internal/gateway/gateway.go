@@ -11,7 +11,8 @@
 // holds the limits, package waf the firewall; ca.go is the local certificate
 // authority, proxy.go talks to the guarded services, guard.go is the way of a
 // request for a citizen's data, path.go and subject.go read what outsiders
-// wrote.
+// wrote, client.go tells who the visitor is behind a balancer. DESIGN.md says
+// why it is built like this.
 //
 // # Guarantees
 //
@@ -172,7 +173,11 @@ func emptyDir(path string) (string, error) {
 }
 
 func limitsOf(c *config.Config) flood.Limits {
-	return flood.Limits{Rate: c.Limits.Rate.PerSecond, Burst: c.Limits.Rate.Burst, Conns: c.Limits.Connections}
+	l := flood.Limits{Rate: c.Limits.Rate.PerSecond, Burst: c.Limits.Rate.Burst, Conns: c.Limits.Connections}
+	if c.TLS.Mode == tlsOff {
+		l.ConnsPerClient = l.Conns // they are all the balancer's
+	}
+	return l
 }
 
 // Close ends what Serve does not: timers and the WAF's log. Call it after
@@ -283,7 +288,11 @@ func (g *Gateway) buildSite(conf config.Site, st, old *state) (*site, error) {
 
 // Handler is the gateway without its listener: limits of rate, then the site.
 func (g *Gateway) Handler() http.Handler {
-	return g.limiter.Handler(http.HandlerFunc(g.admitted), g.flooded)
+	h := g.limiter.Handler(http.HandlerFunc(g.admitted), g.flooded)
+	if g.state.Load().certificate == nil {
+		return behindBalancer(h)
+	}
+	return h
 }
 
 // admitted leads an admitted request to its site.

@@ -347,3 +347,46 @@ func TestUpstreamDown(t *testing.T) {
 		t.Errorf("slow: %d", w.Code)
 	}
 }
+
+func TestBehindBalancer(t *testing.T) {
+	got := make(chan http.Header, 1)
+	upstream := upstreamOf(t, func(w http.ResponseWriter, r *http.Request) { got <- r.Header })
+	g, p := newGateway(t, nil, siteOf(upstream, config.Route{Match: "GET /page", SignIn: "none"}))
+	for _, c := range []struct{ peer, header, want, proto string }{
+		{"10.0.0.5:1000", "198.51.100.1, 198.51.100.9", "198.51.100.9", "https"},
+		{"[::1]:1000", "2001:db8::9", "2001:db8::9", "https"},
+		{"10.0.0.5:1000", "nonsense", "10.0.0.5", "http"},
+		{"10.0.0.5:1000", "", "10.0.0.5", "http"},
+		{"203.0.113.7:1000", "198.51.100.9", "203.0.113.7", "http"}, // not the balancer
+	} {
+		ask := func(target string) {
+			r := httptest.NewRequest("GET", target, nil)
+			r.RemoteAddr = c.peer
+			if c.header != "" {
+				r.Header.Set("X-Forwarded-For", c.header)
+			}
+			g.Handler().ServeHTTP(httptest.NewRecorder(), r)
+		}
+		ask("/page")
+		if h := <-got; h.Get("X-Forwarded-For") != c.want || h.Get("X-Forwarded-Proto") != c.proto {
+			t.Errorf("%+v: the service is told %q, %q", c, h.Get("X-Forwarded-For"), h.Get("X-Forwarded-Proto"))
+		}
+		ask("/nowhere")
+		if f := p.take(); len(f) != 1 || f[0].Restricted.IP != c.want {
+			t.Errorf("%+v: facts %+v", c, f)
+		}
+	}
+}
+
+// TestAttackerIsNamed checks that an attack by someone who is signed in is a
+// fact about them.
+func TestAttackerIsNamed(t *testing.T) {
+	site := siteOf(upstreamOf(t, fixedPage), recordRoutes()...)
+	site.WAF.Mode = "block"
+	g, p := newGateway(t, nil, site)
+	p.officer()
+	get(g, "GET", "/?q=%3Cscript%3Ealert(1)%3C/script%3E", "Cookie", page.SessionCookie+"=x", "User-Agent", "synthetic")
+	if f := p.take(); len(f) != 1 || f[0].Restricted.Actor != "officer:synthetic-001" || f[0].Body.Who.Staff != "001" {
+		t.Errorf("facts: %+v", f)
+	}
+}

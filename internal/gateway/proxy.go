@@ -42,7 +42,6 @@ type proxy struct {
 type exchange struct {
 	promises []string                       // values of the Pasban-Promise header
 	reveal   func(res *http.Response) error // called with the whole answer before any of it leaves
-	guarded  bool
 }
 
 type exchangeKey struct{}
@@ -98,7 +97,13 @@ func (p *proxy) rewrite(pr *httputil.ProxyRequest) {
 		}
 	}
 	stripCookie(pr.Out.Header)
+	pr.Out.Trailer = nil // headers that come after the body speak for nobody either
 	pr.SetXForwarded()
+	if proto := balancerProto(pr.In); proto != "" {
+		pr.Out.Header.Set("X-Forwarded-Proto", proto)
+	}
+	// The body is here already.
+	pr.Out.Header.Del("Expect")
 	// Compressed answers could not be inspected.
 	pr.Out.Header.Del("Accept-Encoding")
 	x, _ := pr.In.Context().Value(exchangeKey{}).(*exchange)

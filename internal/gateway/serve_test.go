@@ -95,7 +95,7 @@ func TestAuthority(t *testing.T) {
 			t.Error("the leaf was renewed too early")
 		}
 		time.Sleep(2 * time.Hour)
-		if renewed, _ := ca.certificate(nil); renewed == begin || renewed.Leaf.NotAfter.Sub(time.Now()) != leafLife {
+		if renewed, _ := ca.certificate(nil); renewed == begin || time.Until(renewed.Leaf.NotAfter) != leafLife {
 			t.Error("the leaf was not renewed")
 		}
 		again, err := openCA(dir, []string{"land.example"}, time.Now())
