@@ -100,13 +100,18 @@ func (l *Ledger) restore(ctx context.Context) ([]tiles.Finding, error) {
 	r := &restorer{l: l, damaged: l.dir + ".damaged/" + time.Now().UTC().Format("20060102T150405.000Z"), widths: map[[2]int64][]tlog.Tile{}}
 	src := tiles.Dir{Root: l.root}
 	err := src.List(ctx, func(name string) error {
-		if t, err := tiles.ParsePath(name); err == nil && t.W < tiles.Width && tiles.InTree(t, l.next) {
+		t, err := tiles.ParsePath(name)
+		switch {
+		case err != nil: // not the ledger's
+		case !tiles.InTree(t, l.next): // the driver got further, but not in order; nothing of it was signed
+			return l.root.Remove(name)
+		case t.W < tiles.Width:
 			r.widths[[2]int64{int64(t.L), t.N}] = append(r.widths[[2]int64{int64(t.L), t.N}], t)
 		}
 		return nil
 	})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, unavailable("list the ledger's files", err)
+		return nil, unavailable("go through the ledger's files", err)
 	}
 	b := tiles.NewBuilder(r.put)
 	var bundle []byte

@@ -23,22 +23,22 @@ const (
 	sealHeader  = 1 + idSize + xaesNonce
 )
 
-// domains keep fields and bodies of facts from opening as each other.
+// The domains keep fields and evidence from opening as each other.
 const (
 	domainFact  = "pasban/vault/fact/v1"
 	domainField = "pasban/vault/field/v1"
 )
 
-// Seal encrypts the body of a fact under the subject's key ("" is the
-// agency's own) and binds it to aad. It implements journal.Sealer. The key must
-// exist: see [Vault.Subject].
+// Seal encrypts evidence, such as the body of a fact, under the subject's key
+// ("" is the agency's own) and binds it to aad, which must begin with a name of
+// the caller's own. It implements journal.Sealer. The key must exist: see
+// [Vault.Subject].
 func (v *Vault) Seal(ctx context.Context, subject pasban.SubjectID, plaintext, aad []byte) ([]byte, error) {
 	return v.seal(ctx, domainFact, subject, plaintext, aad)
 }
 
-// Open reverses Seal; it opens nothing but bodies of facts. Its error is of
-// kind NotFound if, and only if, the key was shredded. It implements
-// journal.Sealer, and the journal alone may use it.
+// Open reverses Seal, and opens no field. Its error is of kind NotFound if, and
+// only if, the key was shredded. It implements journal.Sealer.
 func (v *Vault) Open(ctx context.Context, subject pasban.SubjectID, sealed, aad []byte) ([]byte, error) {
 	return v.open(ctx, domainFact, subject, sealed, aad)
 }

@@ -16,9 +16,11 @@
 // the fact is durable in the journal, so nobody reads without leaving
 // evidence.
 //
-// Bodies of facts are the one exception: the journal seals and opens them with
-// [Vault.Seal] and [Vault.Open], because they are the evidence. The two kinds
-// of ciphertext never open as each other.
+// What has to be read in order to account for a look cannot wait for the look
+// to be accounted for. That is sealed and opened with [Vault.Seal] and
+// [Vault.Open]: the bodies of facts (they are the evidence) and the numbers of
+// the citizens that a record names. Such ciphertexts never open as fields, nor
+// fields as them.
 //
 // # Guarantees
 //
