@@ -13,6 +13,8 @@ import (
 	"path"
 	"strconv"
 	"strings"
+
+	"pasban"
 )
 
 // StaticPath is where static files are served.
@@ -116,7 +118,7 @@ func (p *Pages) Static() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f := p.assets.hashed[strings.TrimPrefix(r.URL.Path, StaticPath)]
 		if f == nil {
-			http.NotFound(w, r)
+			p.Error(w, r, &pasban.Error{Kind: pasban.NotFound, Msg: "there is no such file"})
 			return
 		}
 		h := w.Header()

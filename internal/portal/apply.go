@@ -73,7 +73,7 @@ func clientOf(r *http.Request) pasban.Restricted {
 type Question struct {
 	registry.Field
 	Value  string // as the citizen wrote it
-	Shown  string // as it is shown back: a choice by its words
+	Shown  string // as it is shown back: a choice and a date in words
 	Error  string
 	Closed bool // there is an answer that was not opened
 }
@@ -143,6 +143,9 @@ func questions(s *registry.Service, lang string, values map[string]string) []Que
 			if c.Code == q.Value {
 				q.Shown = c.Name.In(lang)
 			}
+		}
+		if day, err := time.ParseInLocation(time.DateOnly, q.Value, page.Zone()); err == nil && f.Kind == "date" {
+			q.Shown = page.Date(lang, day)
 		}
 		all[i] = q
 	}

@@ -37,7 +37,7 @@ func TestApplyWithoutScripts(t *testing.T) {
 		form := answers()
 		form.Set("step", "check")
 		w := r.post(at, form)
-		for _, want := range []string{"61101-1234567-2", "&#43;923001234567", `value="send"`, `name="transfer" value="gift"`} {
+		for _, want := range []string{"61101-1234567-2", "&#43;923001234567", `value="send"`, `name="transfer" value="gift"`, page.Date(lang, time.Date(2026, 11, 1, 0, 0, 0, 0, page.Zone()))} {
 			if !strings.Contains(w.Body.String(), want) {
 				t.Errorf("%s: %q is not on the check page\n%s", at, want, w.Body)
 			}

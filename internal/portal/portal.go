@@ -133,6 +133,7 @@ func New(o Options) (*Portal, error) {
 		return nil, err
 	}
 	p := &Portal{o: o, mux: http.NewServeMux()}
+	p.mux.HandleFunc("/", p.missing)
 	p.mux.HandleFunc("GET /{$}", p.start)
 	p.mux.HandleFunc("GET /ledger/receipt/{index}", p.receipt)
 	for _, lang := range page.Langs() {

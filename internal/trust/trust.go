@@ -8,8 +8,8 @@
 // # Guarantees
 //
 // The page runs no script and asks for no session. A problem is never shown
-// as health: without a fresh checkpoint, or with a problem told by the ledger,
-// the first sentence says so.
+// as health: when entries wait for a checkpoint, or the ledger tells of a
+// problem, the first sentence says so.
 //
 // # What it must never do
 //
@@ -35,8 +35,11 @@ var templates embed.FS
 
 // Status is what the ledger says of itself.
 type Status struct {
-	Size       uint64    // leaves under the latest checkpoint
-	Published  time.Time // when that checkpoint was signed; zero if there is none
+	Size      uint64    // leaves under the latest checkpoint
+	Published time.Time // when that checkpoint was signed; zero if there is none
+	// Waiting is the age of the oldest entry that no checkpoint covers yet; zero
+	// if there is none. An idle log signs nothing anew and is not stale.
+	Waiting    time.Duration
 	Checkpoint string    // the signed checkpoint itself (C2SP tlog-checkpoint); may be ""
 	Audited    time.Time // when every tile was last recomputed; zero if never
 	Problem    error     // why guarded services do not answer; nil if they do
@@ -52,7 +55,8 @@ type Options struct {
 	VKey    string            // the ledger's verifier key
 	Status  func() Status
 	Contact []string // URIs for security.txt, e.g. mailto:security@agency.example
-	// Stale is the age from which a checkpoint is not fresh; zero is a minute.
+	// Stale is how long an entry may wait for a checkpoint before the page says
+	// so; zero is a minute.
 	Stale time.Duration
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
@@ -99,8 +103,8 @@ func (t *Trust) Handler() http.Handler { return t.mux }
 type Health string
 
 const (
-	Whole  Health = "whole"  // checkpoints are fresh, nothing is wrong
-	Stale  Health = "stale"  // the last checkpoint is old, or there is none
+	Whole  Health = "whole"  // no entry waits for long, nothing is wrong
+	Stale  Health = "stale"  // entries wait too long for a checkpoint, or there is none
 	Closed Health = "closed" // guarded services answer 503
 	Broken Health = "broken" // the audit found the ledger changed
 )
@@ -112,7 +116,7 @@ func (t *Trust) health(s Status) Health {
 		return Broken
 	case s.Problem != nil:
 		return Closed
-	case s.Published.IsZero() || t.o.Now().Sub(s.Published) > t.o.Stale:
+	case s.Published.IsZero() || s.Waiting > t.o.Stale:
 		return Stale
 	}
 	return Whole

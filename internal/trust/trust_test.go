@@ -36,12 +36,12 @@ func get(t *Trust, path string) *httptest.ResponseRecorder {
 	return w
 }
 
-// TestHealth: nothing but a fresh checkpoint without problems looks healthy.
+// TestHealth: an idle log is healthy; a waiting entry, a problem or an alarm is not.
 func TestHealth(t *testing.T) {
 	bad := errors.New("disk /var/data full")
 	for want, s := range map[Health]Status{
-		Whole:  {Size: 48210337, Published: now.Add(-time.Second), Audited: now, Checkpoint: "</pre><script>alert(1)</script>"},
-		Stale:  {Size: 5, Published: now.Add(-2 * time.Minute)},
+		Whole:  {Size: 48210337, Published: now.Add(-time.Hour), Audited: now, Checkpoint: "</pre><script>alert(1)</script>"},
+		Stale:  {Size: 5, Published: now, Waiting: 2 * time.Minute},
 		Closed: {Size: 5, Published: now, Problem: bad},
 		Broken: {Size: 5, Published: now, Problem: bad, Alarm: errors.New("tile/0/000 was changed")},
 	} {
