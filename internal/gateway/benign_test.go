@@ -4,12 +4,15 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"pasban/internal/config"
 )
@@ -72,6 +75,29 @@ func TestResponseRouteOnlyLooks(t *testing.T) {
 	c.Sites = []config.Site{siteOf("http://127.0.0.1:1", config.Route{Match: "POST /search", SignIn: "officer", Subject: "response", Purposes: []string{"x"}})}
 	if err := g.Reload(&c); err == nil {
 		t.Error("a route that changes something before anything is decided was accepted")
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	site := siteOf(upstreamOf(t, fixedPage), recordRoutes()...)
+	site.WAF.Mode = "block"
+	g, p := newGateway(t, nil, site)
+	p.officer()
+	for _, target := range []string{"/", "/records/" + first, "/a//b", "/?q=%3Cscript%3Ealert(1)%3C/script%3E"} {
+		get(g, "GET", target, "User-Agent", "synthetic")
+	}
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(g)
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, m := range families[len(families)-1].GetMetric() {
+		got[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
+	}
+	if want := map[string]float64{"admitted": 4, "blocked": 1, "refused": 1, "shown": 1}; !maps.Equal(got, want) {
+		t.Errorf("counted %v, want %v", got, want)
 	}
 }
 

@@ -60,6 +60,7 @@ func clean(s string, max int) string {
 // wafBlocked answers a request that the rules blocked, and records it under
 // the id that the lines of the WAF's log carry.
 func (s *site) wafBlocked(w http.ResponseWriter, r *http.Request, rep waf.Report) {
+	s.g.metrics.count(countBlocked)
 	s.g.record(r.Context(), s.wafFact(r, rep))
 	s.g.fail(w, r, rep.Status, &pasban.Error{Kind: pasban.Forbidden, ID: rep.ID,
 		Msg: "the request looks like an attack", Hint: "if it was none, tell the agency the incident id"})
@@ -82,6 +83,7 @@ func (s *site) wafFact(r *http.Request, rep waf.Report) pasban.Fact {
 }
 
 func (s *site) wafObserved(r *http.Request, rep waf.Report) {
+	s.g.metrics.count(countDetected)
 	s.g.record(r.Context(), s.wafFact(r, rep))
 }
 
@@ -92,6 +94,7 @@ func (s *site) wafFailed(w http.ResponseWriter, r *http.Request, err error) {
 
 // flooded answers a request beyond its client's rate.
 func (g *Gateway) flooded(w http.ResponseWriter, r *http.Request, ref flood.Refusal) {
+	g.metrics.count(countFlooded)
 	seconds := int(ref.RetryAfter / time.Second)
 	g.fail(retryWriter{w, seconds}, r, http.StatusTooManyRequests, &pasban.Error{Kind: pasban.Limited, ID: ref.ID,
 		Msg: "too many requests from your address", Hint: "wait a little and try again"})

@@ -121,6 +121,7 @@ type Gateway struct {
 	log     *waf.Log
 	temp    string // where parts of uploads lie while they are inspected
 	streams streams
+	metrics metrics
 	state   atomic.Pointer[state]
 }
 
@@ -150,6 +151,7 @@ func New(o Options) (*Gateway, error) {
 		return nil, errors.Join(err, g.log.Close())
 	}
 	g.limiter = flood.New(limitsOf(o.Config), g.floodReport)
+	g.metrics = newMetrics(func() float64 { return float64(g.limiter.Connections()) })
 	st, err := g.build(o.Config, nil)
 	if err != nil {
 		g.Close()
@@ -297,6 +299,7 @@ func (g *Gateway) Handler() http.Handler {
 
 // admitted leads an admitted request to its site.
 func (g *Gateway) admitted(w http.ResponseWriter, r *http.Request) {
+	g.metrics.count(countAdmitted)
 	st := g.state.Load()
 	s, ok := st.sites[hostOf(r)]
 	if !ok {

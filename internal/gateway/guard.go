@@ -85,9 +85,11 @@ func (gd *guarded) lookThenAsk(w http.ResponseWriter, r *http.Request, look regi
 	}
 	shown, err := g.o.Guard.Disclose(r.Context(), look, nil)
 	if err != nil {
+		g.metrics.count(countDenied)
 		g.fail(w, r, 0, err)
 		return
 	}
+	g.metrics.count(countShown)
 	gd.site.proxy.serve(w, r, &exchange{promises: headers(shown)})
 }
 
@@ -119,8 +121,10 @@ func (gd *guarded) askThenLook(w http.ResponseWriter, r *http.Request, look regi
 		}
 		shown, err := g.o.Guard.Disclose(r.Context(), look, nil)
 		if err != nil {
+			g.metrics.count(countDenied)
 			return asError(err)
 		}
+		g.metrics.count(countShown)
 		x.promises = headers(shown)
 		return nil
 	}
@@ -156,6 +160,7 @@ func (gd *guarded) purpose(v Visitor, r *http.Request) pasban.Purpose {
 // askPurpose sends people to where they say what they work on, and tells
 // programs what is missing.
 func (gd *guarded) askPurpose(w http.ResponseWriter, r *http.Request) {
+	gd.site.g.metrics.count(countDenied)
 	if !page.WantsJSON(r) && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
 		http.Redirect(w, r, "/desk/work?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
 		return
@@ -168,6 +173,7 @@ func (gd *guarded) askPurpose(w http.ResponseWriter, r *http.Request) {
 // the decision that it is, and returns the incident id.
 func (gd *guarded) deny(r *http.Request, who pasban.Actor, reason string) string {
 	g := gd.site.g
+	g.metrics.count(countDenied)
 	f := pasban.NewFact(pasban.KindDecision, g.agency(), who, time.Now())
 	f.Body.Service, f.Body.Resource, f.Body.Action = gd.site.name, gd.route.Match, gd.route.Does()
 	f.Body.Outcome = pasban.Denied

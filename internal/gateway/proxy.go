@@ -35,6 +35,7 @@ type proxy struct {
 	pool    *pool
 	reverse *httputil.ReverseProxy
 	failed  func(w http.ResponseWriter, r *http.Request, status int, err error)
+	count   func(outcome string)
 }
 
 // exchange is what the guard wants of one proxied request; it travels in the
@@ -47,8 +48,8 @@ type exchange struct {
 type exchangeKey struct{}
 
 func newProxy(site config.Site, alarm func(upstream *url.URL, err error),
-	failed func(http.ResponseWriter, *http.Request, int, error)) (*proxy, error) {
-	p := &proxy{site: site, failed: failed}
+	failed func(http.ResponseWriter, *http.Request, int, error), count func(string)) (*proxy, error) {
+	p := &proxy{site: site, failed: failed, count: count}
 	var err error
 	if p.pool, err = newPool(site, alarm); err != nil {
 		return nil, err
@@ -232,6 +233,7 @@ func (p *proxy) failure(w http.ResponseWriter, r *http.Request, err error) {
 		p.failed(w, r, http.StatusBadGateway, &pasban.Error{Kind: pasban.Upstream, Msg: "the visitor left", Err: err})
 		return
 	}
+	p.count(countUpstream)
 	status, msg := http.StatusBadGateway, "the service cannot be reached"
 	if timeout(err) {
 		status, msg = http.StatusGatewayTimeout, "the service did not answer in time"

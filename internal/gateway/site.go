@@ -39,7 +39,7 @@ func (g *Gateway) newSite(conf config.Site, c *config.Config, engine *waf.Engine
 	s := &site{g: g, conf: conf, name: nameOf(conf, c), mux: http.NewServeMux()}
 	if len(conf.Upstream) > 0 {
 		var err error
-		if s.proxy, err = newProxy(conf, s.upstreamAlarm, g.fail); err != nil {
+		if s.proxy, err = newProxy(conf, s.upstreamAlarm, g.fail, g.metrics.count); err != nil {
 			return nil, err
 		}
 	}
@@ -154,6 +154,7 @@ func (rt *route) open() bool { return rt.SignIn == "none" && rt.Subject == "" }
 
 // refuse turns a request away for the gateway's own reasons and records it.
 func (s *site) refuse(w http.ResponseWriter, r *http.Request, err error, reason string) {
+	s.g.metrics.count(countRefused)
 	e := *asError(err)
 	f := s.g.blockFact(r, s.name, reason)
 	f.Body.Action, f.Restricted.Status = "route", page.Status(e.Kind)
@@ -187,6 +188,7 @@ func hostOf(r *http.Request) string {
 
 // upstreamAlarm records that an upstream does not answer.
 func (s *site) upstreamAlarm(upstream *url.URL, err error) {
+	// One alarm stands for the failures of some seconds.
 	f := pasban.NewFact(pasban.KindAlarm, s.g.agency(), pasban.Actor{Kind: pasban.ActorSystem}, time.Now())
 	f.Body.Service, f.Body.Action, f.Body.Outcome = s.name, "upstream", pasban.Denied
 	f.Restricted.Reasons = []string{"upstream unreachable"}

@@ -66,6 +66,13 @@ func (l *Limiter) enter(client netip.Prefix) bool {
 	return true
 }
 
+// Connections is how many connections are open.
+func (l *Limiter) Connections() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open
+}
+
 func (l *Limiter) leave(client netip.Prefix) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
