@@ -3,6 +3,7 @@ package access
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -18,7 +19,8 @@ import (
 
 // Load reads policy files and compiles them. The error is config.Problems with
 // the place of every problem. Each policy's id is its @id annotation, or
-// file:line without one; ids are unique over all files. A @reason annotation
+// file:line without one (the file without its folder: people who are refused
+// may read it); ids are unique over all files. A @reason annotation
 // on a forbid is what the person refused is told. No files make an engine that
 // denies everything.
 func Load(files []string) (*Engine, error) {
@@ -186,7 +188,7 @@ func (c *policyCheck) policy(e *Engine, parsed *cedar.Policy) *policy {
 	_, annotated := parsed.Annotations()["id"]
 	switch {
 	case !annotated:
-		id = fmt.Sprintf("%s:%d", c.file, c.at.Line)
+		id = fmt.Sprintf("%s:%d", filepath.Base(c.file), c.at.Line)
 	case strings.TrimSpace(id) == "" || strings.ContainsAny(id, "\n\r\t"):
 		c.bad("@id", "", "not an id: %q", id)
 	}

@@ -706,3 +706,30 @@ func BenchmarkOpen(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkDisclose measures looks at 64 at once: what the journal adds.
+func BenchmarkDisclose(b *testing.B) {
+	for name, budget := range map[string]int{"budget=none": 0, "budget=50": 50} {
+		b.Run(name, func(b *testing.B) {
+			r := open(b, storetest.SQLite(b))
+			if budget > 0 {
+				r.budget(budget)
+			}
+			subject, err := r.vault.Subject(b.Context(), sellerCNIC)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.SetParallelism(32)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					_, err := r.guard.Disclose(b.Context(), registry.Look{Actor: r.officer, Subjects: []pasban.Subject{subject}, Service: "land.example", Resource: "GET /records/{cnic}",
+						Action: access.View, Purpose: pasban.Purpose{Code: "mutation", Case: "1"}, AllowedPurposes: []string{"mutation"}}, nil)
+					if err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
+}
