@@ -272,4 +272,14 @@ func TestLanguageIsRemembered(t *testing.T) {
 	if light := get(t, h, "/desk?lang=ur", "Save-Data", "on").Body.String(); strings.Contains(light, "nastaliq") {
 		t.Error("a font for a visitor who asks for little data")
 	}
+	chosen := get(t, h, "/desk?lang=ur&script=simple")
+	if body := chosen.Body.String(); strings.Contains(body, "nastaliq.") || !strings.Contains(body, "script=nastaliq") {
+		t.Errorf("a font for a visitor who chose the simple script, or no way back:\n%s", body)
+	}
+	if c := chosen.Header().Values("Set-Cookie"); len(c) != 2 || !strings.HasPrefix(c[1], "__Host-script=simple;") {
+		t.Errorf("the choice is not kept: %q", c)
+	}
+	if again := get(t, h, "/ur/x", "Cookie", "__Host-script=simple; __Host-lang=ur").Body.String(); strings.Contains(again, "nastaliq.") {
+		t.Error("the choice of the simple script was forgotten")
+	}
 }

@@ -52,6 +52,34 @@ func matcher() language.Matcher {
 	return language.NewMatcher([]language.Tag{language.English, language.Urdu})
 }
 
+// scriptCookie keeps a reader of Urdu's choice between Nastaliq and the simple
+// script (Naskh, the system's font), which some read more easily.
+const scriptCookie = "__Host-script"
+
+// simpleScript reports whether the visitor chose the simple script: by
+// ?script=simple or =nastaliq, else by the cookie.
+func simpleScript(r *http.Request) bool {
+	chosen := r.URL.Query().Get("script")
+	if c, err := r.Cookie(scriptCookie); err == nil && chosen == "" {
+		chosen = c.Value
+	}
+	return chosen == "simple"
+}
+
+// rememberScript sets the cookie when the visitor has chosen.
+func rememberScript(w http.ResponseWriter, r *http.Request) {
+	if s := r.URL.Query().Get("script"); s == "simple" || s == "nastaliq" {
+		setChoice(w, scriptCookie, s)
+	}
+}
+
+func setChoice(w http.ResponseWriter, name, value string) {
+	http.SetCookie(w, &http.Cookie{
+		Name: name, Value: value, Path: "/", MaxAge: 365 * 24 * 3600,
+		Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+	})
+}
+
 // rememberLang sets the cookie when the visitor has chosen: by ?lang= or by
 // asking for a path that says it.
 func rememberLang(w http.ResponseWriter, r *http.Request) {
@@ -65,8 +93,5 @@ func rememberLang(w http.ResponseWriter, r *http.Request) {
 	if c, err := r.Cookie(langCookie); err == nil && c.Value == lang {
 		return
 	}
-	http.SetCookie(w, &http.Cookie{
-		Name: langCookie, Value: lang, Path: "/", MaxAge: 365 * 24 * 3600,
-		Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode,
-	})
+	setChoice(w, langCookie, lang)
 }

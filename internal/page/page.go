@@ -224,6 +224,7 @@ func (p *Pages) Render(w http.ResponseWriter, r *http.Request, status int, v Vie
 		return
 	}
 	rememberLang(w, r)
+	rememberScript(w, r)
 	SetHeaders(w.Header(), r.TLS != nil, f.Nonce, f.types()...)
 	if v.Public > 0 {
 		w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(v.Public.Seconds())))

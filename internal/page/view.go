@@ -34,15 +34,18 @@ type Link struct {
 // Frame is the dot of every layout and template.
 type Frame struct {
 	View
-	Lang     string // "en" or "ur"
-	Dir      string // "ltr" or "rtl"
-	Nonce    string // of this response's policy; every <script> must carry it
-	Agency   string // the agency's name in Lang
-	Phone    string // for help; may be ""
-	Path     string // of this request, without the query
-	Self     string // path and query, for a sign-in that returns here
-	Now      time.Time
-	SaveData bool // the visitor asked for little data: no web font
+	Lang   string // "en" or "ur"
+	Dir    string // "ltr" or "rtl"
+	Nonce  string // of this response's policy; every <script> must carry it
+	Agency string // the agency's name in Lang
+	Phone  string // for help; may be ""
+	Path   string // of this request, without the query
+	Self   string // path and query, for a sign-in that returns here
+	Now    time.Time
+	// Nastaliq is whether an Urdu page gets its web font: not if the visitor
+	// asked for little data or chose the simple script.
+	Nastaliq bool
+	Simple   bool // the visitor chose the simple script
 }
 
 // frame fills in what the request says.
@@ -52,11 +55,12 @@ func (p *Pages) frame(r *http.Request, v View) Frame {
 		View: v, Lang: lang, Dir: Dir(lang), Nonce: rand.Text(),
 		Agency: p.o.Agency[lang], Phone: p.o.Phone,
 		Path: r.URL.Path, Self: r.URL.RequestURI(), Now: p.o.Now(),
-		SaveData: strings.EqualFold(r.Header.Get("Save-Data"), "on"),
+		Simple: simpleScript(r),
 	}
 	if f.Agency == "" {
 		f.Agency = p.o.Agency["en"]
 	}
+	f.Nastaliq = lang == "ur" && !f.Simple && !strings.EqualFold(r.Header.Get("Save-Data"), "on")
 	if v.Surface == Trust {
 		f.Nonce = "" // no script at all
 	}
