@@ -125,9 +125,10 @@ func (v *Vault) byID(ctx context.Context, subject pasban.SubjectID, id string) (
 }
 
 // Shred destroys the citizen's key: everything sealed for them is unreadable
-// from then on, here and in every copy of the store. It returns when that is
-// durable. Shredding again is fine; a citizen who never had a key is an error
-// of kind NotFound. A citizen who comes back gets a new key.
+// from then on. It returns when that is durable. Copies of the store that were
+// taken earlier hold the wrapped key until they are given up themselves;
+// DESIGN.md says what else may. Shredding again is fine; a citizen who never had
+// a key is an error of kind NotFound. A citizen who comes back gets a new key.
 func (v *Vault) Shred(ctx context.Context, subject pasban.SubjectID) error {
 	if subject == "" {
 		return &pasban.Error{Kind: pasban.Invalid, Msg: "the agency's own key cannot be shredded", Where: "vault"}
@@ -136,7 +137,8 @@ func (v *Vault) Shred(ctx context.Context, subject pasban.SubjectID) error {
 	var found bool
 	err := v.st.Write(ctx, func(tx *store.Tx) error {
 		var id string
-		err := tx.QueryRow(`SELECT id FROM vault_keys WHERE subject = ? AND wrapped IS NOT NULL`, string(subject)).Scan(&id)
+		var size int
+		err := tx.QueryRow(`SELECT id, length(wrapped) FROM vault_keys WHERE subject = ? AND wrapped IS NOT NULL`, string(subject)).Scan(&id, &size)
 		if errors.Is(err, sql.ErrNoRows) {
 			err = tx.QueryRow(`SELECT id FROM vault_keys WHERE subject = ? LIMIT 1`, string(subject)).Scan(&id)
 			if found = err == nil; errors.Is(err, sql.ErrNoRows) {
@@ -148,6 +150,11 @@ func (v *Vault) Shred(ctx context.Context, subject pasban.SubjectID) error {
 			return err
 		}
 		found = true
+		// First in place with as many other bytes, so that SQLite does not
+		// leave the old ones behind in a page's free space.
+		if _, err := tx.Exec(`UPDATE vault_keys SET wrapped = ? WHERE id = ?`, make([]byte, size), id); err != nil {
+			return err
+		}
 		_, err = tx.Exec(`UPDATE vault_keys SET wrapped = NULL, shredded = ? WHERE id = ?`, v.shredProof(subject, id), id)
 		return err
 	})

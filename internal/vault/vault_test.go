@@ -3,6 +3,7 @@ package vault_test
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -316,6 +317,35 @@ func TestShred(t *testing.T) {
 			t.Errorf("new field: %q, %v", plain, err)
 		}
 	})
+}
+
+// The wrapped key is not left behind in the database's file.
+func TestShredLeavesNoTraceInTheFile(t *testing.T) {
+	path := storetest.SQLiteDSN(t)
+	st, err := store.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, st)
+	s := r.subject(t, ayesha)
+	r.subject(t, bilal)
+	var wrapped []byte
+	if err := st.QueryRow(t.Context(), `SELECT wrapped FROM vault_keys WHERE subject = ?`, string(s.ID)).Scan(&wrapped); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Shred(t.Context(), s.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Close(); err != nil { // writes the log back into the file and removes it
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(data, wrapped[:16]) || bytes.Contains(data, wrapped[len(wrapped)-16:]) {
+		t.Error("the wrapped key is still in the file")
+	}
 }
 
 // Whoever empties or removes a key's row behind Pasban's back has damaged it;
