@@ -80,7 +80,7 @@ async function run() {
 
 document.getElementById("passkey-noscript").hidden = true;
 if (window.PublicKeyCredential && navigator.credentials) {
-  button.hidden = false;
+  button.parentElement.hidden = false;
   button.addEventListener("click", run);
 } else {
   status.textContent = box.dataset.unsupported;
