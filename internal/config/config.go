@@ -225,6 +225,9 @@ type Site struct {
 	// Host is the host name that the site is asked for by, without port; "*" is
 	// the site for any other host.
 	Host string `yaml:"host" required:"true"`
+	// Name is what people call the service. Without it: the host, or the
+	// agency's name for "*".
+	Name *Text `yaml:"name"`
 	// Upstream are the addresses of the service; requests go to them in turn.
 	Upstream []string `yaml:"upstream" required:"true"`
 	// Timeout is how long the service may take to begin its answer.

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"pasban/internal/ledger"
+	"pasban/internal/node"
+
+	"github.com/spf13/cobra"
+)
+
+func (c *cli) serveCmd() *cobra.Command {
+	return c.withConfig(&cobra.Command{
+		Use:   "serve",
+		Short: "Run a node: guard the sites and services of a configuration",
+		Long: `serve runs until SIGTERM or SIGINT, and then lets requests under way end.
+SIGHUP reads the configuration again; if it is bad, or changes what cannot
+change while running, the old one stays in force and the log says why.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.serve(cmd.Context(), node.Options{Log: c.logger()})
+		},
+	})
+}
+
+// serve runs a node of c.config until ctx is done.
+func (c *cli) serve(ctx context.Context, o node.Options) error {
+	setup, err := node.Load(c.config)
+	if err != nil {
+		return err
+	}
+	ledger.RouteLogs(o.Log)
+	n, err := node.New(ctx, setup, o)
+	if err != nil {
+		return err
+	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	go func() {
+		for {
+			select {
+			case <-hup:
+				n.Reload(ctx) // says in the log how it went
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return n.Run(ctx)
+}
+
+// logger writes to standard error: lines for a person, JSON with --json.
+func (c *cli) logger() *slog.Logger {
+	if c.json {
+		return slog.New(slog.NewJSONHandler(c.err, nil))
+	}
+	return slog.New(slog.NewTextHandler(c.err, nil))
+}

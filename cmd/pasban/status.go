@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"pasban"
+	"pasban/internal/config"
+	"pasban/internal/node"
+
+	"github.com/spf13/cobra"
+)
+
+func (c *cli) statusCmd() *cobra.Command {
+	return c.withConfig(&cobra.Command{
+		Use:   "status",
+		Short: "Ask a running node how it is: problems first, then figures",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := config.Load(c.config)
+			if err != nil {
+				return err
+			}
+			s, err := askStatus(cmd.Context(), cfg.Admin)
+			if err != nil {
+				return err
+			}
+			if c.json {
+				err = c.print(s)
+			} else {
+				c.printStatus(s)
+			}
+			if err == nil && !s.Ready {
+				return exitCode(1)
+			}
+			return err
+		},
+	})
+}
+
+func askStatus(ctx context.Context, admin string) (node.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if host, port, err := net.SplitHostPort(admin); err == nil && (host == "0.0.0.0" || host == "::") {
+		admin = net.JoinHostPort("localhost", port)
+	}
+	unreachable := func(err error) error {
+		return &pasban.Error{Kind: pasban.Unavailable, Msg: "the node does not answer", Where: admin, Hint: "is `pasban serve` running?", Err: err}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/readyz", nil)
+	if err != nil {
+		return node.Status{}, unreachable(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return node.Status{}, unreachable(err)
+	}
+	defer resp.Body.Close()
+	var s node.Status
+	if err := json.NewDecoder(resp.Body).Decode(&s); err != nil || s.Schema != node.StatusSchema {
+		return node.Status{}, unreachable(fmt.Errorf("not a node's answer: %s", resp.Status))
+	}
+	return s, nil
+}
+
+func (c *cli) printStatus(s node.Status) {
+	for _, p := range s.Parts {
+		if !p.OK {
+			fmt.Fprintf(c.out, "PROBLEM  %s: %s\n", p.Part, p.Reason)
+		}
+	}
+	if s.Ready {
+		fmt.Fprintln(c.out, "ready    guarded routes answer")
+	} else {
+		fmt.Fprintln(c.out, "closed   guarded routes answer 503 until that is mended")
+	}
+	fmt.Fprintf(c.out, "agency   %s, up since %s\n", s.Agency, s.Started)
+	fmt.Fprintf(c.out, "journal  %d facts, %d of them leaves\n", s.Figures.Facts, s.Figures.Leaves)
+	fmt.Fprintf(c.out, "ledger   %d leaves under the last checkpoint, %.1f s behind\n", s.Figures.Checkpoint, s.Figures.LagSeconds)
+	for _, level := range []string{"critical", "high", "medium", "low", "informational"} {
+		if n := s.Figures.OpenAlerts[level]; n > 0 {
+			fmt.Fprintf(c.out, "alerts   %d open, %s\n", n, level)
+		}
+	}
+}

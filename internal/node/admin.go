@@ -1,0 +1,143 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// StatusSchema names the form of the document at /readyz and of `pasban status --json`.
+const StatusSchema = "pasban.status.v1"
+
+// Status is what a node says of itself: problems first, then figures.
+type Status struct {
+	Schema  string  `json:"schema"`
+	Ready   bool    `json:"ready"` // guarded routes answer
+	Agency  string  `json:"agency"`
+	Started string  `json:"started"` // RFC 3339 UTC
+	Parts   []Part  `json:"parts"`
+	Figures Figures `json:"figures"`
+}
+
+// Part is one room's word on whether it can do its work.
+type Part struct {
+	Part   string `json:"part"`
+	OK     bool   `json:"ok"`
+	Reason string `json:"reason,omitempty"` // what is wrong and what follows from it
+}
+
+// Figures are counts at one moment.
+type Figures struct {
+	Facts      uint64         `json:"facts"`       // rows of the journal
+	Leaves     uint64         `json:"leaves"`      // accountable facts in the journal
+	Checkpoint uint64         `json:"checkpoint"`  // leaves under the last signed checkpoint
+	LagSeconds float64        `json:"lag_seconds"` // age of the oldest leaf that no checkpoint covers
+	OpenAlerts map[string]int `json:"open_alerts"` // by level
+}
+
+// Status asks every part. It never fails: a part that cannot answer is a problem.
+func (n *Node) Status(ctx context.Context) Status {
+	s := Status{Schema: StatusSchema, Ready: true, Agency: n.setup.Load().Config.Agency.ID, Started: n.started.UTC().Format(time.RFC3339)}
+	part := func(name string, err error) {
+		p := Part{Part: name, OK: err == nil}
+		if err != nil {
+			p.Reason, s.Ready = err.Error(), false
+		}
+		s.Parts = append(s.Parts, p)
+	}
+	part("store", n.store.Healthy())
+	facts, leaves, err := n.journal.Head(ctx)
+	part("journal", err)
+	part("ledger", n.ledger.Healthy())
+	part("detection", n.detection.get())
+	s.Figures.Facts, s.Figures.Leaves = facts, leaves
+	ls := n.ledger.Status()
+	s.Figures.Checkpoint, s.Figures.LagSeconds = ls.Size, ls.LagTime.Seconds()
+	if open, err := n.soc.Open(ctx); err == nil {
+		s.Figures.OpenAlerts = map[string]int{}
+		for level, count := range open {
+			s.Figures.OpenAlerts[level.String()] = count
+		}
+	} else {
+		part("alerts", err)
+	}
+	return s
+}
+
+// admin is the handler of the address that is never public.
+func (n *Node) admin() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.Write([]byte("alive\n"))
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+		defer cancel()
+		s := n.Status(ctx)
+		w.Header().Set("Content-Type", "application/json")
+		if !s.Ready {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		enc.Encode(s)
+	})
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &metrics{n})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	return mux
+}
+
+// metrics exports the node's status. It asks at every scrape: there is no
+// second set of counters that could differ from the first.
+type metrics struct{ n *Node }
+
+var (
+	readyDesc      = prometheus.NewDesc("pasban_ready", "1 if guarded routes answer.", nil, nil)
+	partDesc       = prometheus.NewDesc("pasban_part_ok", "1 if the part can do its work.", []string{"part"}, nil)
+	factsDesc      = prometheus.NewDesc("pasban_journal_facts_total", "Rows of the journal.", nil, nil)
+	leavesDesc     = prometheus.NewDesc("pasban_journal_leaves_total", "Accountable facts in the journal.", nil, nil)
+	checkpointDesc = prometheus.NewDesc("pasban_ledger_checkpoint_leaves", "Leaves under the last signed checkpoint.", nil, nil)
+	lagDesc        = prometheus.NewDesc("pasban_ledger_lag_seconds", "Age of the oldest leaf that no checkpoint covers.", nil, nil)
+	alertsDesc     = prometheus.NewDesc("pasban_alerts_open", "Alerts that are not closed.", []string{"level"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{readyDesc, partDesc, factsDesc, leavesDesc, checkpointDesc, lagDesc, alertsDesc} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	s := m.n.Status(ctx)
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	one := func(ok bool) float64 {
+		if ok {
+			return 1
+		}
+		return 0
+	}
+	gauge(readyDesc, one(s.Ready))
+	for _, p := range s.Parts {
+		gauge(partDesc, one(p.OK), p.Part)
+	}
+	ch <- prometheus.MustNewConstMetric(factsDesc, prometheus.CounterValue, float64(s.Figures.Facts))
+	ch <- prometheus.MustNewConstMetric(leavesDesc, prometheus.CounterValue, float64(s.Figures.Leaves))
+	gauge(checkpointDesc, float64(s.Figures.Checkpoint))
+	gauge(lagDesc, s.Figures.LagSeconds)
+	for level, count := range s.Figures.OpenAlerts {
+		gauge(alertsDesc, float64(count), level)
+	}
+}

@@ -1,0 +1,77 @@
+package node
+
+import (
+	"errors"
+	"path/filepath"
+	"slices"
+
+	"pasban/internal/access"
+	"pasban/internal/config"
+	"pasban/internal/detect"
+	"pasban/internal/registry"
+)
+
+// Setup is everything that an operator's files say, read and checked together.
+// Nothing in it has been opened yet.
+type Setup struct {
+	Config   *config.Config
+	Services []*registry.Service
+	Policies *access.Engine
+	Rules    *detect.Engine
+}
+
+// Load reads pasban.yaml and every file that it names. The error lists all
+// problems of all files (config.Problems), so that one run of `pasban check`
+// shows everything there is to mend.
+func Load(path string) (*Setup, error) {
+	cfg, err := config.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	s := &Setup{Config: cfg}
+	var problems config.Problems
+	add := func(err error) error {
+		if ps, ok := errors.AsType[config.Problems](err); ok {
+			problems = append(problems, ps...)
+			return nil
+		}
+		return err
+	}
+	var errs []error
+	files, err := expand(cfg, "services", cfg.Services)
+	errs = append(errs, add(err))
+	s.Services, err = registry.LoadServices(files)
+	errs = append(errs, add(err))
+	files, err = expand(cfg, "policies", cfg.Policies)
+	errs = append(errs, add(err))
+	s.Policies, err = access.Load(files)
+	errs = append(errs, add(err))
+	s.Rules, err = detect.Load(cfg.Rules)
+	errs = append(errs, add(err))
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	if err := problems.Err(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// expand returns the files that the patterns of a key match, sorted. A pattern
+// that matches nothing is a problem: it was written to match something.
+func expand(cfg *config.Config, key string, patterns []string) ([]string, error) {
+	var files []string
+	var problems config.Problems
+	for _, p := range patterns {
+		found, err := filepath.Glob(p)
+		switch {
+		case err != nil:
+			problems = append(problems, config.Problem{File: cfg.File, Field: key, Msg: "not a pattern: " + p, Hint: "as of Go's path/filepath.Match, such as services/*.yaml"})
+		case len(found) == 0:
+			problems = append(problems, config.Problem{File: cfg.File, Field: key, Msg: "no file matches " + p})
+		}
+		files = append(files, found...)
+	}
+	slices.Sort(files)
+	return slices.Compact(files), problems.Err()
+}
