@@ -89,6 +89,9 @@ func (v *Vault) ensure(ctx context.Context, subject pasban.SubjectID) error {
 		return fmt.Errorf("wrap a new key: %w", err)
 	}
 	err = v.st.Write(ctx, func(tx *store.Tx) error {
+		if err := v.leaveNothing(tx); err != nil {
+			return err
+		}
 		_, err := tx.Exec(`INSERT INTO vault_keys (id, subject, wrapped) VALUES (?, ?, ?)
 			ON CONFLICT (subject) WHERE wrapped IS NOT NULL DO NOTHING`, d.id, string(subject), wrapped)
 		return err
@@ -137,8 +140,7 @@ func (v *Vault) Shred(ctx context.Context, subject pasban.SubjectID) error {
 	var found bool
 	err := v.st.Write(ctx, func(tx *store.Tx) error {
 		var id string
-		var size int
-		err := tx.QueryRow(`SELECT id, length(wrapped) FROM vault_keys WHERE subject = ? AND wrapped IS NOT NULL`, string(subject)).Scan(&id, &size)
+		err := tx.QueryRow(`SELECT id FROM vault_keys WHERE subject = ? AND wrapped IS NOT NULL`, string(subject)).Scan(&id)
 		if errors.Is(err, sql.ErrNoRows) {
 			err = tx.QueryRow(`SELECT id FROM vault_keys WHERE subject = ? LIMIT 1`, string(subject)).Scan(&id)
 			if found = err == nil; errors.Is(err, sql.ErrNoRows) {
@@ -150,9 +152,7 @@ func (v *Vault) Shred(ctx context.Context, subject pasban.SubjectID) error {
 			return err
 		}
 		found = true
-		// First in place with as many other bytes, so that SQLite does not
-		// leave the old ones behind in a page's free space.
-		if _, err := tx.Exec(`UPDATE vault_keys SET wrapped = ? WHERE id = ?`, make([]byte, size), id); err != nil {
+		if err := v.leaveNothing(tx); err != nil {
 			return err
 		}
 		_, err = tx.Exec(`UPDATE vault_keys SET wrapped = NULL, shredded = ? WHERE id = ?`, v.shredProof(subject, id), id)
@@ -165,6 +165,17 @@ func (v *Vault) Shred(ctx context.Context, subject pasban.SubjectID) error {
 		return &pasban.Error{Kind: pasban.NotFound, Msg: "there is no key of this citizen", Where: "vault"}
 	}
 	return nil
+}
+
+// leaveNothing makes SQLite overwrite what it frees: otherwise a wrapped key
+// stays in the file wherever its row once was. It is a setting of the writer's
+// connection, which may be a new one each time.
+func (v *Vault) leaveNothing(tx *store.Tx) error {
+	if v.st.Dialect() != store.SQLite {
+		return nil
+	}
+	_, err := tx.Exec(`PRAGMA secure_delete = ON`)
+	return err
 }
 
 // forget drops the subject's key from memory, also from under those who are
