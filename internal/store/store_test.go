@@ -16,7 +16,13 @@ import (
 	"pasban/internal/store/storetest"
 )
 
-func TestMain(m *testing.M) { storetest.Main(m, nil) }
+func TestMain(m *testing.M) {
+	if err := watchDisk(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	storetest.Main(m, nil)
+}
 
 func TestContractSQLite(t *testing.T)   { storetest.RunTests(t, storetest.SQLiteDSN) }
 func TestContractPostgres(t *testing.T) { storetest.RunTests(t, storetest.PostgresDSN) }
