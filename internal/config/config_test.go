@@ -89,6 +89,9 @@ func TestDefaults(t *testing.T) {
 	if id, origins := c.RelyingParty(); id != "land.example" || !slices.Equal(origins, []string{"https://land.example:8443"}) {
 		t.Errorf("relying party: %s %v", id, origins)
 	}
+	if c, problems = read(t, minimal+"tls: {mode: off}"); problems != nil || c.TLS.Mode != "off" { // no boolean, as in YAML 1.1
+		t.Errorf("tls off: %v", problems)
+	}
 	if c, problems = read(t, minimal+"access: {budgets: []}"); problems != nil || len(c.Access.Budgets) != 0 {
 		t.Errorf("no budgets: %v, %v", c, problems)
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"encoding"
 	"errors"
 	"fmt"
@@ -75,7 +76,7 @@ func ParseAll(file string, data []byte) (docs []*Document, problems Problems) {
 	if len(data) > maxFile {
 		return nil, Problems{{File: file, Msg: fmt.Sprintf("%d bytes, want at most %d", len(data), maxFile)}}
 	}
-	tokens := lexer.Tokenize(string(data))
+	tokens := lexer.Tokenize(string(bytes.TrimPrefix(data, []byte("\ufeff")))) // some editors mark UTF-8
 	if p, deep := tooDeep(tokens); deep {
 		return nil, Problems{{File: file, Line: p.Line, Col: p.Col, Msg: fmt.Sprintf("nested more than %d deep", maxDepth)}}
 	}

@@ -76,6 +76,13 @@ deep: |
 	}
 }
 
+func TestByteOrderMark(t *testing.T) {
+	var got shapes
+	if problems := config.Decode("f", []byte("\ufeffword: b\r\nn: 1\r\n"), &got); problems != nil || got.Word != "b" || got.N != 1 {
+		t.Errorf("%+v %v", got, problems)
+	}
+}
+
 func TestDecodeDefaults(t *testing.T) {
 	got := shapes{F: 2}
 	if problems := config.Decode("f", []byte("word:\nyes: ~\n"), &got); problems != nil {
