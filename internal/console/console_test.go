@@ -256,7 +256,7 @@ func TestFigures(t *testing.T) {
 			t.Error("table and chart differ")
 		}
 	}
-	if blocked != 3 || !strings.Contains(view.Chart.Sentence, "3 were blocked and 2 served") {
+	if blocked != 3 || !strings.Contains(view.Chart.Sentence, "3 requests were blocked and 2 served") {
 		t.Errorf("the sentence is %q", view.Chart.Sentence)
 	}
 	if open := len(r.all()); view.Open != open || view.ByLevel == "none waiting" {

@@ -18,9 +18,9 @@ const day = 24 * time.Hour
 // liveRows is how many alerts the overview's table starts with.
 const liveRows = 20
 
-// maxWhy is how much of the reasons a row shows, in characters; the alert's page
-// has them all.
-const maxWhy = 160
+// maxWhy is how much of the reasons a row shows, in bytes, but always the first;
+// the alert's page has them all.
+const maxWhy = 120
 
 // OverviewView is the data of the overview.
 type OverviewView struct {
@@ -168,13 +168,16 @@ func (c *Console) chart(lang string, tally []detect.Tally) *Chart {
 		}
 	}
 	ch.Data.Time, ch.Data.Series = c.say(lang, "overview.time"), []chartSeries{served, blocked}
-	since := tally[0].Start.UTC().Format("15:04")
+	span := c.say(lang, "overview.in_day")
+	if tally[0].Start.After(tally[len(tally)-1].Start.Add(detect.TallyStep - day)) {
+		span = c.say(lang, "overview.since", "Since", tally[0].Start.UTC().Format("15:04"))
+	}
 	key := "overview.quiet"
 	if peak.Blocked > 0 {
 		key = "overview.peak"
 	}
 	ch.Sentence = c.say(lang, key, "Peak", peak.Start.UTC().Format("15:04"), "PeakN", page.Num(lang, peak.Blocked),
-		"Since", since, "Served", page.Num(lang, all.Served), "Blocked", page.Num(lang, all.Blocked))
+		"Span", span, "Served", page.Num(lang, all.Served), "Blocked", page.Num(lang, all.Blocked))
 	return ch
 }
 
@@ -202,9 +205,14 @@ func rowOf(a soc.Alert) Row {
 		Title: a.Title, Entity: a.Entity, Techniques: a.Techniques(), State: a.State, Count: a.Count,
 	}
 	row.Class, row.Glyph = severity(a.Level)
-	row.Why = strings.Join(a.Why, "; ")
-	if r := []rune(row.Why); len(r) > maxWhy {
-		row.Why = string(r[:maxWhy]) + "…"
+	for i, why := range a.Why {
+		if i > 0 && len(row.Why)+len(why) > maxWhy {
+			break
+		}
+		if i > 0 {
+			row.Why += "; "
+		}
+		row.Why += why
 	}
 	return row
 }

@@ -19,12 +19,16 @@ type detection struct {
 
 func (d *detection) match(ev pasban.Event) bool { return d.condition.eval(ev) }
 
-// explain says why the event matches: the tests that hold, in words.
+// explain says why the event matches: the tests that hold, in words, first
+// those that tell more than a value that the rule names itself.
 func (d *detection) explain(ev pasban.Event) []string {
 	why := d.condition.explain(ev, nil)
 	if len(why) == 0 {
 		why = []string{"nothing that the rule excludes is there"}
 	}
+	slices.SortStableFunc(why, func(a, b string) int {
+		return strings.Count(b, `": "`) - strings.Count(a, `": "`)
+	})
 	return why
 }
 

@@ -92,15 +92,12 @@ func (e *Engine) warm(ctx context.Context, j *journal.Journal, first journal.Ent
 	e.mu.Unlock()
 	start := Time(FromEntry(first))
 	span = max(span, TallyStep*tallyParts)
-	if first.Seq <= 1 {
-		return nil
-	}
 	if start.IsZero() {
 		start = time.Now()
 	}
 	var pages [][]journal.Entry
-	read := 0
-	for before := first.Seq; before > 1 && read < warmMax; {
+	read, before := 0, first.Seq
+	for before > 1 && read < warmMax {
 		from := uint64(0)
 		if before > warmPage+1 {
 			from = before - 1 - warmPage
@@ -116,10 +113,13 @@ func (e *Engine) warm(ctx context.Context, j *journal.Journal, first journal.Ent
 		}
 		pages = append(pages, page)
 		read += len(page)
-		if len(page) == 0 || start.Sub(Time(FromEntry(page[0]))) > span {
-			break
-		}
 		before = from + 1
+		if len(page) == 0 || start.Sub(Time(FromEntry(page[0]))) > span {
+			before = 0 // everything within the span has been read
+		}
+	}
+	if before <= 1 {
+		e.countsFrom(start.Add(-span))
 	}
 	for _, page := range slices.Backward(pages) {
 		for _, entry := range page {

@@ -22,7 +22,7 @@ type Tally struct {
 // tally is the ring of counts. The engine's mutex covers it.
 type tally struct {
 	parts [tallyParts]Tally
-	first time.Time // the earliest event counted
+	first time.Time // every event from then on is counted
 }
 
 // count adds one event of the journal to the tally.
@@ -61,10 +61,17 @@ func (e *Engine) count(ev pasban.Event) {
 	}
 }
 
+// countsFrom says that every event from then on has been counted.
+func (e *Engine) countsFrom(t time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.tally.first = t
+}
+
 // Tally returns the counts of the day that ends now, oldest first, in parts of
-// [TallyStep]; parts from before the first event counted are left out. What was
-// counted before a restart is read again from the journal, as far as [Engine.Run]
-// reads it: at most 50,000 entries.
+// [TallyStep]. Parts that are not known are left out: what happened before a
+// restart is read again from the journal as far as [Engine.Run] reads it, at
+// most 50,000 entries. It is empty until the first event has been counted.
 func (e *Engine) Tally(now time.Time) []Tally {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -1,0 +1,218 @@
+package detect
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// correlationOf is the body of a correlation over rules a and b, which match F: a and F: b.
+func correlationOf(body string) []string {
+	base := func(name string) string { return "name: " + name + "\n" + searches("s: {F: "+name+"}\ncondition: s") }
+	return []string{base("a"), base("b"), "correlation:\n" + indent(body)}
+}
+
+func loadCorrelation(t *testing.T, body string) *Engine {
+	t.Helper()
+	e, err := loadCorrelationErr(t, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func loadCorrelationErr(t *testing.T, body string) (*Engine, error) {
+	t.Helper()
+	parts := correlationOf(body)
+	last := len(parts) - 1
+	// A correlation has no logsource.
+	e, err := loadRaw(t, fmt.Sprintf(head, 0)+parts[0], fmt.Sprintf(head, 1)+parts[1],
+		strings.Replace(fmt.Sprintf(head, 2), "logsource:\n  product: test\n", "", 1)+parts[last])
+	return e, err
+}
+
+func loadRaw(t *testing.T, docs ...string) (*Engine, error) {
+	t.Helper()
+	return load([]source{{"rules.yml", []byte(strings.Join(docs, "\n---\n"))}}, nil)
+}
+
+var zero = time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
+
+// feed is one event: F's value, who, after how long since zero, and a value to count.
+type feed struct {
+	f, who string
+	at     time.Duration
+	value  string
+}
+
+func (e *Engine) feed(seq int, f feed) []Match {
+	ev := event("F", f.f, "Who", f.who, "time", zero.Add(f.at).UnixMilli(), "Seq", uint64(seq))
+	if f.value != "" {
+		ev["V"] = f.value
+	}
+	return e.Match(ev)
+}
+
+// fired feeds events, and writes for each how many matches it made.
+func fired(e *Engine, feeds ...feed) string {
+	var b strings.Builder
+	for i, f := range feeds {
+		fmt.Fprint(&b, len(e.feed(i+1, f)))
+	}
+	return b.String()
+}
+
+func TestCorrelations(t *testing.T) {
+	const m = time.Minute
+	for _, c := range []struct {
+		name, body string
+		feeds      []feed
+		want       string // matches after each event
+	}{
+		{"event_count", "type: event_count\nrules: [a]\ngroup-by: [Who]\ntimespan: 5m\ncondition: {gte: 3}",
+			[]feed{{"a", "x", 0, ""}, {"a", "x", m, ""}, {"a", "y", m, ""}, {"b", "x", m, ""}, {"a", "x", 2 * m, ""}, {"a", "x", 3 * m, ""}, {"a", "x", 20 * m, ""}}, "0000110"},
+		{"gt", "type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {gt: 2}",
+			[]feed{{"a", "x", 0, ""}, {"a", "y", m, ""}, {"a", "z", m, ""}}, "001"},
+		{"a window ends before its length", "type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {gte: 2}",
+			[]feed{{"a", "x", 0, ""}, {"a", "x", 5 * m, ""}, {"a", "x", 10*m - 1, ""}}, "001"},
+		{"value_count", "type: value_count\nrules: [a, b]\ngroup-by: [Who]\ntimespan: 5m\ncondition: {field: V, gte: 3}",
+			[]feed{{"a", "x", 0, "1"}, {"a", "x", m, "1"}, {"b", "x", m, "2"}, {"a", "x", m, ""}, {"a", "x", 2 * m, "3"}, {"a", "x", 6 * m, "3"}}, "000010"},
+		{"temporal", "type: temporal\nrules: [a, b]\ngroup-by: [Who]\ntimespan: 5m",
+			[]feed{{"b", "x", 0, ""}, {"b", "y", 0, ""}, {"a", "x", m, ""}, {"a", "z", m, ""}, {"a", "y", 9 * m, ""}}, "00100"},
+		{"temporal_ordered", "type: temporal_ordered\nrules: [a, b]\ngroup-by: [Who]\ntimespan: 5m",
+			[]feed{{"b", "x", 0, ""}, {"a", "x", m, ""}, {"b", "x", 2 * m, ""}}, "001"},
+		{"generate lets the rules fire too", "type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {gte: 2}\ngenerate: true",
+			[]feed{{"a", "x", 0, ""}, {"a", "x", 0, ""}}, "12"},
+		{"events that come late count where they belong", "type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {gte: 3}",
+			[]feed{{"a", "x", 4 * m, ""}, {"a", "x", 2 * m, ""}, {"a", "x", 3 * m, ""}, {"a", "x", -10 * m, ""}}, "0010"},
+		{"aliases", "type: temporal\nrules: [a, b]\naliases:\n  who: {a: Who, b: V}\ngroup-by: [who]\ntimespan: 5m",
+			[]feed{{"a", "x", 0, ""}, {"b", "z", m, "x"}, {"b", "x", m, "y"}}, "010"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := loadCorrelation(t, c.body)
+			// Rule b is loud where the correlation does not refer to it: not counted.
+			got := fired(e, c.feeds...)
+			if !strings.Contains(c.body, "b]") {
+				for i, f := range c.feeds {
+					if f.f == "b" {
+						got = got[:i] + string(got[i]-1) + got[i+1:]
+					}
+				}
+			}
+			if got != c.want {
+				t.Errorf("matches %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+// A correlation that goes on firing names each event once.
+func TestCorrelationNamesEventsOnce(t *testing.T) {
+	e := loadCorrelation(t, "type: event_count\nrules: [a]\ngroup-by: [Who]\ntimespan: 5m\ncondition: {gte: 3}")
+	var named []uint64
+	for i := range 6 {
+		for _, m := range e.feed(i+1, feed{"a", "x", time.Duration(i) * time.Second, ""}) {
+			for _, ref := range m.Refs {
+				named = append(named, ref.Seq)
+			}
+			if m.Entity != "x" || !strings.Contains(m.Why[0], "for x within 5 minutes (the rule's limit is 3)") {
+				t.Errorf("match is %s: %q", m.Entity, m.Why)
+			}
+		}
+	}
+	if fmt.Sprint(named) != "[1 2 3 4 5 6]" {
+		t.Errorf("events named are %v", named)
+	}
+}
+
+func TestCorrelationOfCorrelation(t *testing.T) {
+	base := fmt.Sprintf(head, 1) + "name: a\n" + searches("s: {F: a}\ncondition: s")
+	often := "title: often\nid: 00000000-0000-4000-8000-000000000002\nname: often\ncorrelation:\n  type: event_count\n  rules: [a]\n  group-by: [Who]\n  timespan: 1m\n  condition: {gte: 2}\n"
+	wide := "title: wide\nid: 00000000-0000-4000-8000-000000000003\ncorrelation:\n  type: value_count\n  rules: [often]\n  timespan: 1h\n  condition: {field: Who, gte: 2}\n"
+	e, err := loadRaw(t, base, often, wide)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fired(e, feed{"a", "x", 0, ""}, feed{"a", "x", 1, ""}, feed{"a", "y", 2, ""}, feed{"a", "y", 3, ""}); got != "0001" {
+		t.Errorf("matches %s", got)
+	}
+	circle := strings.Replace(often, "rules: [a]", "rules: [00000000-0000-4000-8000-000000000003]", 1)
+	if _, err := loadRaw(t, base, circle, wide); err == nil || !strings.Contains(err.Error(), "in a circle") {
+		t.Errorf("a circle gives %v", err)
+	}
+}
+
+func TestCorrelationMistakes(t *testing.T) {
+	for body, want := range map[string]string{
+		"type: event_cuont\nrules: [a]\ntimespan: 5m\ncondition: {gte: 1}":                       `unknown correlation type "event_cuont" (did you mean "event_count"?)`,
+		"type: event_count\nrules: [c]\ntimespan: 5m\ncondition: {gte: 1}":                       `refers to "c", which is not loaded`,
+		"type: event_count\nrules: []\ntimespan: 5m\ncondition: {gte: 1}":                        "refers to no rules",
+		"type: event_count\nrules: [a]\ntimespan: soon\ncondition: {gte: 1}":                     `"soon" is not a timespan`,
+		"type: event_count\nrules: [a]\ncondition: {gte: 1}":                                     "has no timespan",
+		"type: event_count\nrules: [a]\ntimespan: 5m":                                            "has no condition",
+		"type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {lt: 3}":                        "use gt or gte",
+		"type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {gte: 0}":                       "is not a count from 1",
+		"type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {gte: 1000000}":                 "is not a count from 1",
+		"type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {gte: 2, gt: 1}":                "one of gt and gte",
+		"type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {field: V, gte: 2}":             "field belongs to value_count",
+		"type: value_count\nrules: [a]\ntimespan: 5m\ncondition: {gte: 2}":                       "field belongs to value_count",
+		"type: temporal\nrules: [a]\ntimespan: 5m":                                               "needs at least two rules",
+		"type: temporal\nrules: [a, b]\ntimespan: 5m\ncondition: {gte: 2}":                       "takes no condition",
+		"type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {gte: 1}\ngroupby: [x]":         `unknown key "groupby" (did you mean "group-by"?)`,
+		"type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {gte: 1}\naliases: {x: {c: F}}": `"c" is not among the correlation's rules`,
+		"type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {gte: 1}\ngenerate: perhaps":    "generate is true or false",
+	} {
+		_, err := loadCorrelationErr(t, body)
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "rules.yml:") {
+			t.Errorf("%s\ngives %v\nwant %s", body, err, want)
+		}
+	}
+	own := "title: own\nid: 00000000-0000-4000-8000-000000000009\nname: own\nlogsource: {product: pasban, service: gateway}\ndetection: {s: {Kind: block}, condition: s}\n"
+	by := "title: by\nid: 00000000-0000-4000-8000-000000000008\ncorrelation: {type: event_count, rules: [own], group-by: [SrcIp], timespan: 5m, condition: {gte: 2}}\n"
+	if _, err := loadRaw(t, own, by); err == nil || !strings.Contains(err.Error(), `no field "SrcIp" (did you mean "SrcIP"?)`) {
+		t.Errorf("an unknown field to group by gives %v", err)
+	}
+}
+
+// TestBounds: memory stays within its limits, whatever comes.
+func TestBounds(t *testing.T) {
+	e := loadCorrelation(t, "type: value_count\nrules: [a]\ngroup-by: [Who]\ntimespan: 1h\ncondition: {field: V, gte: 3}")
+	c := e.rules.all[2].correlation
+	c.limits = Limits{Groups: 5, Hits: 4, Total: 12}
+	c.memory = newMemory(c.limits)
+	for i := range 500 {
+		e.feed(i+1, feed{"a", fmt.Sprint(i * i % 17), time.Duration(i) * time.Second, fmt.Sprint(i)})
+		total := 0
+		for _, g := range c.memory.groups.Values() {
+			total += len(g.hits)
+			values := 0
+			for _, n := range g.values {
+				values += n
+			}
+			if len(g.hits) > c.limits.Hits || values != len(g.hits) {
+				t.Fatalf("a group has %d hits and %d values", len(g.hits), values)
+			}
+		}
+		if total != c.memory.total || total > c.limits.Total || c.memory.groups.Len() > c.limits.Groups {
+			t.Fatalf("%d hits, counted as %d, in %d groups", total, c.memory.total, c.memory.groups.Len())
+		}
+	}
+	if got := fired(e, feed{"a", "q", time.Hour, "1"}, feed{"a", "q", time.Hour, "2"}, feed{"a", "q", time.Hour, "3"}); got != "001" {
+		t.Errorf("after the flood matches are %s", got)
+	}
+}
+
+func TestSwapKeepsMemory(t *testing.T) {
+	body := "type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {gte: 2}"
+	e := loadCorrelation(t, body)
+	fired(e, feed{"a", "x", 0, ""})
+	e.Swap(loadCorrelation(t, body))
+	if got := fired(e, feed{"a", "x", 1, ""}); got != "1" {
+		t.Errorf("an unchanged correlation forgot: %s", got)
+	}
+	e.Swap(loadCorrelation(t, strings.Replace(body, "5m", "6m", 1)))
+	if got := fired(e, feed{"a", "x", 2, ""}, feed{"a", "x", 3, ""}); got != "01" {
+		t.Errorf("a changed correlation: %s", got)
+	}
+}
