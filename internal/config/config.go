@@ -248,6 +248,11 @@ type WAF struct {
 	Custom []string `yaml:"custom"`
 	// CustomAfter are files of own rules, read after the Core Rule Set.
 	CustomAfter []string `yaml:"custom_after"`
+	// Letters are the scripts, besides Latin, whose letters the firewall takes
+	// for letters: [Arab] (ISO 15924), which Urdu is written in. Without this
+	// key: [Arab]. With [] the Core Rule Set reads an alef as an apostrophe, and
+	// honest Urdu as SQL.
+	Letters []string `yaml:"letters" enum:"Arab"`
 }
 
 // Route is a kind of request that a site lets through, and how it is accounted for.

@@ -137,6 +137,7 @@ func TestProblems(t *testing.T) {
 		{"web origin", minimal + "identity: {rp: a.example, origins: ['http://a.example']}", "not an origin that passkeys work on"},
 		{"web origin elsewhere", minimal + "identity: {rp: a.example, origins: ['https://b.example']}", "host b.example is not a.example or below it"},
 		{"env outside secrets", minimal + "data: ${HOME}/x", "${…} is for secrets only"},
+		{"env behind a pointer", strings.Replace(withSite(`{match: "GET /", signin: none}`), "upstream:", "name: {en: '${HOME}', ur: x}\n    upstream:", 1), "sites[0].name.en: ${…} is for secrets only"},
 		{"env missing", minimal + "store: postgres://x:${PASBAN_TEST_NOWHERE}@h/d", "the environment has no PASBAN_TEST_NOWHERE"},
 		{"secret file missing", minimal + "store: file:nowhere", "the secret's file is not readable"},
 		{"glob", minimal + "policies: [nowhere/*.cedar]", `no file matches "nowhere/*.cedar"`},

@@ -153,6 +153,8 @@ func (k *checker) secrets(v reflect.Value, path string) {
 		if strings.Contains(v.String(), "${") {
 			k.bad(path, "write the value itself", "${…} is for secrets only")
 		}
+	case v.Kind() == reflect.Pointer && !v.IsNil():
+		k.secrets(v.Elem(), path)
 	case v.Kind() == reflect.Struct:
 		for _, f := range fieldsOf(v.Type()) {
 			k.secrets(v.FieldByIndex(f.index), join(path, f.name))
