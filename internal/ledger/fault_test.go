@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -57,9 +56,7 @@ func TestStorageTakesSomeLeaves(t *testing.T) {
 			})
 			n.record(t, 50)
 			n.check(t)
-			for n.Healthy() != nil {
-				runtime.Gosched()
-			}
+			until(t, func() bool { return n.Healthy() == nil })
 			n.record(t, 10)
 			n.check(t)
 		})

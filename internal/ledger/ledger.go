@@ -331,6 +331,12 @@ func (l *Ledger) Close() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()
+	l.mu.Lock()
+	stopped := l.health.fatal != nil
+	l.mu.Unlock()
+	if stopped { // nothing more will be published
+		cancel()
+	}
 	if err := l.settle(ctx); err != nil {
 		slog.Warn("ledger: closed before the last leaves were published", "dir", l.dir, "err", err)
 	}

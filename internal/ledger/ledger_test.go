@@ -199,6 +199,21 @@ func (n *node) settle(t testing.TB) {
 	}
 }
 
+// until waits for what another goroutine brings about; the limit is the
+// test's own.
+func until(t testing.TB, cond func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !cond() {
+		select {
+		case <-t.Context().Done():
+			t.Fatal(t.Context().Err())
+		case <-tick.C:
+		}
+	}
+}
+
 // check compares the published log with the journal, leaf by leaf.
 func (n *node) check(t testing.TB) {
 	t.Helper()
@@ -555,9 +570,7 @@ func TestCheckpointIsPutBack(t *testing.T) {
 		if err := change(); err != nil {
 			t.Fatal(err)
 		}
-		for len(n.alarms(t)) <= i {
-			runtime.Gosched()
-		}
+		until(t, func() bool { return len(n.alarms(t)) > i })
 		n.record(t, 1)
 		n.check(t)
 	}
@@ -742,16 +755,12 @@ func TestStorageFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.record(t, 10)
-	for n.Healthy() == nil {
-		runtime.Gosched()
-	}
+	until(t, func() bool { return n.Healthy() != nil })
 	if err := os.Rename(away, state); err != nil {
 		t.Fatal(err)
 	}
 	n.check(t)
-	for n.Healthy() != nil {
-		runtime.Gosched()
-	}
+	until(t, func() bool { return n.Healthy() == nil })
 }
 
 func TestHealthyOnlyWhileRunning(t *testing.T) {
@@ -801,12 +810,10 @@ func TestLagIsUnhealthy(t *testing.T) {
 				t.Fatal(err)
 			}
 			n.record(t, 5)
-			for {
-				if err := n.Healthy(); err != nil && strings.Contains(err.Error(), "limit") {
-					break
-				}
-				runtime.Gosched()
-			}
+			until(t, func() bool {
+				err := n.Healthy()
+				return err != nil && strings.Contains(err.Error(), "limit")
+			})
 			if s := n.Status(); s.Lag != 5 || s.Err == nil {
 				t.Errorf("status %+v", s)
 			}
@@ -821,12 +828,9 @@ func TestCloseLeavesNothing(t *testing.T) {
 	if err := n.close(); err != nil {
 		t.Fatal(err)
 	}
-	for {
+	until(t, func() bool { // its goroutines end on their own
 		buf := make([]byte, 1<<20)
 		buf = buf[:runtime.Stack(buf, true)]
-		if !bytes.Contains(buf, []byte("transparency-dev/tessera")) {
-			return
-		}
-		runtime.Gosched() // its goroutines end on their own; the test's timeout is the limit
-	}
+		return !bytes.Contains(buf, []byte("transparency-dev/tessera"))
+	})
 }
