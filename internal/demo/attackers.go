@@ -25,11 +25,12 @@ import (
 const campaignHosts = 8
 
 // campaign sends attacks by the members of a crowd in turn and judges each:
-// got says what the answer brought the attacker, "" if nothing. It returns how
-// many refusals named the incident that they were recorded as.
-func (s *story) campaign(ctx context.Context, b *Beat, crowd []*visitor, list []attack, send func(*visitor, attack) (answer, error), got func(answer) string) (traces int, err error) {
+// got says what the answer brought the attacker, "" if nothing. It returns the
+// traces of those whose refusal named the incident that they were recorded as.
+func (s *story) campaign(ctx context.Context, b *Beat, crowd []*visitor, list []attack, send func(*visitor, attack) (answer, error), got func(answer) string) (traces []trace, err error) {
 	for i, a := range list {
-		resp, err := send(crowd[i%len(crowd)], a)
+		who := crowd[i%len(crowd)]
+		resp, err := send(who, a)
 		if err != nil {
 			return traces, fmt.Errorf("attack %s: %w", a.ID, err)
 		}
@@ -40,8 +41,8 @@ func (s *story) campaign(ctx context.Context, b *Beat, crowd []*visitor, list []
 		} else {
 			b.fail("%s got through: status %d %s", a.ID, resp.Status, gain)
 		}
-		if resp.incident() != "" {
-			traces++
+		if id := resp.incident(); id != "" {
+			traces = append(traces, trace{who, id})
 		}
 	}
 	return traces, ctx.Err()
@@ -105,11 +106,9 @@ func (s *story) sqlInjection(ctx context.Context, b *Beat) error {
 		return err
 	}
 	s.paper.say("pasban", "stopped %d of %d before they reached the land registry; no row about a person left it", b.Blocked, b.Tried)
-	found, err := s.awaitAlerts(ctx, start, func(a alert) bool { return mentions(a, "sql") })
-	if err != nil {
+	if err := s.detection(ctx, b, start, traces, "sql injection"); err != nil {
 		return err
 	}
-	s.noticed(b, traces, found)
 	a, err := s.stranger("citizen").get(ctx, searchFor(plot, plot.Khasra), wantPage)
 	if b.legitimate(a, err, "the same search by somebody else") && !strings.Contains(a.Body, plot.Khasra) {
 		b.fail("the search no longer finds plot %s", plot.Path())
@@ -220,12 +219,7 @@ func (s *story) crossSiteScripting(ctx context.Context, b *Beat) error {
 		b.fail("the list of mutations has changed: something was stored")
 	}
 	s.paper.say("pasban", "stopped %d of %d; the land registry's list of mutations is what it was, byte for byte", b.Blocked, b.Tried)
-	found, err := s.awaitAlerts(ctx, start, func(a alert) bool { return mentions(a, "xss", "script") })
-	if err != nil {
-		return err
-	}
-	s.noticed(b, traces, found)
-	return nil
+	return s.detection(ctx, b, start, traces, "cross-site scripting")
 }
 
 // notes is the list of mutations as the land registry itself shows it, behind
@@ -250,6 +244,8 @@ func (s *story) credentialStuffing(ctx context.Context, b *Beat) error {
 	bot := s.stranger("bot")
 	defer bot.close()
 	s.paper.say("tried", "%d sign-ins with made-up passkeys, each correctly signed with a key of its own", stuffingAttempts)
+	var traces []trace
+	slowed := 0
 	for i := range stuffingAttempts {
 		begin, err := bot.postJSON(ctx, "/pasban/signin/begin", struct{}{})
 		if err != nil {
@@ -260,21 +256,18 @@ func (s *story) credentialStuffing(ctx context.Context, b *Beat) error {
 			return err
 		}
 		b.Tried++
+		traces = append(traces, trace{by: bot})
+		if finish.Status == http.StatusTooManyRequests {
+			slowed++
+		}
 		if !finish.ok() && bot.session() == "" {
 			b.Blocked++
 			continue
 		}
 		b.fail("attempt %d got through: status %d", i+1, finish.Status)
 	}
-	s.paper.say("pasban", "let nobody in; every attempt is a fact in the journal")
-	found, err := s.awaitAlerts(ctx, start, func(a alert) bool {
-		return mentions(a, "sign-in", "signin", "brute", "credential", "stuffing", "guess")
-	})
-	if err != nil {
-		return err
-	}
-	s.noticed(b, b.Tried, found)
-	return nil
+	s.paper.say("pasban", "let nobody in, and did not even look at the last %d: the address had used up its attempts", slowed)
+	return s.detection(ctx, b, start, traces, "failed sign-ins")
 }
 
 // forgedAssertion is the answer of an authenticator that the node has never

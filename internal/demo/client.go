@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"pasban"
@@ -29,6 +30,9 @@ type visitor struct {
 	http *http.Client
 	// who is told to the audience, such as "officer SYN-003".
 	who string
+	// person is the id of who is signed in, "" for a stranger.
+	person string
+	from   atomic.Pointer[string] // the address that the node sees; nil before the first request
 }
 
 // answer is what came back.
@@ -72,6 +76,7 @@ func (n *network) visitor(who string, from netip.Addr) *visitor {
 	if err != nil {
 		panic(err) // never with nil options
 	}
+	v := &visitor{base: n.base, who: who}
 	tr := &http.Transport{
 		ForceAttemptHTTP2: true,
 		TLSClientConfig:   &tls.Config{RootCAs: n.roots, MinVersion: tls.VersionTLS13},
@@ -80,12 +85,28 @@ func (n *network) visitor(who string, from netip.Addr) *visitor {
 			conn, err := d.DialContext(ctx, proto, n.dial)
 			if err != nil && ctx.Err() == nil {
 				d.LocalAddr = nil
-				return d.DialContext(ctx, proto, n.dial)
+				conn, err = d.DialContext(ctx, proto, n.dial)
 			}
-			return conn, err
+			if err != nil {
+				return nil, err
+			}
+			if at, ok := conn.LocalAddr().(*net.TCPAddr); ok {
+				ip := at.IP.String()
+				v.from.Store(&ip)
+			}
+			return conn, nil
 		},
 	}
-	return &visitor{base: n.base, who: who, http: &http.Client{Jar: jar, Transport: tr, Timeout: 20 * time.Second}}
+	v.http = &http.Client{Jar: jar, Transport: tr, Timeout: 20 * time.Second}
+	return v
+}
+
+// address is where the visitor came from, as the node sees it.
+func (v *visitor) address() string {
+	if ip := v.from.Load(); ip != nil {
+		return *ip
+	}
+	return ""
 }
 
 // close ends the visitor's connections.

@@ -32,7 +32,8 @@ func (s *story) bulkLookup(ctx context.Context, b *Beat) error {
 	defer officer.close()
 	s.paper.say("tried", "%s opens citizens' records one after the other: the first %d are what the role's budget allows in an hour, the next %d are not",
 		officer.who, officerBudget, beyond)
-	traces, opened := 0, 0
+	var traces []trace
+	opened := 0
 	for _, c := range s.people.Citizens[100-beyond-officerBudget/2:][:officerBudget+beyond] {
 		a, err := officer.get(ctx, "/records/"+string(c.CNIC), wantJSON)
 		if err != nil {
@@ -52,17 +53,12 @@ func (s *story) bulkLookup(ctx context.Context, b *Beat) error {
 			continue
 		}
 		b.Blocked++
-		if a.incident() != "" {
-			traces++
+		if id := a.incident(); id != "" {
+			traces = append(traces, trace{officer, id})
 		}
 	}
 	s.paper.say("pasban", "%d records opened, each with a promise in the citizen's name; %d refused; nothing of them shown", opened, b.Blocked)
-	found, err := s.awaitAlerts(ctx, start, func(a alert) bool { return mentions(a, "bulk", "budget", "many citizens", "many records") })
-	if err != nil {
-		return err
-	}
-	s.noticed(b, traces, found)
-	return nil
+	return s.detection(ctx, b, start, traces, "bulk look-ups", "budget used up")
 }
 
 // ledgerTampering changes one leaf in the ledger's files, as somebody would
@@ -99,16 +95,11 @@ func (s *story) ledgerTampering(ctx context.Context, b *Beat) error {
 		s.paper.say("verifier", "needs nothing of the node, and finds %s", named)
 		b.Blocked = 1
 	}
-	found, err := s.awaitAlerts(ctx, start, func(a alert) bool { return mentions(a, "ledger", "tamper") })
-	if err != nil {
-		return err
-	}
 	if err := s.awaitRepair(ctx, bundle, original); err != nil {
 		b.fail("%v", err)
 	}
 	s.paper.say("pasban", "its own audit named the file, raised an alarm, and wrote it anew from the journal, which the checkpoints commit to")
-	s.noticed(b, 1, found)
-	return nil
+	return s.detection(ctx, b, start, []trace{{}}, "ledger tampered")
 }
 
 // settledBundle returns an entry bundle of the ledger that is complete enough

@@ -35,6 +35,7 @@ func (s *story) signIn(ctx context.Context, person string) (*visitor, error) {
 	}
 	delete(s.links, person)
 	v := s.stranger(string(link.Role) + " " + link.Number)
+	v.person = person
 	a, err := v.get(ctx, link.URL, wantPage)
 	if err != nil {
 		return nil, fmt.Errorf("sign in as %s: %w", person, err)
@@ -75,36 +76,65 @@ func (s *story) alerts(ctx context.Context) ([]alert, error) {
 // alertLimit is how long an alert may take to reach the console.
 const alertLimit = 10 * time.Second
 
-// awaitAlerts waits until the console shows an alert that wanted accepts and
-// returns all such alerts, none if there is none in time. Alerts from before
-// since do not count.
-func (s *story) awaitAlerts(ctx context.Context, since time.Time, wanted func(alert) bool) ([]alert, error) {
+// trace is the mark that one attack left.
+type trace struct {
+	by       *visitor
+	incident string // the id that the refusal named; "" if it named none
+}
+
+// detection asks the console for alerts about a beat's attacks until every
+// attacker is named in one, and puts what there is into the beat: an attack is
+// detected if it left a trace and an alert with one of the words in its title
+// names the attacker, by address or as a person.
+func (s *story) detection(ctx context.Context, b *Beat, since time.Time, traces []trace, words ...string) error {
 	deadline := time.Now().Add(alertLimit)
 	for {
 		list, err := s.alerts(ctx)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		found := slices.DeleteFunc(list, func(a alert) bool { return a.Last.Before(since.Truncate(time.Millisecond)) || !wanted(a) })
-		if len(found) > 0 || time.Now().After(deadline) {
-			return found, nil
+		found := slices.DeleteFunc(list, func(a alert) bool {
+			return a.Last.Before(since.Truncate(time.Millisecond)) || !a.mentions(words) || !slices.ContainsFunc(traces, a.names)
+		})
+		detected := 0
+		for _, t := range traces {
+			if slices.ContainsFunc(found, func(a alert) bool { return a.names(t) }) {
+				detected++
+			}
+		}
+		if detected == len(traces) || time.Now().After(deadline) {
+			return s.noticed(ctx, b, detected, found, traces)
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
 }
 
-// noticed puts what the console shows of an attack into the beat: with an
-// alert, every attack that left its trace is detected; without one, none is.
-func (s *story) noticed(b *Beat, traces int, found []alert) {
+// mentions reports whether the alert's title has one of the words.
+func (a alert) mentions(words []string) bool {
+	title := strings.ToLower(a.Title)
+	return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(title, w) })
+}
+
+// names reports whether the alert is about whoever left the trace.
+func (a alert) names(t trace) bool {
+	if t.by == nil { // nobody who came by the front door
+		return true
+	}
+	return a.Entity == t.by.address() || t.by.person != "" && a.Entity == t.by.person
+}
+
+// noticed puts what the console shows of the attacks into the beat, and looks
+// the first incident up there, as an analyst does whom somebody calls.
+func (s *story) noticed(ctx context.Context, b *Beat, detected int, found []alert, traces []trace) error {
+	b.Detected = detected
 	if len(found) == 0 {
 		b.fail("no alert was raised within %s", alertLimit)
-		return
+		return nil
 	}
-	b.Detected = traces
 	b.See = s.net.base + "/soc/alerts/" + found[0].ID
 	for _, a := range found {
 		if !slices.Contains(b.Alerts, a.Title) {
@@ -113,12 +143,20 @@ func (s *story) noticed(b *Beat, traces int, found []alert) {
 	}
 	s.paper.say("alert", "%s", strings.Join(b.Alerts, "; "))
 	s.paper.say("see", "%s", b.See)
-}
-
-// words are parts of a rule's title or of an entity.
-func mentions(a alert, words ...string) bool {
-	title := strings.ToLower(a.Title)
-	return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(title, w) })
+	for _, t := range traces {
+		if t.incident == "" {
+			continue
+		}
+		a, err := s.analyst.get(ctx, "/soc/find?id="+t.incident, wantPage)
+		if err != nil {
+			return err
+		}
+		if !a.ok() {
+			b.fail("the console does not find incident %s: status %d", t.incident, a.Status)
+		}
+		break
+	}
+	return nil
 }
 
 // legitimate makes a request that nobody may refuse, counts it, and says
