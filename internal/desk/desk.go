@@ -104,6 +104,7 @@ func New(o Options) (*Desk, error) {
 	d := &Desk{o: o, mux: http.NewServeMux()}
 	d.mux.HandleFunc("GET /desk", d.officer(d.home))
 	d.mux.HandleFunc("GET /desk/{$}", d.officer(d.home))
+	d.mux.HandleFunc("GET /desk/work", d.officer(d.home)) // where the gateway sends those who have no case yet
 	d.mux.HandleFunc("POST /desk/work", d.officer(d.setWork))
 	d.mux.HandleFunc("GET /desk/services/{service}", d.officer(d.list))
 	d.mux.HandleFunc("POST /desk/services/{service}/find", d.officer(d.working(d.find)))

@@ -261,8 +261,10 @@ func TestPurposeComesFirst(t *testing.T) {
 			t.Errorf("POST %s: %d %s", path, res.StatusCode, res.Header.Get("Location"))
 		}
 	}
-	_, html = v.get(to)
-	has(t, html, `name="next" value="`+r.path()+`"`)
+	for _, from := range []string{to, "/desk/work?next=" + url.QueryEscape(r.path())} {
+		_, html = v.get(from)
+		has(t, html, `name="next" value="`+r.path()+`"`)
+	}
 	res, _ = v.post("/desk/work", "purpose", "mutation", "case", "M-2026/1", "next", r.path())
 	if res.StatusCode != http.StatusSeeOther || res.Header.Get("Location") != r.path() {
 		t.Fatalf("after the choice: %d %s", res.StatusCode, res.Header.Get("Location"))
@@ -286,6 +288,8 @@ func TestWorkRefused(t *testing.T) {
 		status(t, c.purpose+"/"+c.caseNo, res, http.StatusBadRequest)
 		has(t, html, c.message, `name="next" value="`+r.path()+`"`, "govuk-error-message")
 	}
+	_, html := v.post("/desk/work?lang=ur", "purpose", "", "case", "M-1")
+	has(t, html, "اپنے کام کا مقصد منتخب کریں")
 	res, _ := v.post("/desk/work", "purpose", "mutation", "case", "M-1", "next", "https://evil.example/")
 	if res.Header.Get("Location") != "/desk" {
 		t.Errorf("sent to %q", res.Header.Get("Location"))
@@ -388,16 +392,20 @@ func TestFourEyes(t *testing.T) {
 		t.Errorf("%d changes", n)
 	}
 	_, html = first.get(r.path())
-	has(t, html, "/steps/attest", "Whoever took the step before cannot take this one")
+	has(t, html, "/steps/attest", "Moves it from", "Whoever took the step before cannot take this one")
 
 	res, html = first.post(r.path() + "/steps/attest")
 	status(t, "the requester approves", res, http.StatusForbidden)
 	_, denied = r.looks(pasban.KindDecision)
 	has(t, html, denied.Fact.Body.ID)
 
-	res, _ = second.post(r.path() + "/steps/attest")
+	res, html = second.post(r.path() + "/steps/attest?lang=ur")
 	status(t, "another supervisor approves", res, http.StatusOK)
-	res, html = second.post(r.path() + "/steps/return")
+	has(t, html, "مرحلہ مکمل ہو گیا", "تصدیق شدہ اور درج")
+	res, html = second.post(r.path() + "/steps/return?lang=ur")
+	status(t, "a step from elsewhere", res, http.StatusConflict)
+	has(t, html, "کسی اور نے آپ سے پہلے")
+	res, html = second.post(r.path() + "/steps/return?lang=en")
 	status(t, "a step from elsewhere", res, http.StatusConflict)
 	has(t, html, "Someone else moved this application")
 	_, html = second.get(r.path())

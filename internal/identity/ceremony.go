@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"container/list"
 	"sync"
 	"time"
 
@@ -21,8 +22,10 @@ type ceremony struct {
 	data   webauthn.SessionData
 	link   string // hash of the enrolment link, as a string; "" for a sign-in
 	client string // address that asked
-	until  time.Time
-	id     string
+
+	key      string
+	until    time.Time
+	all, own *list.Element // its places in ceremonies.order and of its client
 }
 
 // ceremonies are the open challenges, by the hash of the cookie that the
@@ -30,8 +33,8 @@ type ceremony struct {
 type ceremonies struct {
 	mu      sync.Mutex // covers what follows
 	open    map[string]*ceremony
-	order   []*ceremony // oldest first; ended ones are skipped
-	clients map[string]int
+	order   list.List             // oldest first
+	clients map[string]*list.List // oldest first; no empty ones
 }
 
 // put keeps a challenge under a key until it is taken or ceremonyLife is over.
@@ -39,29 +42,27 @@ func (c *ceremonies) put(key string, n *ceremony) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.open == nil {
-		c.open, c.clients = map[string]*ceremony{}, map[string]int{}
+		c.open, c.clients = map[string]*ceremony{}, map[string]*list.List{}
 	}
 	now := time.Now()
-	n.id, n.until = key, now.Add(ceremonyLife)
-	for len(c.order) > 0 {
-		oldest := c.order[0]
-		if c.open[oldest.id] == oldest && now.Before(oldest.until) && len(c.open) < maxCeremonies {
+	n.key, n.until = key, now.Add(ceremonyLife)
+	for e := c.order.Front(); e != nil; e = c.order.Front() {
+		oldest := e.Value.(*ceremony)
+		if now.Before(oldest.until) && len(c.open) < maxCeremonies {
 			break
 		}
-		c.order = c.order[1:]
 		c.end(oldest)
 	}
-	if c.clients[n.client] >= maxPerClient {
-		for _, o := range c.order {
-			if o.client == n.client && c.open[o.id] == o {
-				c.end(o)
-				break
-			}
-		}
+	if own := c.clients[n.client]; own != nil && own.Len() >= maxPerClient {
+		c.end(own.Front().Value.(*ceremony))
+	}
+	own := c.clients[n.client]
+	if own == nil {
+		own = list.New()
+		c.clients[n.client] = own
 	}
 	c.open[key] = n
-	c.clients[n.client]++
-	c.order = append(c.order, n)
+	n.all, n.own = c.order.PushBack(n), own.PushBack(n)
 }
 
 // take returns the challenge of a key and ends it: it can be answered once,
@@ -80,13 +81,12 @@ func (c *ceremonies) take(key string) *ceremony {
 	return n
 }
 
-// end forgets a challenge, if it is still open.
+// end forgets an open challenge.
 func (c *ceremonies) end(n *ceremony) {
-	if c.open[n.id] != n {
-		return
-	}
-	delete(c.open, n.id)
-	if c.clients[n.client]--; c.clients[n.client] == 0 {
+	delete(c.open, n.key)
+	c.order.Remove(n.all)
+	own := c.clients[n.client]
+	if own.Remove(n.own); own.Len() == 0 {
 		delete(c.clients, n.client)
 	}
 }

@@ -272,3 +272,29 @@ func next(t testing.TB, body []byte) string {
 func sqliteRig(t testing.TB, change ...func(*identity.Options)) *rig {
 	return newRig(t, storetest.SQLite(t), change...)
 }
+
+// BenchmarkMiddleware is what every request of somebody signed in costs.
+func BenchmarkMiddleware(b *testing.B) {
+	r := sqliteRig(b)
+	p := r.add(officer())
+	req, w := httptest.NewRequest(http.MethodGet, "/", nil), httptest.NewRecorder()
+	if err := r.StartSession(w, req, p.ID); err != nil {
+		b.Fatal(err)
+	}
+	req.AddCookie(w.Result().Cookies()[0])
+	list, err := r.Sessions(b.Context(), p.ID)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := r.SetWork(b.Context(), list[0], "mutation", "M-1"); err != nil {
+		b.Fatal(err)
+	}
+	h := r.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if identity.FromContext(r.Context()) == nil {
+			b.Error("not signed in")
+		}
+	}))
+	for b.Loop() {
+		h.ServeHTTP(w, req)
+	}
+}
