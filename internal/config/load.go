@@ -79,6 +79,9 @@ func (k *checker) fill() {
 		}
 	}
 	for i := range c.Sites {
+		if w := &c.Sites[i].WAF; w.Letters == nil {
+			w.Letters = []string{"Arab"}
+		}
 		for j := range c.Sites[i].Routes {
 			r := &c.Sites[i].Routes[j]
 			r.Action = r.Does()
