@@ -5,12 +5,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"unsafe"
 
@@ -231,44 +231,50 @@ func TestPowerLoss(t *testing.T) {
 	if err := write(st, `CREATE TABLE item (id BIGINT PRIMARY KEY, note TEXT)`); err != nil {
 		t.Fatal(err)
 	}
-	var mu sync.Mutex
-	acknowledged := map[int64]bool{}
-	more := make(chan struct{}, 1)
-	ctx, stop := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	for w := range int64(4) {
-		wg.Go(func() {
-			for id := 1 + w; ctx.Err() == nil; id += 4 {
-				err := st.Write(t.Context(), func(tx *store.Tx) error {
-					_, err := tx.Exec(`INSERT INTO item (id, note) VALUES (?, 'first')`, id)
-					_, err2 := tx.Exec(`INSERT INTO item (id, note) VALUES (?, 'second')`, -id)
-					return errors.Join(err, err2)
-				})
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				mu.Lock()
-				acknowledged[id] = true
-				mu.Unlock()
-				select {
-				case more <- struct{}{}:
-				default:
-				}
-			}
-		})
-	}
+	var last atomic.Int64
+	var mu sync.Mutex // covers acknowledged
+	var acknowledged []int64
 	for range 30 {
+		more := make(chan struct{})
+		ctx, stop := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for ctx.Err() == nil {
+					id := last.Add(1)
+					err := st.Write(t.Context(), func(tx *store.Tx) error {
+						_, err := tx.Exec(`INSERT INTO item (id, note) VALUES (?, 'first')`, id)
+						_, err2 := tx.Exec(`INSERT INTO item (id, note) VALUES (?, 'second')`, -id)
+						return errors.Join(err, err2)
+					})
+					if err != nil {
+						t.Error(err)
+						stop()
+					}
+					mu.Lock()
+					acknowledged = append(acknowledged, id)
+					mu.Unlock()
+					select {
+					case more <- struct{}{}:
+					case <-ctx.Done():
+					}
+				}
+			})
+		}
 		for range rand.IntN(20) {
-			<-more
+			select {
+			case <-more:
+			case <-ctx.Done():
+			}
 		}
 		mu.Lock()
-		before := slices.Collect(maps.Keys(acknowledged))
+		before := slices.Clone(acknowledged)
 		mu.Unlock()
-		afterPowerLoss(t, powerCut(t, dir), before)
+		left := powerCut(t, dir) // under load
+		stop()
+		wg.Wait()
+		afterPowerLoss(t, left, before)
 	}
-	stop()
-	wg.Wait()
 }
 
 func afterPowerLoss(t *testing.T, dir string, acknowledged []int64) {
