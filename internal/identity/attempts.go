@@ -66,8 +66,8 @@ func (a *attempts) giveBack(client string) {
 	}
 }
 
-// forget drops every client that has all of its attempts again, and any at all
-// if that makes no room.
+// forget drops every client that has all of its attempts again, and as many
+// others as make room for a while, whichever they are.
 func (a *attempts) forget(now time.Time) {
 	full := time.Duration(a.burst) * attemptEvery
 	for client, b := range a.clients {
@@ -76,7 +76,7 @@ func (a *attempts) forget(now time.Time) {
 		}
 	}
 	for client := range a.clients {
-		if len(a.clients) < maxClients {
+		if len(a.clients) < maxClients*9/10 {
 			return
 		}
 		delete(a.clients, client)

@@ -70,6 +70,18 @@ func ClientOf(r *http.Request) pasban.Restricted {
 	return pasban.Restricted{IP: ip, UserAgent: cut(r.UserAgent(), 256), Host: cut(r.Host, 256), Method: r.Method, Path: path}
 }
 
+// clientKey is what a client is bounded by: its address, or its network of 64
+// bits if that is IPv6, of which anybody has a whole one.
+func clientKey(r *http.Request) string {
+	ip := ClientOf(r).IP
+	if a, err := netip.ParseAddr(ip); err == nil && a.Is6() {
+		if p, err := a.Prefix(64); err == nil {
+			return p.String()
+		}
+	}
+	return ip
+}
+
 func cut(s string, max int) string { return strings.ToValidUTF8(s[:min(len(s), max)], "") }
 
 // masked is the request as logs and error pages may know it: without a link's token.
@@ -144,7 +156,7 @@ func (i *Identity) signinPage(w http.ResponseWriter, r *http.Request) {
 // begin keeps the state of a challenge and answers with it.
 func (i *Identity) begin(w http.ResponseWriter, r *http.Request, options any, data *webauthn.SessionData, link []byte) {
 	token, hash := newToken()
-	i.ceremonies.put(string(hash), &ceremony{data: *data, link: string(link), client: ClientOf(r).IP})
+	i.ceremonies.put(string(hash), &ceremony{data: *data, link: string(link), client: clientKey(r)})
 	http.SetCookie(w, &http.Cookie{Name: ceremonyCookie, Value: token, Path: "/", MaxAge: int(ceremonyLife.Seconds()),
 		Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode})
 	i.o.Pages.JSON(w, r, http.StatusOK, "", options)
@@ -217,7 +229,7 @@ func (i *Identity) admit(w http.ResponseWriter, r *http.Request, v *verified) (*
 
 // attempt spends one of the client's attempts; without one left it answers 429.
 func (i *Identity) attempt(w http.ResponseWriter, r *http.Request) bool {
-	ok, first := i.attempts.take(ClientOf(r).IP)
+	ok, first := i.attempts.take(clientKey(r))
 	if ok {
 		return true
 	}
@@ -267,7 +279,7 @@ func (i *Identity) recordRefusal(r *http.Request, no *refusal) (id string, err e
 
 // welcome tells the script where to go on.
 func (i *Identity) welcome(w http.ResponseWriter, r *http.Request, p Person) {
-	i.attempts.giveBack(ClientOf(r).IP)
+	i.attempts.giveBack(clientKey(r))
 	next := SafeNext(r.URL.Query().Get("next"))
 	if next == "" {
 		next = home(p.Role, page.Lang(r))

@@ -1,6 +1,7 @@
 package identity_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -103,6 +104,12 @@ func TestFailuresAreLimited(t *testing.T) {
 		}
 		if n := strings.Count(r.reasons(), "too_many_attempts"); n != 1 {
 			t.Errorf("%d facts of the limit, want one", n)
+		}
+		for n := range 25 { // one network of somebody's, many addresses
+			res, _ := r.direct(fmt.Sprintf("[2001:db8::%x]", n)).do(http.MethodPost, "/pasban/signin/finish", []byte("{}"))
+			if limited := res.StatusCode == http.StatusTooManyRequests; limited != (n >= 20) {
+				t.Errorf("attempt %d from an IPv6 network: %d", n, res.StatusCode)
+			}
 		}
 		if res, body := r.direct("192.0.2.2").signIn(a); res.StatusCode != http.StatusOK {
 			t.Errorf("another client: %d %s", res.StatusCode, body)
