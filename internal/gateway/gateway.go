@@ -270,7 +270,7 @@ func (g *Gateway) buildSite(conf config.Site, st, old *state) (*site, error) {
 	var engine *waf.Engine
 	if conf.WAF.Mode != "off" {
 		o := waf.Options{Detect: conf.WAF.Mode == "detect", Paranoia: conf.WAF.Paranoia,
-			Before: conf.WAF.Custom, After: conf.WAF.CustomAfter, Body: st.config.Limits.Body, TempDir: g.temp, Log: g.log}
+			Before: conf.WAF.Custom, After: conf.WAF.CustomAfter, Letters: conf.WAF.Letters, Body: st.config.Limits.Body, TempDir: g.temp, Log: g.log}
 		key, err := waf.Directives(o)
 		if err != nil {
 			return nil, err

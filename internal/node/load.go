@@ -2,8 +2,6 @@ package node
 
 import (
 	"errors"
-	"path/filepath"
-	"slices"
 
 	"pasban/internal/access"
 	"pasban/internal/config"
@@ -38,13 +36,9 @@ func Load(path string) (*Setup, error) {
 		return err
 	}
 	var errs []error
-	files, err := expand(cfg, "services", cfg.Services)
+	s.Services, err = registry.LoadServices(cfg.Services)
 	errs = append(errs, add(err))
-	s.Services, err = registry.LoadServices(files)
-	errs = append(errs, add(err))
-	files, err = expand(cfg, "policies", cfg.Policies)
-	errs = append(errs, add(err))
-	s.Policies, err = access.Load(files)
+	s.Policies, err = access.Load(cfg.Policies)
 	errs = append(errs, add(err))
 	s.Rules, err = detect.Load(cfg.Rules)
 	errs = append(errs, add(err))
@@ -55,23 +49,4 @@ func Load(path string) (*Setup, error) {
 		return nil, err
 	}
 	return s, nil
-}
-
-// expand returns the files that the patterns of a key match, sorted. A pattern
-// that matches nothing is a problem: it was written to match something.
-func expand(cfg *config.Config, key string, patterns []string) ([]string, error) {
-	var files []string
-	var problems config.Problems
-	for _, p := range patterns {
-		found, err := filepath.Glob(p)
-		switch {
-		case err != nil:
-			problems = append(problems, config.Problem{File: cfg.File, Field: key, Msg: "not a pattern: " + p, Hint: "as of Go's path/filepath.Match, such as services/*.yaml"})
-		case len(found) == 0:
-			problems = append(problems, config.Problem{File: cfg.File, Field: key, Msg: "no file matches " + p})
-		}
-		files = append(files, found...)
-	}
-	slices.Sort(files)
-	return slices.Compact(files), problems.Err()
 }

@@ -12,7 +12,8 @@
 // # Guarantees
 //
 // The verdict is Coraza's: for the same directives and the same bytes, a
-// request is blocked if and only if Coraza's own middleware blocks it. A
+// request is blocked if and only if Coraza's own middleware blocks it; the one
+// exception, which is an option, is text in Arabic script (letters.go). A
 // request that could not be inspected (a rule engine that fails or panics, a
 // body that is too large or breaks off) never reaches the handler. Bodies are
 // held in memory only, bounded for each request and over all of them; parts
@@ -28,8 +29,10 @@ package waf
 import (
 	"cmp"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -65,8 +68,11 @@ type Options struct {
 	Before   []string // SecLang files read before the Core Rule Set
 	After    []string // SecLang files read after it
 	Body     int64    // largest request body in bytes; 0 means DefaultBody
-	TempDir  string   // where upload parts lie during inspection; "" means the system's
-	Log      *Log     // where matches are written; nil means nowhere
+	// Letters are the scripts, besides Latin, whose letters are compared as
+	// letters: ArabicScript or nothing. Everything else is as Coraza has it.
+	Letters []string
+	TempDir string // where upload parts lie during inspection; "" means the system's
+	Log     *Log   // where matches are written; nil means nowhere
 }
 
 // Engine is a compiled rule set. It is safe for use by many requests at once.
@@ -79,6 +85,9 @@ type Engine struct {
 	held   atomic.Int64 // bytes granted to larger bodies
 }
 
+// register guards Coraza's table of transformations, which is one per process.
+var register sync.Once
+
 // New compiles the rules. Its error is of kind Invalid and names the file
 // that cannot be read or the directive that Coraza does not accept.
 func New(o Options) (*Engine, error) {
@@ -86,7 +95,12 @@ func New(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := coraza.NewWAF(coraza.NewWAFConfig().WithRootFS(coreruleset.FS).WithDirectives(directives))
+	var rules fs.FS = coreruleset.FS
+	if len(o.Letters) > 0 {
+		register.Do(registerLetters)
+		rules = letterRules{rules}
+	}
+	w, err := coraza.NewWAF(coraza.NewWAFConfig().WithRootFS(rules).WithDirectives(directives))
 	if err != nil {
 		return nil, &pasban.Error{Kind: pasban.Invalid, Msg: "the WAF does not accept its rules", Err: err,
 			Hint: "check the files under waf.custom and waf.custom_after"}
@@ -123,6 +137,12 @@ func Directives(o Options) (string, error) {
 	// Coraza refuses a body that reaches its limit; ours may reach it.
 	limit := cmp.Or(o.Body, DefaultBody) + 1
 	var b strings.Builder
+	for _, script := range o.Letters {
+		if script != ArabicScript {
+			return "", &pasban.Error{Kind: pasban.Invalid, Msg: "letters of script " + script, Hint: ArabicScript + " is the only one that needs it"}
+		}
+		fmt.Fprintf(&b, "# letters of script %s are letters\n", script)
+	}
 	fmt.Fprintf(&b, `Include @coraza.conf-recommended
 SecRuleEngine %s
 SecRequestBodyLimit %d
