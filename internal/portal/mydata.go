@@ -171,7 +171,7 @@ func card(f *phrases, e journal.Entry, size uint64) Entry {
 		"refused": "govuk-tag--red", "citizen": "govuk-tag--green"}
 	return Entry{
 		Index: e.Index, ID: b.ID, Time: b.Time, Tag: tag(b), TagCSS: css[tag(b)], Words: f.texts(b),
-		Changed: b.Kind == pasban.KindChange, Pending: e.Index >= 0 && uint64(e.Index) >= size,
+		Changed: b.Kind == pasban.KindChange || b.Kind == pasban.KindAdmin, Pending: e.Index >= 0 && uint64(e.Index) >= size,
 	}
 }
 
