@@ -73,7 +73,7 @@ type Options struct {
 }
 
 // MinCitizens is the fewest citizens that the story can be played with.
-const MinCitizens = 120
+const MinCitizens = 30
 
 // Run plays the story. The error says why it could not be played to its end;
 // how it went is in the Summary, whose Passed decides about success. Without
@@ -185,7 +185,8 @@ func (s *story) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := WriteConfig(s.dir, Addresses{Base: base, Listen: listen, Admin: admin, Upstream: upstream}, s.o.Examples); err != nil {
+	stage := Stage{Base: base, Listen: listen, Admin: admin, Upstream: upstream, OfficerBudget: s.budget()}
+	if err := WriteConfig(s.dir, stage, s.o.Examples); err != nil {
 		return err
 	}
 	if err := (Settings{Seed: s.o.Seed, Citizens: s.o.Citizens, Base: base}).write(s.dir); err != nil {
@@ -302,7 +303,12 @@ func scenes() []scene {
 func (s *story) explore() {
 	p := s.paper
 	p.line("\n%s", p.style(bold, "Look around"))
-	p.say("site", "%s (certificate authority: %s)", s.net.base, filepath.Join(s.dir, "data", "ca", "root.pem"))
+	p.say("portal", "%s/en/ and %s/ur/", s.net.base, s.net.base)
+	p.say("desk", "%s/desk", s.net.base)
+	p.say("console", "%s/soc", s.net.base)
+	p.say("trust", "%s/trust, ledger at %s/ledger/checkpoint", s.net.base, s.net.base)
+	p.say("site", "%s/records/search, the guarded land registry; unguarded it is at %s", s.net.base, s.direct)
+	p.say("trust it", "the node's own certificate authority: %s", filepath.Join(s.dir, "data", "ca", "root.pem"))
 	for _, role := range []pasban.Role{pasban.RoleCitizen, pasban.RoleOfficer, pasban.RoleSupervisor, pasban.RoleAnalyst} {
 		if l, ok := s.spare(role); ok {
 			p.say(string(role), "%s (synthetic), once: %s", l.Name, l.URL)

@@ -18,8 +18,10 @@ import (
 	"pasban/internal/ledger/tiles"
 )
 
-// beyond is how many records the officer tries to open once the budget is spent.
-const beyond = 40
+// budget is how many different citizens an officer of the demo may look at in
+// an hour, and beyond how many records the dishonest one tries to open besides.
+func (s *story) budget() int { return min(40, len(s.people.Citizens)/2) }
+func (s *story) beyond() int { return s.budget() }
 
 // bulkLookup has an officer open one record after the other. What the budget
 // allows looks like work and is let through; everything after it is the attack.
@@ -30,11 +32,12 @@ func (s *story) bulkLookup(ctx context.Context, b *Beat) error {
 		return err
 	}
 	defer officer.close()
+	budget, all := s.budget(), s.people.Citizens
 	s.paper.say("tried", "%s opens citizens' records one after the other: the first %d are what the role's budget allows in an hour, the next %d are not",
-		officer.who, officerBudget, beyond)
+		officer.who, budget, s.beyond())
 	var traces []trace
 	opened := 0
-	for _, c := range s.people.Citizens[100-beyond-officerBudget/2:][:officerBudget+beyond] {
+	for _, c := range all[len(all)-budget-s.beyond():] {
 		a, err := officer.get(ctx, "/records/"+string(c.CNIC), wantJSON)
 		if err != nil {
 			return err
@@ -43,7 +46,7 @@ func (s *story) bulkLookup(ctx context.Context, b *Beat) error {
 		if shown {
 			opened++
 		}
-		if b.Requests < officerBudget {
+		if b.Requests < budget {
 			b.legitimate(a, nil, "a record within the budget")
 			continue
 		}
@@ -182,7 +185,7 @@ func (s *story) auditCopy(ctx context.Context, name string, forged []byte) (stri
 	return "", nil
 }
 
-const repairLimit = 15 * time.Second
+const repairLimit = 30 * time.Second
 
 func (s *story) awaitRepair(ctx context.Context, name string, want []byte) error {
 	deadline := time.Now().Add(repairLimit)
@@ -293,7 +296,7 @@ func (s *story) load(ctx context.Context, crew []*visitor) *load {
 	for i, v := range crew {
 		l.wg.Go(func() {
 			for n := 0; !l.quit.Load() && ctx.Err() == nil; n++ {
-				c := s.people.Citizens[10*i+n%10]
+				c := s.people.Citizens[(10*i+n%10)%len(s.people.Citizens)]
 				a, err := v.get(ctx, "/records/"+string(c.CNIC), wantPage)
 				if err != nil || a.Status == http.StatusServiceUnavailable || a.Status == http.StatusBadGateway {
 					select {

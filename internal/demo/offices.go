@@ -38,7 +38,7 @@ const (
 // workingDay has officers, a supervisor and citizens do what they do every
 // day, in English and Urdu. Nothing of it may be refused.
 func (s *story) workingDay(ctx context.Context, b *Beat) error {
-	s.paper.say("tried", "nothing: %d officers open records for their cases and enter mutations, a supervisor attests, %d citizens apply for a transfer and read who looked at their data",
+	s.paper.say("work", "%d officers open records for their cases and enter mutations, a supervisor attests, %d citizens apply for a transfer and read who looked at their data",
 		workOfficers, workCitizens)
 	given := map[uint64]pasban.Promise{} // by leaf
 	var crew []*visitor

@@ -74,7 +74,7 @@ func (s *story) alerts(ctx context.Context) ([]alert, error) {
 }
 
 // alertLimit is how long an alert may take to reach the console.
-const alertLimit = 10 * time.Second
+const alertLimit = 20 * time.Second
 
 // trace is the mark that one attack left.
 type trace struct {
@@ -227,7 +227,7 @@ func (s *story) receipt(ctx context.Context, v *visitor, p pasban.Promise) (pasb
 	}
 }
 
-const receiptLimit = 10 * time.Second
+const receiptLimit = 20 * time.Second
 
 // verify checks a receipt offline, and that it is the one that was promised,
 // if p is more than an index.

@@ -17,35 +17,26 @@ import (
 //go:embed pasban.yaml.tmpl
 var configTemplate string
 
-// How many different citizens a person in office may look at in an hour: the
-// officer who walks through records in bulk meets this.
-const (
-	officerBudget    = 40
-	supervisorBudget = 120
-)
-
-// Addresses are where the demo's parts listen, all of them on loopback.
-type Addresses struct {
-	Base     string // the node as visitors type it, https://localhost:port
-	Listen   string // the node's public listener, host:port
-	Admin    string // its health endpoint, host:port
-	Upstream string // the land registry, http://host:port
+// Stage is what the configuration of a demo's node is written from. All
+// addresses are on loopback.
+type Stage struct {
+	Base          string // the node as visitors type it, https://localhost:port
+	Listen        string // its public listener, host:port
+	Admin         string // its health endpoint, host:port
+	Upstream      string // the land registry, http://host:port
+	OfficerBudget int    // how many different citizens an officer may look at in an hour
 }
 
 // WriteConfig writes the configuration of an agency's node into dir:
 // pasban.yaml, and copies of the example services, policies and rules from
 // examples. What is there already is overwritten; data is not touched.
-func WriteConfig(dir string, a Addresses, examples fs.FS) error {
+func WriteConfig(dir string, stage Stage, examples fs.FS) error {
 	t, err := template.New("pasban.yaml").Parse(configTemplate)
 	if err != nil {
 		return err
 	}
 	var config bytes.Buffer
-	err = t.Execute(&config, map[string]any{
-		"Base": a.Base, "Listen": a.Listen, "Admin": a.Admin, "Upstream": a.Upstream,
-		"OfficerBudget": officerBudget, "SupervisorBudget": supervisorBudget,
-	})
-	if err != nil {
+	if err := t.Execute(&config, stage); err != nil {
 		return err
 	}
 	if err := durable.MkdirAll(dir, 0o700); err != nil {

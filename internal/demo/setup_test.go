@@ -18,7 +18,7 @@ func TestWriteConfig(t *testing.T) {
 		"policies/a.cedar":  {Data: []byte("b")},
 		"rules/web/sql.yml": {Data: []byte("c")},
 	}
-	at := Addresses{Base: "https://localhost:8443", Listen: "127.0.0.1:8443", Admin: "127.0.0.1:9443", Upstream: "http://127.0.0.1:9000"}
+	at := Stage{Base: "https://localhost:8443", Listen: "127.0.0.1:8443", Admin: "127.0.0.1:9443", Upstream: "http://127.0.0.1:9000", OfficerBudget: 15}
 	for range 2 {
 		if err := WriteConfig(dir, at, files); err != nil {
 			t.Fatal(err)
@@ -33,7 +33,7 @@ func TestWriteConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Data != filepath.Join(dir, "data") || len(c.Sites) != 1 || len(c.Sites[0].Routes) < 10 || c.Access.Budgets[0].Subjects != officerBudget {
+	if c.Data != filepath.Join(dir, "data") || len(c.Sites) != 1 || len(c.Sites[0].Routes) < 10 || c.Access.Budgets[0].Subjects != 15 {
 		t.Errorf("%+v", c)
 	}
 	info, err := os.Stat(filepath.Join(dir, "pasban.yaml"))

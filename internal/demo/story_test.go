@@ -43,48 +43,31 @@ func realNode(dir string) int {
 	return 0
 }
 
-func storyOptions(out *bytes.Buffer) Options {
-	return Options{
-		Once: true, Seed: 5, Citizens: 200, Out: out, Examples: os.DirFS("../../examples"),
+// TestStory plays the whole story against a real node in a process of its own,
+// with the fewest people that it can be played with: one document comes out,
+// and nothing else.
+func TestStory(t *testing.T) {
+	var out bytes.Buffer
+	o := Options{
+		Once: true, JSON: true, Seed: 5, Citizens: MinCitizens, Out: &out, Examples: os.DirFS("../../examples"),
+		Dir: filepath.Join(t.TempDir(), "demo"),
 		Node: func(dir string) *exec.Cmd {
 			cmd := exec.Command(os.Args[0])
 			cmd.Env = append(os.Environ(), asDemoNode+"="+dir)
 			return cmd
 		},
 	}
-}
-
-// TestStory plays the whole story against a real node in a process of its own.
-func TestStory(t *testing.T) {
-	var out bytes.Buffer
-	o := storyOptions(&out)
-	o.Dir = filepath.Join(t.TempDir(), "demo")
 	sum, err := Run(t.Context(), o)
-	t.Log(out.String())
 	if err != nil {
 		t.Fatalf("%v\n%s", err, tail(filepath.Join(o.Dir, logFile)))
 	}
 	if !sum.Passed || len(sum.Beats) != len(scenes()) {
-		t.Errorf("%+v", sum)
+		t.Errorf("%s\n%s", out.String(), tail(filepath.Join(o.Dir, logFile)))
 	}
 	for _, b := range sum.Beats {
 		if b.Tried == 0 && b.Requests == 0 {
 			t.Errorf("%s proves nothing", b.Name)
 		}
-	}
-	if _, err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "played here already") {
-		t.Errorf("a second time in the same place: %v", err)
-	}
-}
-
-// TestStoryJSON: one document and nothing else.
-func TestStoryJSON(t *testing.T) {
-	var out bytes.Buffer
-	o := storyOptions(&out)
-	o.JSON = true
-	sum, err := Run(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
 	}
 	dec := json.NewDecoder(&out)
 	var doc Summary
@@ -94,10 +77,18 @@ func TestStoryJSON(t *testing.T) {
 	if dec.More() {
 		t.Error("something stands behind the document")
 	}
+	for _, name := range []string{"pasban.yaml", "data/store.db", "data/ledger/checkpoint", "data/ledger/vkey", personasFile} {
+		if _, err := os.Stat(filepath.Join(o.Dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "played here already") {
+		t.Errorf("a second time in the same place: %v", err)
+	}
 }
 
 func TestTooFewCitizens(t *testing.T) {
-	if _, err := Run(t.Context(), Options{Citizens: 3}); err == nil {
-		t.Error("a story with three citizens")
+	if _, err := Run(t.Context(), Options{Citizens: MinCitizens - 1}); err == nil {
+		t.Error("a story with too few citizens")
 	}
 }
