@@ -20,7 +20,7 @@ func (j *Journal) Since(ctx context.Context, seq uint64, max int) ([]Entry, erro
 	if err != nil {
 		return nil, err
 	}
-	return entries, damage(entries)
+	return whole(entries)
 }
 
 // since marks damaged and missing rows instead of failing: between seq and the
@@ -100,7 +100,7 @@ func (j *Journal) BySubject(ctx context.Context, id pasban.SubjectID, before uin
 			return nil, err
 		}
 	}
-	return entries, damage(entries)
+	return whole(entries)
 }
 
 // ByIndex returns the fact that is leaf number index, or an error of kind
@@ -239,12 +239,12 @@ func damaged(seq uint64, msg string, err error) error {
 		Hint: "the row was changed behind Pasban's back: compare with a backup; the ledger holds what its leaf was"}
 }
 
-// damage returns the first damage among entries.
-func damage(entries []Entry) error {
+// whole returns the entries if none is damaged.
+func whole(entries []Entry) ([]Entry, error) {
 	for _, e := range entries {
 		if e.Damage != nil {
-			return e.Damage
+			return nil, e.Damage
 		}
 	}
-	return nil
+	return entries, nil
 }

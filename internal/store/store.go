@@ -117,8 +117,11 @@ func (s *Store) Close() error {
 func (s *Store) Dialect() string { return s.eng.dialect }
 
 // Query reads rows outside any transaction. It sees everything that was
-// acknowledged before it began. The placeholder is `?` in both dialects. It
-// cannot change data.
+// acknowledged before it began. It cannot change data.
+//
+// The placeholder is `?` in both dialects, wherever it stands outside of
+// 'strings', "names" and comments; PostgreSQL's escape and dollar-quoted strings and
+// its operators with a question mark cannot be used.
 func (s *Store) Query(ctx context.Context, q string, args ...any) (*sql.Rows, error) {
 	if st := s.stmts.get(ctx, s.read, q); st != nil {
 		return st.QueryContext(ctx, args...)

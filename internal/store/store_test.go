@@ -196,8 +196,12 @@ func TestFullDatabase(t *testing.T) {
 	}
 }
 
-func TestReadOnlyDisk(t *testing.T) {
-	dir := tmpfs(t)
+// A directory that cannot be written is refused before anything relies on it.
+func TestReadOnlyDirectory(t *testing.T) {
+	dir := t.TempDir()
+	if os.Geteuid() == 0 { // whom permissions do not stop
+		dir = tmpfs(t)
+	}
 	path := filepath.Join(dir, "store.db")
 	st, err := store.Open(t.Context(), path)
 	if err != nil {
@@ -206,12 +210,48 @@ func TestReadOnlyDisk(t *testing.T) {
 	if err := st.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+	if os.Geteuid() == 0 {
+		err = syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, "")
+	} else {
+		err = errors.Join(os.Chmod(path, 0o400), os.Chmod(dir, 0o500))
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	if st, err := store.Open(t.Context(), path); err == nil {
 		t.Error("a database that cannot be written was opened")
 		st.Close()
+	}
+}
+
+// A lock that another process does not let go of fails writes, and nothing is
+// left of that when it does.
+func TestSQLiteLocked(t *testing.T) {
+	dsn := storetest.SQLiteDSN(t)
+	st, other := storetest.Open(t, dsn), storetest.Open(t, dsn)
+	for _, q := range []string{`CREATE TABLE a (x BIGINT)`, `PRAGMA busy_timeout = 1`} { // rather than 5 s
+		if err := write(st, q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := other.Write(t.Context(), func(tx *store.Tx) error {
+		if _, err := tx.Exec(`INSERT INTO a (x) VALUES (1)`); err != nil {
+			return err
+		}
+		err := write(st, `INSERT INTO a (x) VALUES (2)`)
+		if fault, ok := errors.AsType[*store.Fault](err); !ok || fault.During != "begin" || st.Healthy() == nil {
+			t.Errorf("error %v, health %v; want a fault at the beginning", err, st.Healthy())
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := write(st, `INSERT INTO a (x) VALUES (3)`); err != nil || st.Healthy() != nil {
+		t.Errorf("error %v, health %v after the lock was let go", err, st.Healthy())
+	}
+	if all, two := number(t, st, `SELECT COUNT(*) FROM a`), number(t, st, `SELECT COUNT(*) FROM a WHERE x = 2`); all != 2 || two != 0 {
+		t.Errorf("%d rows, want the first and the third", all)
 	}
 }
 
