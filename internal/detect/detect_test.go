@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/fstest"
 	"time"
+	"unicode/utf8"
 
 	"pasban"
 	"pasban/internal/config"
@@ -318,6 +319,9 @@ func FuzzPattern(f *testing.F) {
 	f.Add(`\*\\?`, `*\x`)
 	f.Add("**", "")
 	f.Fuzz(func(t *testing.T, text, s string) {
+		if !utf8.ValidString(text) || !utf8.ValidString(s) {
+			t.Skip("patterns and events are UTF-8")
+		}
 		cs := scan(text)
 		p := newPattern(text, cs, true)
 		if got, want := p.match(s), slowMatch(cs, []rune(s)); got != want {

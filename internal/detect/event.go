@@ -79,6 +79,7 @@ func Fields() []Field {
 		{"Count", "integer", "how many requests or connections the fact stands for"},
 		{"Upstream", "string", "host of the guarded service that does not answer"},
 		{"Reason", "string", "why, as a code"},
+		{"Credential", "string", "hash of the id of the passkey that was tried"},
 		{"Problem", "string", "what the ledger's audit found"},
 		{"Repaired", "string", "true if what it found was put right"},
 		{"Target", "string", "for acts about a person: their agency-internal id"},
@@ -95,7 +96,8 @@ func moreFields() map[string]string {
 	return map[string]string{
 		"engine": "Engine", "attacks": "Attacks", "mode": "WafMode", "what": "What", "count": "Count",
 		"upstream": "Upstream", "reason": "Reason", "target": "Target", "role": "TargetRole",
-		"problem": "Problem", "repaired": "Repaired", "reported_actor": "ReportedActor", "entry": "ReportedEntry",
+		"problem": "Problem", "repaired": "Repaired",
+		"credential": "Credential", "reported_actor": "ReportedActor", "entry": "ReportedEntry",
 	}
 }
 

@@ -173,10 +173,15 @@ func adminClass(action string) (class, activity int) {
 		return classAccountChange, 2
 	case "person.disable":
 		return classAccountChange, 5
-	case "person.enrol":
-		return classAccountChange, 10 // an MFA factor may now be added
+	case "passkey.add":
+		return classAccountChange, 10 // MFA Factor Enable
+	case "passkey.remove":
+		return classAccountChange, 11
 	case "person.role":
 		return classUserAccess, 1
+	}
+	if strings.HasPrefix(action, "person.") {
+		return classAccountChange, activityOther
 	}
 	if strings.HasSuffix(action, "shred") {
 		return classEntityManagement, 4
