@@ -11,6 +11,7 @@ import (
 
 	"pasban"
 	"pasban/internal/identity"
+	"pasban/internal/store"
 )
 
 func httptestRequest() *http.Request {
@@ -129,16 +130,51 @@ func TestStartSession(t *testing.T) {
 	}
 }
 
-// TestClosedStore must not take the signed-in for strangers.
+// TestClosedStore must not take the signed-in for strangers, nor let anybody in
+// without a record of it.
 func TestClosedStore(t *testing.T) {
 	r := sqliteRig(t)
-	b := r.overTLS()
-	b.enrol(r.link(r.add(officer()).ID), newAuthenticator(t))
+	b, fresh, a := r.overTLS(), r.overTLS(), newAuthenticator(t)
+	b.enrol(r.link(r.add(officer()).ID), a)
+	answer := a.get(fresh.begin("/pasban/signin"))
 	if err := r.st.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if res, _ := b.get("/pasban/account"); res.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("status %d, want 503", res.StatusCode)
+	}
+	for _, body := range [][]byte{answer, []byte("{}")} {
+		if res, got := fresh.do(http.MethodPost, "/pasban/signin/finish", body); res.StatusCode != http.StatusServiceUnavailable || fresh.token() != "" {
+			t.Errorf("sign-in that cannot be recorded: %d %s", res.StatusCode, got)
+		}
+	}
+}
+
+// TestReadOnlyStore can read who somebody is, but not record that they came.
+func TestReadOnlyStore(t *testing.T) {
+	r := sqliteRig(t)
+	a, b := newAuthenticator(t), r.overTLS()
+	b.enrol(r.link(r.add(officer()).ID), a)
+	fresh := r.overTLS()
+	answer := a.get(fresh.begin("/pasban/signin"))
+	if err := r.st.Write(t.Context(), func(tx *store.Tx) error {
+		_, err := tx.Exec(`CREATE TRIGGER full BEFORE INSERT ON journal BEGIN SELECT RAISE(ABORT, 'no room'); END`)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	res, got := fresh.do(http.MethodPost, "/pasban/signin/finish", answer)
+	if res.StatusCode != http.StatusServiceUnavailable || fresh.token() != "" {
+		t.Errorf("sign-in that cannot be recorded: %d %s", res.StatusCode, got)
+	}
+	if list, err := r.Sessions(t.Context(), "officer:lhr-032"); err != nil || len(list) != 1 {
+		t.Errorf("%d sessions (%v), want the first alone", len(list), err)
+	}
+	if _, err := r.AddPerson(t.Context(), by, citizen()); err == nil {
+		t.Error("a person was added without a record of it")
+	}
+	if !b.signedIn() {
+		t.Error("who was signed in before is not any more")
 	}
 }
 
