@@ -128,14 +128,15 @@ func surfaceOf(path string) string {
 }
 
 // WantsJSON reports whether r asks for JSON rather than a page: it is under
-// /api/ or /taxii2/ or a receipt, or Accept names JSON and not HTML.
+// /api/ or /taxii2/, or Accept names JSON and not HTML. Under /ledger/, where
+// programs ask and people follow links, it is JSON unless Accept names HTML.
 func WantsJSON(r *http.Request) bool {
-	for _, prefix := range []string{"/api/", "/taxii2/", "/ledger/"} {
+	for _, prefix := range []string{"/api/", "/taxii2/"} {
 		if strings.HasPrefix(r.URL.Path, prefix) {
 			return true
 		}
 	}
-	json := false
+	json := strings.HasPrefix(r.URL.Path, "/ledger/")
 	for part := range strings.SplitSeq(r.Header.Get("Accept"), ",") {
 		media, _, err := mime.ParseMediaType(part)
 		if err != nil {

@@ -141,7 +141,7 @@ func TestWantsJSON(t *testing.T) {
 		want         bool
 	}{
 		{"/en/", "text/html,application/xhtml+xml,*/*;q=0.8", false}, {"/en/", "application/json", true}, {"/en/", "application/problem+json", true},
-		{"/en/", "", false}, {"/en/", "*/*", false}, {"/en/", "application/json, text/html", false}, {"/api/v1/x", "text/html", true}, {"/ledger/receipt/1", "", true},
+		{"/en/", "", false}, {"/en/", "*/*", false}, {"/en/", "application/json, text/html", false}, {"/api/v1/x", "text/html", true}, {"/ledger/receipt/1", "", true}, {"/ledger/receipt/1", "*/*", true}, {"/ledger/receipt/1", "text/html,*/*;q=0.8", false},
 	} {
 		r := httptest.NewRequest(http.MethodGet, c.path, nil)
 		r.Header.Set("Accept", c.accept)

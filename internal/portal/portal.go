@@ -139,6 +139,7 @@ func New(o Options) (*Portal, error) {
 	for _, lang := range page.Langs() {
 		at := "/" + lang
 		p.mux.HandleFunc("GET "+at+"/{$}", p.home)
+		p.mux.HandleFunc("GET "+at+"/accessibility", p.accessibility)
 		p.mux.HandleFunc("GET "+at+"/my-data", p.citizen(p.myData))
 		p.mux.HandleFunc("GET "+at+"/report/{index}", p.citizen(p.reportForm))
 		p.mux.HandleFunc("POST "+at+"/report/{index}", p.citizen(p.report))
@@ -205,6 +206,15 @@ func (p *Portal) say(r *http.Request, key string, args ...any) string {
 // back is a link to a page of the portal in the visitor's language.
 func (p *Portal) back(r *http.Request, key, path string) *page.Link {
 	return &page.Link{Text: p.say(r, key), Href: "/" + page.Lang(r) + path}
+}
+
+// accessibility says what can be relied on, and whom to tell of a barrier.
+func (p *Portal) accessibility(w http.ResponseWriter, r *http.Request) {
+	var who *Visitor
+	if v, ok := p.o.Visitor(r); ok {
+		who = &v
+	}
+	p.render(w, r, http.StatusOK, who, page.View{Name: "accessibility", Title: p.say(r, "accessibility.title"), Back: p.back(r, "back.home", "/")})
 }
 
 // HomeView is the data of the home page.

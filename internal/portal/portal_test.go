@@ -156,6 +156,9 @@ func TestReceiptIsForThoseEntitled(t *testing.T) {
 	if w := r.get("/ledger/receipt/0"); w.Code != http.StatusUnauthorized || !strings.HasPrefix(w.Header().Get("Content-Type"), "application/problem+json") {
 		t.Errorf("anonymous: %d %s, want 401 as a problem document", w.Code, w.Header().Get("Content-Type"))
 	}
+	if w := r.get("/ledger/receipt/0?download", "Accept", "text/html"); w.Code != http.StatusSeeOther {
+		t.Errorf("an ended session that follows the link: %d, want a redirect to sign in", w.Code)
+	}
 }
 
 func TestReceiptNotYetPublishedOrAbsent(t *testing.T) {
@@ -305,6 +308,9 @@ func TestHomeAndStart(t *testing.T) {
 	for _, lang := range page.Langs() {
 		if w := r.get("/" + lang + "/"); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "/"+lang+"/apply/land-transfer") {
 			t.Errorf("home in %s: %d\n%s", lang, w.Code, w.Body)
+		}
+		if w := r.get("/" + lang + "/accessibility"); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "051 111 000 000") {
+			t.Errorf("accessibility in %s: %d\n%s", lang, w.Code, w.Body)
 		}
 		if w := r.get("/" + lang + "/nowhere"); w.Code != http.StatusNotFound {
 			t.Errorf("/%s/nowhere: %d, want 404", lang, w.Code)
