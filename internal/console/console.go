@@ -35,6 +35,8 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"pasban"
@@ -155,11 +157,9 @@ func (c *Console) may(next func(http.ResponseWriter, *http.Request, Visitor), ro
 			c.o.Pages.Error(w, r, &pasban.Error{Kind: pasban.Unauthenticated, Msg: "sign in to see this page"})
 			return
 		}
-		for _, role := range roles {
-			if v.Actor.Role == role {
-				next(w, r, v)
-				return
-			}
+		if slices.Contains(roles, v.Actor.Role) {
+			next(w, r, v)
+			return
 		}
 		c.o.Pages.Error(w, r, &pasban.Error{Kind: pasban.Forbidden, Msg: "this is for analysts", Hint: "supervisors may read"})
 	}
@@ -191,7 +191,7 @@ func (c *Console) nav(r *http.Request, lang string) []page.Link {
 		links[1].Count = page.Num(lang, total(open))
 	}
 	for i := range links {
-		links[i].Current = r.URL.Path == links[i].Href || links[i].Href != "/soc" && len(r.URL.Path) > len(links[i].Href) && r.URL.Path[:len(links[i].Href)+1] == links[i].Href+"/"
+		links[i].Current = r.URL.Path == links[i].Href || links[i].Href != "/soc" && strings.HasPrefix(r.URL.Path, links[i].Href+"/")
 	}
 	return links
 }
