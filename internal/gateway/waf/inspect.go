@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/corazawaf/coraza/v3/experimental"
 	"github.com/corazawaf/coraza/v3/types"
@@ -149,7 +150,26 @@ func (in *inspection) requestBody(w http.ResponseWriter) (*types.Interruption, e
 	}
 	in.body = &replay{Reader: reader}
 	r.Body, r.ContentLength, r.TransferEncoding = in.body, int64(n), nil
+	if n > largeBody {
+		if err := in.turn(); err != nil {
+			return nil, err
+		}
+		defer func() { <-in.large }()
+	}
 	return tx.ProcessRequestBody()
+}
+
+// turn waits until a large body may be inspected.
+func (in *inspection) turn() error {
+	timer := time.NewTimer(largeWait)
+	defer timer.Stop()
+	select {
+	case in.large <- struct{}{}:
+		return nil
+	case <-in.r.Context().Done():
+	case <-timer.C:
+	}
+	return errNoRoom
 }
 
 // close runs phase 5, writes the log and gives back what was held. The body is

@@ -31,6 +31,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -56,6 +57,12 @@ const (
 	freeBody = 128 << 10
 	// grant is the step in which a larger body asks for memory.
 	grant = 1 << 20
+	// largeBody is the size from which bodies are inspected a few at a time:
+	// the rules take seconds for a megabyte, and whoever sends many of those
+	// must not have all processors.
+	largeBody = 64 << 10
+	// largeWait is how long such a body waits for its turn.
+	largeWait = 15 * time.Second
 	// allBodies is what all larger bodies together may hold, in bytes.
 	allBodies = 256 << 20
 )
@@ -82,7 +89,8 @@ type Engine struct {
 	detect bool
 	body   int64
 	log    *Log
-	held   atomic.Int64 // bytes granted to larger bodies
+	held   atomic.Int64  // bytes granted to larger bodies
+	large  chan struct{} // turns of large bodies: half the processors
 }
 
 // register guards Coraza's table of transformations, which is one per process.
@@ -105,7 +113,8 @@ func New(o Options) (*Engine, error) {
 		return nil, &pasban.Error{Kind: pasban.Invalid, Msg: "the WAF does not accept its rules", Err: err,
 			Hint: "check the files under waf.custom and waf.custom_after"}
 	}
-	e := &Engine{detect: o.Detect, body: cmp.Or(o.Body, DefaultBody), log: o.Log}
+	e := &Engine{detect: o.Detect, body: cmp.Or(o.Body, DefaultBody), log: o.Log,
+		large: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
 	var ok bool
 	if e.waf, ok = w.(experimental.WAFWithOptions); !ok {
 		return nil, &pasban.Error{Kind: pasban.Unavailable, Msg: "this Coraza gives transactions no id of ours"}

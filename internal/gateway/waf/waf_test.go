@@ -2,6 +2,7 @@ package waf
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -195,8 +196,11 @@ func TestBodies(t *testing.T) {
 	reached := 0
 	e := newEngine(t, Options{Body: 1 << 20})
 	h := e.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { reached++ }), f.hooks())
-	post := func(body io.Reader, length int64) {
+	post := func(body io.Reader, length int64, ctx ...context.Context) {
 		r := httptest.NewRequest("POST", "/", body)
+		for _, c := range ctx {
+			r = r.WithContext(c)
+		}
 		r.ContentLength = length
 		r.Header.Set("Content-Type", "application/octet-stream")
 		r.Header.Set("User-Agent", "synthetic")
@@ -223,6 +227,16 @@ func TestBodies(t *testing.T) {
 	}
 	if e.held.Load() != allBodies {
 		t.Errorf("%d bytes were not given back", e.held.Load()-allBodies)
+	}
+	e.held.Store(0)
+	for range cap(e.large) {
+		e.large <- struct{}{}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	post(io.LimitReader(zeros{}, largeBody+1), -1, ctx)
+	if len(f.failed) != 5 || pasban.KindOf(f.failed[4]) != pasban.Unavailable {
+		t.Errorf("no turn: %v", f.failed)
 	}
 	if reached != 0 {
 		t.Errorf("%d requests went on that were not inspected", reached)
