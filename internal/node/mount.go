@@ -86,7 +86,7 @@ func apiVisitor(ctx context.Context) (api.Visitor, bool) {
 // trustStatus is what the ledger says of itself, as the public is told it.
 func (n *Node) trustStatus() trust.Status {
 	ls := n.ledger.Status()
-	s := trust.Status{Size: ls.Size, Published: ls.Published, Audited: ls.LastAudit, Problem: ls.Err}
+	s := trust.Status{Size: ls.Size, Published: ls.Published, Waiting: ls.LagTime, Audited: ls.LastAudit, Problem: ls.Err}
 	if len(ls.Damaged) > 0 {
 		s.Alarm = fmt.Errorf("%s: %s (%d files in all)", ls.Damaged[0].Path, ls.Damaged[0].Problem, len(ls.Damaged))
 	}
@@ -105,10 +105,15 @@ func (w words) Name(lang, kind, code string) string {
 			return names(cfg.Agency.Name)[lang]
 		}
 	case "service":
-		for _, site := range cfg.Sites {
-			if site.Host == code {
-				return names(siteName(cfg, site))[lang]
+		i := slices.IndexFunc(cfg.Sites, func(s config.Site) bool { return s.Host == code })
+		if i < 0 { // the site for any other host, unless it is a declared service's id
+			if _, err := w.n.registry.Service(code); err == nil {
+				return ""
 			}
+			i = slices.IndexFunc(cfg.Sites, func(s config.Site) bool { return s.Host == "*" })
+		}
+		if i >= 0 {
+			return names(siteName(cfg, cfg.Sites[i]))[lang]
 		}
 	}
 	return ""
