@@ -4,15 +4,14 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
 
 	"pasban"
 	"pasban/internal/ledger/tiles"
@@ -68,15 +67,19 @@ func (s *story) bulkLookup(ctx context.Context, b *Beat) error {
 // who got at the disk and wants a look forgotten.
 func (s *story) ledgerTampering(ctx context.Context, b *Beat) error {
 	start := time.Now()
-	bundle, err := s.settledBundle()
+	dir := filepath.Join(s.dir, "data", "ledger")
+	signed, err := os.ReadFile(filepath.Join(dir, tiles.Checkpoint))
 	if err != nil {
 		return err
 	}
+	checkpoint, err := pasban.OpenCheckpoint(signed, s.verifier)
+	if err != nil {
+		return err
+	}
+	// The oldest leaves, as far as the checkpoint covers them.
+	name := tiles.Path(tlog.Tile{L: tiles.Entries, W: int(min(checkpoint.N, tiles.Width))})
+	bundle := filepath.Join(dir, name)
 	original, err := os.ReadFile(bundle)
-	if err != nil {
-		return err
-	}
-	name, err := filepath.Rel(filepath.Join(s.dir, "data", "ledger"), bundle)
 	if err != nil {
 		return err
 	}
@@ -87,8 +90,7 @@ func (s *story) ledgerTampering(ctx context.Context, b *Beat) error {
 	if err := overwrite(bundle, forged); err != nil {
 		return err
 	}
-	// The offline verifier needs nothing of the running node.
-	named, err := s.auditCopy(ctx, name, forged)
+	named, err := auditCopy(ctx, dir, checkpoint.Tree, name, forged)
 	if err != nil {
 		return err
 	}
@@ -103,26 +105,6 @@ func (s *story) ledgerTampering(ctx context.Context, b *Beat) error {
 	}
 	s.paper.say("pasban", "its own audit named the file, raised an alarm, and wrote it anew from the journal, which the checkpoints commit to")
 	return s.detection(ctx, b, start, []trace{{}}, "ledger tampered")
-}
-
-// settledBundle returns an entry bundle of the ledger that is complete enough
-// not to be written again by itself: the oldest.
-func (s *story) settledBundle() (string, error) {
-	var bundles []string
-	root := filepath.Join(s.dir, "data", "ledger", "tile", "entries")
-	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
-		if err == nil && d.Type().IsRegular() && !strings.HasPrefix(d.Name(), ".") {
-			bundles = append(bundles, name)
-		}
-		return err
-	})
-	if err != nil {
-		return "", fmt.Errorf("look for the ledger's leaves: %w", err)
-	}
-	if len(bundles) == 0 {
-		return "", fmt.Errorf("the ledger in %s has no leaves yet", root)
-	}
-	return slices.Min(bundles), nil
 }
 
 // overwrite changes a file in place, whatever its mode says, as root would.
@@ -156,24 +138,16 @@ func (t tampered) ReadFile(ctx context.Context, name string) ([]byte, error) {
 	return t.Dir.ReadFile(ctx, name)
 }
 
-// auditCopy checks the ledger as an outside auditor does, with the forged file
-// in place. It returns what it found wrong with that file, "" if nothing.
-func (s *story) auditCopy(ctx context.Context, name string, forged []byte) (string, error) {
-	dir, err := os.OpenRoot(filepath.Join(s.dir, "data", "ledger"))
+// auditCopy checks a ledger's directory against a signed tree as an outside
+// auditor does, with the forged file in place. It returns what it found wrong
+// with that file, "" if nothing.
+func auditCopy(ctx context.Context, dir string, tree tlog.Tree, name string, forged []byte) (string, error) {
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return "", err
 	}
-	defer dir.Close()
-	src := tampered{tiles.Dir{Root: dir}, name, forged}
-	signed, err := src.ReadFile(ctx, tiles.Checkpoint)
-	if err != nil {
-		return "", err
-	}
-	checkpoint, err := pasban.OpenCheckpoint(signed, s.verifier)
-	if err != nil {
-		return "", err
-	}
-	report, err := tiles.Audit(ctx, src, checkpoint.Tree, nil)
+	defer root.Close()
+	report, err := tiles.Audit(ctx, tampered{tiles.Dir{Root: root}, name, forged}, tree, nil)
 	if err != nil {
 		return "", err
 	}

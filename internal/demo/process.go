@@ -88,8 +88,7 @@ func (p *process) start(ctx context.Context) error {
 const startLimit = 2 * time.Minute
 
 func (p *process) awaitReady(ctx context.Context, done <-chan struct{}) error {
-	ctx, cancel := context.WithTimeout(ctx, startLimit)
-	defer cancel()
+	limit := time.After(startLimit)
 	for {
 		if _, err := os.Stat(p.mark); err == nil && p.ready(ctx) == nil {
 			return nil
@@ -98,6 +97,8 @@ func (p *process) awaitReady(ctx context.Context, done <-chan struct{}) error {
 		case <-done:
 			return fmt.Errorf("the node ended before it was ready; its last words:\n%s", tail(p.logFile))
 		case <-ctx.Done():
+			return ctx.Err()
+		case <-limit:
 			return fmt.Errorf("the node was not ready after %s; its last words:\n%s", startLimit, tail(p.logFile))
 		case <-time.After(20 * time.Millisecond):
 		}

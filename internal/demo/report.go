@@ -105,7 +105,7 @@ func (p *paper) heading(n int, title string) {
 // width is where text is broken; lines of the story begin with a label.
 const (
 	width  = 96
-	indent = 12
+	indent = 14
 )
 
 // say writes a labelled paragraph: tried, pasban, proof, see.

@@ -222,7 +222,7 @@ func (s *story) receipt(ctx context.Context, v *visitor, p pasban.Promise) (pasb
 		select {
 		case <-ctx.Done():
 			return pasban.Body{}, ctx.Err()
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(200 * time.Millisecond):
 		}
 	}
 }
