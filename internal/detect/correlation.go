@@ -323,22 +323,20 @@ func (c *correlation) add(self *Rule, m Match) (Match, bool) {
 	if !ok {
 		return Match{}, false
 	}
-	h := hit{ref: m.Refs[len(m.Refs)-1], rule: slices.Index(c.rules, m.Rule)}
-	if c.kind == valueCount {
-		values, _ := lookup(m.Event, c.fieldOf(c.field, m.Rule))
-		if len(values) == 0 {
-			return Match{}, false
-		}
-		if h.value, ok = asText(values[0]); !ok || h.value == "" {
-			return Match{}, false
-		}
+	hits := c.hitsOf(m)
+	if len(hits) == 0 {
+		return Match{}, false
 	}
 	g, _ := c.memory.groups.Get(key)
 	if g == nil {
 		g = &group{values: map[string]int{}}
 		c.memory.groups.Add(key, g)
 	}
-	if !c.insert(g, h) {
+	within := false
+	for _, h := range hits {
+		within = c.insert(g, h) || within
+	}
+	if !within {
 		return Match{}, false
 	}
 	why, fired := c.holds(g, entity)
@@ -352,10 +350,26 @@ func (c *correlation) add(self *Rule, m Match) (Match, bool) {
 			out.Refs = append(out.Refs, g.hits[i].ref)
 		}
 	}
-	if len(out.Refs) == 0 || out.Refs[len(out.Refs)-1] != h.ref {
-		out.Refs = append(out.Refs, h.ref)
-	}
+	out.Refs = slices.Compact(append(out.Refs, hits[0].ref))
 	return out, true
+}
+
+// hitsOf is what a match counts for: one hit, or for value_count one for each
+// value of the field. An event without the field does not count there.
+func (c *correlation) hitsOf(m Match) []hit {
+	h := hit{ref: m.Refs[len(m.Refs)-1], rule: slices.Index(c.rules, m.Rule)}
+	if c.kind != valueCount {
+		return []hit{h}
+	}
+	var out []hit
+	values, _ := lookup(m.Event, c.fieldOf(c.field, m.Rule))
+	for _, v := range values {
+		if text, ok := asText(v); ok && text != "" {
+			h.value = text
+			out = append(out, h)
+		}
+	}
+	return out
 }
 
 // groupOf returns the group's key and how people call it. An event that lacks a

@@ -50,6 +50,7 @@ func (e *Engine) feed(seq int, f feed) []Match {
 	ev := event("F", f.f, "Who", f.who, "time", zero.Add(f.at).UnixMilli(), "Seq", uint64(seq))
 	if f.value != "" {
 		ev["V"] = f.value
+		ev["L"] = []string{f.value, "always"}
 	}
 	return e.Match(ev)
 }
@@ -78,6 +79,8 @@ func TestCorrelations(t *testing.T) {
 			[]feed{{"a", "x", 0, ""}, {"a", "x", 5 * m, ""}, {"a", "x", 10*m - 1, ""}}, "001"},
 		{"value_count", "type: value_count\nrules: [a, b]\ngroup-by: [Who]\ntimespan: 5m\ncondition: {field: V, gte: 3}",
 			[]feed{{"a", "x", 0, "1"}, {"a", "x", m, "1"}, {"b", "x", m, "2"}, {"a", "x", m, ""}, {"a", "x", 2 * m, "3"}, {"a", "x", 6 * m, "3"}}, "000010"},
+		{"value_count counts every value of a list", "type: value_count\nrules: [a]\ntimespan: 5m\ncondition: {field: L, gte: 3}",
+			[]feed{{"a", "x", 0, "1"}, {"a", "x", m, "2"}}, "01"},
 		{"temporal", "type: temporal\nrules: [a, b]\ngroup-by: [Who]\ntimespan: 5m",
 			[]feed{{"b", "x", 0, ""}, {"b", "y", 0, ""}, {"a", "x", m, ""}, {"a", "z", m, ""}, {"a", "y", 9 * m, ""}}, "00100"},
 		{"temporal_ordered", "type: temporal_ordered\nrules: [a, b]\ngroup-by: [Who]\ntimespan: 5m",

@@ -250,7 +250,7 @@ func (s *ruleSet) match(ev pasban.Event) []Match {
 		}
 		ref := refOf(ev)
 		out = s.fire(out, Match{
-			Rule: r, Time: ref.Time, Entity: entity(ev), Why: r.detection.explain(ev),
+			Rule: r, Time: ref.Time, Entity: entity(ev), Why: r.detection.explain(ev, r.Fields),
 			Event: ev, Refs: []Ref{ref},
 		})
 	}

@@ -259,13 +259,13 @@ func TestLoad(t *testing.T) {
 }
 
 func TestExplain(t *testing.T) {
-	e, err := loadText(t, searches("s: {F|contains: union, G: x}\nf: {H: 1}\ncondition: s and not f"))
+	e, err := loadText(t, "fields: [I, J]\n"+searches("s: {H: 2, F|contains: union, G: x}\nf: {H: 1}\ncondition: s and not f"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	long := "a UNION b" + strings.Repeat("x", 300)
-	why := e.Match(event("F", long, "G", "X"))[0].Why
-	if len(why) != 2 || !strings.HasPrefix(why[0], `F contains "union": "a UNION b`) || len(why[0]) > 200 || why[1] != `G is "x": "X"` {
+	why := e.Match(event("F", long, "G", "X", "H", 2, "I", []string{"p", "q"}))[0].Why
+	if len(why) != 4 || !strings.HasPrefix(why[0], `F contains "union": "a UNION b`) || len(why[0]) > 200 || why[1] != `G is "x": "X"` || why[2] != `I: "p", "q"` || why[3] != "H is 2" {
 		t.Errorf("reasons are %q", why)
 	}
 }
@@ -306,7 +306,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		for _, r := range rules {
-			if r.detection != nil && r.detection.match(ev) && len(r.detection.explain(ev)) == 0 {
+			if r.detection != nil && r.detection.match(ev) && len(r.detection.explain(ev, nil)) == 0 {
 				t.Fatal("a match without reasons")
 			}
 		}

@@ -19,17 +19,34 @@ type detection struct {
 
 func (d *detection) match(ev pasban.Event) bool { return d.condition.eval(ev) }
 
-// explain says why the event matches: the tests that hold, in words, first
-// those that tell more than a value that the rule names itself.
-func (d *detection) explain(ev pasban.Event) []string {
-	why := d.condition.explain(ev, nil)
-	if len(why) == 0 {
-		why = []string{"nothing that the rule excludes is there"}
+// explain says why the event matches: the tests that hold, in words. First come
+// those that tell more than a value that the rule names itself, then the fields
+// of interest, then the rest.
+func (d *detection) explain(ev pasban.Event, fields []string) []string {
+	var telling, plain []string
+	for _, why := range d.condition.explain(ev, nil) {
+		if strings.Contains(why, `": "`) {
+			telling = append(telling, why)
+		} else {
+			plain = append(plain, why)
+		}
 	}
-	slices.SortStableFunc(why, func(a, b string) int {
-		return strings.Count(b, `": "`) - strings.Count(a, `": "`)
-	})
-	return why
+	for _, field := range fields {
+		values, _ := lookup(ev, field)
+		var texts []string
+		for _, v := range values {
+			if text, ok := asText(v); ok {
+				texts = append(texts, clip(text))
+			}
+		}
+		if len(texts) > 0 {
+			telling = append(telling, field+": "+strings.Join(texts, ", "))
+		}
+	}
+	if telling = append(telling, plain...); len(telling) == 0 {
+		return []string{"nothing that the rule excludes is there"}
+	}
+	return telling
 }
 
 // test is a part of a search identifier.

@@ -88,7 +88,8 @@ type Rule struct {
 	References     []string
 	Tags           []string
 	FalsePositives []string
-	Level          Level // Medium if the rule does not say
+	Fields         []string // that an analyst wants to see; part of the reasons of a match
+	Level          Level    // Medium if the rule does not say
 	Source         Logsource
 	File           string // where it was read
 	Line           int    // the line of its first key
@@ -194,6 +195,9 @@ func (p *parser) rule(doc *node) *Rule {
 		r.correlation = p.correlation(cor)
 	default:
 		p.logsource(r, doc)
+		for _, name := range r.Fields {
+			p.knownField(r, doc.get("fields"), name)
+		}
 		r.detection = p.detection(r, det)
 	}
 	return r
@@ -232,7 +236,7 @@ func (p *parser) head(r *Rule, doc *node) {
 	}
 	r.References = p.texts(doc, "references")
 	r.FalsePositives = p.texts(doc, "falsepositives")
-	p.texts(doc, "fields")
+	r.Fields = p.texts(doc, "fields")
 	r.Tags = p.texts(doc, "tags")
 	for _, tag := range r.Tags {
 		if !tagForm.MatchString(tag) {

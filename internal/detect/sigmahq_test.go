@@ -260,7 +260,7 @@ func TestSigmaHQRegressionCases(t *testing.T) {
 		for _, ev := range events {
 			if rule.Source.fits(logsources(ev)) && rule.detection.match(ev) {
 				got++
-				if why := rule.detection.explain(ev); len(why) == 0 || slices.Contains(why, "") {
+				if why := rule.detection.explain(ev, rule.Fields); len(why) == 0 || slices.Contains(why, "") {
 					t.Errorf("%s: no reasons: %q", name, why)
 				}
 			}
