@@ -39,7 +39,7 @@ web:
 	cd web && npm ci --no-audit --no-fund && npm run build
 
 web-check:
-	web/check
+	$(MAKE) -C web check
 
 browser: build
 	cd test/browser && npm ci --no-audit --no-fund && node --test --test-concurrency=1
@@ -47,5 +47,5 @@ browser: build
 story: build
 	bin/pasban demo --once
 
-bench: build
-	test/bench
+bench:
+	go run ./test/bench
