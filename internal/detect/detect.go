@@ -104,6 +104,10 @@ func Time(ev pasban.Event) time.Time {
 // several goroutines; events are taken one at a time, because correlations
 // depend on their order.
 type Engine struct {
+	// Owned by the goroutine of Run, of which there is one at a time.
+	seen    uint64  // the last entry matched: handed out again, it is not counted again
+	pending []Match // not yet taken by the sink
+
 	mu     sync.Mutex // covers everything below
 	rules  *ruleSet
 	delays delays

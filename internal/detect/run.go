@@ -34,31 +34,31 @@ type Sink func(ctx context.Context, matches []Match) error
 // (at most 50,000), so that a correlation that a restart interrupted goes on
 // where it was; what they match is not handed on a second time. While sink
 // fails, Run keeps the matches and tries again: no event is passed over, and
-// the journal's position stays where it is.
+// the journal's position stays where it is. After Run has returned it may be
+// called again, and goes on with what is in memory.
 func (e *Engine) Run(ctx context.Context, j *journal.Journal, sink Sink) error {
-	var last uint64
 	return j.Tail(ctx, reader, func(ctx context.Context, entries []journal.Entry) error {
-		if last == 0 && len(entries) > 0 {
+		if e.seen == 0 && len(entries) > 0 {
 			if err := e.warm(ctx, j, entries[0]); err != nil {
 				return err
 			}
 		}
-		var matches []Match
 		var times []time.Time
 		for _, entry := range entries {
-			if entry.Seq <= last {
-				continue // handed out again; it has been counted
+			if entry.Seq <= e.seen {
+				continue // handed out again
 			}
-			last = entry.Seq
+			e.seen = entry.Seq
 			ev := FromEntry(entry)
-			matches = append(matches, e.Match(ev)...)
+			e.pending = append(e.pending, e.Match(ev)...)
 			e.count(ev)
 			times = append(times, Time(ev))
 		}
-		if len(matches) > 0 {
-			if err := insist(ctx, sink, matches); err != nil {
+		if len(e.pending) > 0 {
+			if err := insist(ctx, sink, e.pending); err != nil {
 				return err
 			}
+			e.pending = nil
 		}
 		e.handled(times)
 		return nil

@@ -182,6 +182,32 @@ func TestRunInsists(t *testing.T) {
 	}
 }
 
+// TestRunTwice: a second Run of the same engine counts nothing twice, and hands
+// on what the first could not.
+func TestRunTwice(t *testing.T) {
+	j := newJournal(t, storetest.SQLite(t))
+	e := newBruteforce(t)
+	failures(t, j, 0, 6)
+	runUntil(t, e, j, 6)
+	failures(t, j, 6, 3)
+	if named := runUntil(t, e, j, 9); len(named) != 0 {
+		t.Fatalf("nine failures fired: %v", named)
+	}
+	failures(t, j, 9, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	err := e.Run(ctx, j, func(context.Context, []Match) error { cancel(); return errors.New("going down") })
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	var again []Match
+	ctx, cancel = context.WithCancel(t.Context())
+	defer cancel()
+	err = e.Run(ctx, j, func(_ context.Context, ms []Match) error { again = ms; cancel(); return nil })
+	if !errors.Is(err, context.Canceled) || len(again) != 1 || len(again[0].Refs) != 10 {
+		t.Errorf("Run returned %v with matches %+v", err, again)
+	}
+}
+
 // TestRunTellsOfDamage: whoever changes a row of the journal does not blind
 // detection, and is noticed.
 func TestRunTellsOfDamage(t *testing.T) {
