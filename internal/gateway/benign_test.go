@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -9,6 +10,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -79,6 +82,24 @@ func TestResponseRouteOnlyLooks(t *testing.T) {
 	c.Sites = []config.Site{siteOf("http://127.0.0.1:1", config.Route{Match: "POST /search", SignIn: "officer", Subject: "response", Purposes: []string{"x"}})}
 	if err := g.Reload(&c); err == nil {
 		t.Error("a route that changes something before anything is decided was accepted")
+	}
+}
+
+func TestCheck(t *testing.T) {
+	rules := filepath.Join(t.TempDir(), "own.conf")
+	if err := os.WriteFile(rules, []byte("# ours\nSecNonsense On\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	site := siteOf("http://127.0.0.1:1", config.Route{Match: "POST /search", SignIn: "officer", Subject: "response", Purposes: []string{"x"}})
+	site.WAF = config.WAF{Paranoia: 1, Mode: "block", CustomAfter: []string{rules}}
+	c := &config.Config{File: "/etc/pasban.yaml", TLS: config.TLS{Mode: "files", Cert: "/nowhere", Key: "/nowhere"}, Sites: []config.Site{site}}
+	problems, ok := errors.AsType[config.Problems](Check(c))
+	if !ok || len(problems) != 3 || problems[1].Field != "sites[0].routes[0].subject" || problems[2].Where() != rules+":2" {
+		t.Errorf("problems: %v", problems)
+	}
+	c.TLS.Mode, c.Sites[0].Routes, c.Sites[0].WAF.CustomAfter = "local", nil, nil
+	if err := Check(c); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -107,7 +108,7 @@ func (g *Gateway) floodReport(rep flood.Report) {
 	f.Body.ID, f.Body.Action, f.Body.Outcome = rep.ID, "flood", pasban.Denied
 	f.Restricted.Status = http.StatusTooManyRequests
 	f.Restricted.Reasons = []string{"too many " + rep.What}
-	f.Restricted.More = map[string]string{"engine": "flood", "what": rep.What, "count": itoa(rep.Count), "client": "many"}
+	f.Restricted.More = map[string]string{"engine": "flood", "what": rep.What, "count": strconv.Itoa(rep.Count), "client": "many"}
 	if rep.Client.IsValid() {
 		f.Restricted.More["client"] = rep.Client.String()
 		f.Restricted.IP = rep.Client.Addr().String()

@@ -40,7 +40,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync/atomic"
 
 	"pasban"
@@ -228,9 +227,9 @@ func (g *Gateway) Reload(c *config.Config) error {
 // from the old one.
 func (g *Gateway) build(c *config.Config, old *state) (*state, error) {
 	st := &state{config: c, sites: map[string]*site{}, engines: map[string]*waf.Engine{}}
-	t := TLS{Mode: c.TLS.Mode, Dir: filepath.Join(c.Data, "ca"), Cert: c.TLS.Cert, Key: c.TLS.Key}
+	t := tlsOptions{mode: c.TLS.Mode, dir: filepath.Join(c.Data, "ca"), cert: c.TLS.Cert, key: c.TLS.Key}
 	for _, s := range c.Sites {
-		t.Hosts = append(t.Hosts, s.Host)
+		t.hosts = append(t.hosts, s.Host)
 	}
 	var err error
 	if st.certificate, err = t.certificates(); err != nil {
@@ -269,8 +268,8 @@ func (st *state) discard(old *state) {
 func (g *Gateway) buildSite(conf config.Site, st, old *state) (*site, error) {
 	var engine *waf.Engine
 	if conf.WAF.Mode != "off" {
-		o := waf.Options{Detect: conf.WAF.Mode == "detect", Paranoia: conf.WAF.Paranoia,
-			Before: conf.WAF.Custom, After: conf.WAF.CustomAfter, Letters: conf.WAF.Letters, Body: st.config.Limits.Body, TempDir: g.temp, Log: g.log}
+		o := wafOptions(conf.WAF, st.config)
+		o.TempDir, o.Log = g.temp, g.log
 		key, err := waf.Directives(o)
 		if err != nil {
 			return nil, err
@@ -307,7 +306,7 @@ func (g *Gateway) admitted(w http.ResponseWriter, r *http.Request) {
 	}
 	if r.ContentLength > st.config.Limits.Body {
 		g.fail(w, r, http.StatusRequestEntityTooLarge, &pasban.Error{Kind: pasban.Limited, Msg: "the request is too large",
-			Hint: "at most " + itoa(int(st.config.Limits.Body)) + " bytes"})
+			Hint: fmt.Sprintf("at most %d bytes", st.config.Limits.Body)})
 		return
 	}
 	if r.Body != nil && r.Body != http.NoBody {
@@ -319,7 +318,3 @@ func (g *Gateway) admitted(w http.ResponseWriter, r *http.Request) {
 func (g *Gateway) agency() string { return g.o.Config.Agency.ID }
 
 func (g *Gateway) maxBody() int64 { return g.state.Load().config.Limits.Body }
-
-func itoa(n int) string { return strconv.Itoa(n) }
-
-func sprint(v any) string { return fmt.Sprint(v) }

@@ -16,6 +16,7 @@ import (
 
 	"pasban"
 	"pasban/internal/config"
+	"pasban/internal/gateway/waf"
 	"pasban/internal/journal"
 	"pasban/internal/page"
 	"pasban/internal/registry"
@@ -108,7 +109,7 @@ func (p *parts) officer() {
 // siteOf is a site for any host with the firewall off.
 func siteOf(upstream string, routes ...config.Route) config.Site {
 	return config.Site{Host: "*", Upstream: []string{upstream}, Timeout: 5 * time.Second,
-		WAF: config.WAF{Paranoia: 1, Mode: "off"}, Routes: routes}
+		WAF: config.WAF{Paranoia: 1, Mode: "off", Letters: []string{waf.ArabicScript}}, Routes: routes}
 }
 
 // newGateway builds a gateway for plain HTTP with stand-ins for its

@@ -146,11 +146,11 @@ func TestTLSFiles(t *testing.T) {
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	os.WriteFile(cert, []byte("nonsense"), 0o600)
 	os.WriteFile(key, []byte("nonsense"), 0o600)
-	_, err := TLS{Mode: "files", Cert: cert, Key: key}.certificates()
+	_, err := tlsOptions{mode: "files", cert: cert, key: key}.certificates()
 	if e, ok := errors.AsType[*pasban.Error](err); !ok || e.Kind != pasban.Invalid || e.Where != cert {
 		t.Errorf("nonsense as a certificate: %v", err)
 	}
-	if _, err := (TLS{Mode: "acme"}).certificates(); pasban.KindOf(err) != pasban.Invalid {
+	if _, err := (tlsOptions{mode: "acme"}).certificates(); pasban.KindOf(err) != pasban.Invalid {
 		t.Errorf("acme: %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -45,10 +46,8 @@ func (g *Gateway) newSite(conf config.Site, c *config.Config, engine *waf.Engine
 	}
 	for _, r := range conf.Routes {
 		rt := &route{Route: r}
-		if from, _ := r.SubjectSource(); from == config.FromResponse && r.Method() != http.MethodGet && r.Method() != http.MethodHead {
-			// The service would have changed something before anything is decided.
-			return nil, &pasban.Error{Kind: pasban.Invalid, Msg: "subject: response is for routes that only look", Where: r.Match,
-				Hint: "begin match with GET, or name the citizen with form.NAME"}
+		if err := checkRoute(r); err != nil {
+			return nil, err
 		}
 		if r.SignIn == "none" && r.Subject == "" {
 			rt.Handler = s.proxy
@@ -75,7 +74,7 @@ func (g *Gateway) newSite(conf config.Site, c *config.Config, engine *waf.Engine
 func register(mux *http.ServeMux, rt *route) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = &pasban.Error{Kind: pasban.Invalid, Msg: "the route's pattern is not usable: " + strings.TrimSpace(sprint(p)), Where: rt.Match}
+			err = &pasban.Error{Kind: pasban.Invalid, Msg: "the route's pattern is not usable: " + strings.TrimSpace(fmt.Sprint(p)), Where: rt.Match}
 		}
 	}()
 	mux.Handle(rt.Match, rt)

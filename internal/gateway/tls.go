@@ -14,29 +14,29 @@ const (
 	tlsOff   = "off"
 )
 
-// TLS says how the listener identifies itself.
-type TLS struct {
-	Mode  string   // local: own authority under Dir; files: Cert and Key; off: plain HTTP behind a balancer
-	Dir   string   // data/ca
-	Cert  string   // PEM file with the chain
-	Key   string   // PEM file
-	Hosts []string // names of the sites, for mode local
+// tlsOptions say how the listener identifies itself.
+type tlsOptions struct {
+	mode  string   // local: own authority under dir; files: cert and key; off: plain HTTP behind a balancer
+	dir   string   // data/ca
+	cert  string   // PEM file with the chain
+	key   string   // PEM file
+	hosts []string // names of the sites, for mode local
 }
 
 // certificates returns the source of certificates, nil for mode off.
-func (t TLS) certificates() (func(*tls.ClientHelloInfo) (*tls.Certificate, error), error) {
-	switch t.Mode {
+func (t tlsOptions) certificates() (func(*tls.ClientHelloInfo) (*tls.Certificate, error), error) {
+	switch t.mode {
 	case tlsOff:
 		return nil, nil
 	case tlsFiles:
-		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+		pair, err := tls.LoadX509KeyPair(t.cert, t.key)
 		if err != nil {
-			return nil, &pasban.Error{Kind: pasban.Invalid, Msg: "the certificate is not usable", Where: t.Cert, Err: err,
+			return nil, &pasban.Error{Kind: pasban.Invalid, Msg: "the certificate is not usable", Where: t.cert, Err: err,
 				Hint: "tls.cert is the chain and tls.key its key, both PEM"}
 		}
 		return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &pair, nil }, nil
 	case tlsLocal, "":
-		ca, err := openCA(t.Dir, t.Hosts, time.Now())
+		ca, err := openCA(t.dir, t.hosts, time.Now())
 		if err != nil {
 			return nil, err
 		}
@@ -45,7 +45,7 @@ func (t TLS) certificates() (func(*tls.ClientHelloInfo) (*tls.Certificate, error
 		}
 		return ca.certificate, nil
 	}
-	return nil, &pasban.Error{Kind: pasban.Invalid, Msg: "TLS mode " + t.Mode, Hint: "local, files or off"}
+	return nil, &pasban.Error{Kind: pasban.Invalid, Msg: "TLS mode " + t.mode, Hint: "local, files or off"}
 }
 
 // tlsConfig is TLS 1.3 alone, with the hybrid post-quantum key agreement

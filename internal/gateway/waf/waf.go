@@ -28,6 +28,7 @@ package waf
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -96,22 +97,16 @@ type Engine struct {
 // register guards Coraza's table of transformations, which is one per process.
 var register sync.Once
 
-// New compiles the rules. Its error is of kind Invalid and names the file
-// that cannot be read or the directive that Coraza does not accept.
+// New compiles the rules. Its error is of kind Invalid; if a file of own rules
+// is at fault there is a RuleError in its chain.
 func New(o Options) (*Engine, error) {
 	directives, err := Directives(o)
 	if err != nil {
 		return nil, err
 	}
-	var rules fs.FS = coreruleset.FS
-	if len(o.Letters) > 0 {
-		register.Do(registerLetters)
-		rules = letterRules{rules}
-	}
-	w, err := coraza.NewWAF(coraza.NewWAFConfig().WithRootFS(rules).WithDirectives(directives))
+	w, err := compile(o, directives)
 	if err != nil {
-		return nil, &pasban.Error{Kind: pasban.Invalid, Msg: "the WAF does not accept its rules", Err: err,
-			Hint: "check the files under waf.custom and waf.custom_after"}
+		return nil, blame(o, err)
 	}
 	e := &Engine{detect: o.Detect, body: cmp.Or(o.Body, DefaultBody), log: o.Log,
 		large: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
@@ -121,6 +116,15 @@ func New(o Options) (*Engine, error) {
 	}
 	e.closer, _ = w.(experimental.WAFCloser)
 	return e, nil
+}
+
+func compile(o Options, directives string) (coraza.WAF, error) {
+	var rules fs.FS = coreruleset.FS
+	if len(o.Letters) > 0 {
+		register.Do(registerLetters)
+		rules = letterRules{rules}
+	}
+	return coraza.NewWAF(coraza.NewWAFConfig().WithRootFS(rules).WithDirectives(directives))
 }
 
 // Close releases what the compiled rules hold. Requests that are still being
@@ -134,7 +138,10 @@ func (e *Engine) Close() error {
 
 // Directives returns the SecLang text that the options stand for; Include
 // lines in it refer to the file system of coreruleset.FS.
-func Directives(o Options) (string, error) {
+func Directives(o Options) (string, error) { return directives(o, os.ReadFile) }
+
+// directives is Directives with another way to read files.
+func directives(o Options, read func(string) ([]byte, error)) (string, error) {
 	level := cmp.Or(o.Paranoia, 1)
 	if level < 1 || level > 4 {
 		return "", &pasban.Error{Kind: pasban.Invalid, Msg: fmt.Sprintf("paranoia level %d", level), Hint: "1, 2, 3 or 4"}
@@ -168,24 +175,26 @@ SecDefaultAction "phase:3,log,auditlog,pass"
 SecDefaultAction "phase:4,log,auditlog,pass"
 `)
 	fmt.Fprintf(&b, `SecAction "id:900000,phase:1,pass,t:none,nolog,setvar:tx.blocking_paranoia_level=%d"`+"\n", level)
-	if err := appendFiles(&b, o.Before); err != nil {
+	if err := appendFiles(&b, o.Before, read); err != nil {
 		return "", err
 	}
 	b.WriteString("Include @owasp_crs/*.conf\n")
-	if err := appendFiles(&b, o.After); err != nil {
+	if err := appendFiles(&b, o.After, read); err != nil {
 		return "", err
 	}
 	return b.String(), nil
 }
 
-func appendFiles(b *strings.Builder, files []string) error {
+func appendFiles(b *strings.Builder, files []string, read func(string) ([]byte, error)) error {
 	for _, name := range files {
-		text, err := os.ReadFile(name)
+		text, err := read(name)
 		if err != nil {
-			return &pasban.Error{Kind: pasban.Invalid, Msg: "the WAF's own rules are not readable", Where: name, Err: err}
+			return ruleError(name, 0, err)
 		}
-		if strings.Contains(strings.ToLower(string(text)), "secrxprefilter") {
-			return &pasban.Error{Kind: pasban.Invalid, Msg: "SecRxPreFilter loses detections", Where: name, Hint: "remove the line"}
+		for i, line := range strings.Split(string(text), "\n") {
+			if strings.HasPrefix(strings.ToLower(strings.TrimSpace(line)), "secrxprefilter") {
+				return ruleError(name, i+1, errors.New("SecRxPreFilter loses detections: remove it"))
+			}
 		}
 		b.Write(text)
 		b.WriteByte('\n')

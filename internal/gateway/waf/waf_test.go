@@ -285,6 +285,34 @@ func TestRules(t *testing.T) {
 	}
 }
 
+// TestBlame checks that an operator is told the file and the line.
+func TestBlame(t *testing.T) {
+	dir := t.TempDir()
+	good := filepath.Join(dir, "good.conf")
+	if err := os.WriteFile(good, []byte("SecRuleRemoveById 942100\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		text string
+		line int
+	}{
+		"unknown directive": {"# ours\n\nSecRule ARGS \"@rx a\" \"id:1,phase:2,pass\"\nSecNonsense On\n", 4},
+		"bad expression":    {"SecRule ARGS \"@rx a\" \\\n  \"id:1,phase:2,pass\"\n\nSecRule ARGS \\\n  \"@rx (\" \\\n  \"id:2,phase:2,pass\"\nSecRuleRemoveById 1\n", 4},
+		"taken id":          {"SecRule ARGS \"@rx a\" \"id:949110,phase:2,pass\"", 1},
+		"prefilter":         {"\n  SecRxPreFilter On\n", 2},
+	} {
+		bad := filepath.Join(dir, "bad.conf")
+		if err := os.WriteFile(bad, []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := New(Options{Before: []string{good}, After: []string{bad}})
+		e, ok := errors.AsType[*RuleError](err)
+		if !ok || e.File != bad || e.Line != c.line || !strings.Contains(err.Error(), fmt.Sprintf("bad.conf:%d", c.line)) {
+			t.Errorf("%s: %v, want line %d", name, err, c.line)
+		}
+	}
+}
+
 func TestLogStartsAnew(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "waf.log")
 	log, err := OpenLog(path)
