@@ -31,6 +31,7 @@ import (
 	"html/template"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -105,7 +106,7 @@ type App struct {
 // New opens the database, creates the tables that are missing, and returns the
 // application. The caller closes it.
 func New(ctx context.Context, o Options) (*App, error) {
-	driver, dsn := "sqlite", "file:"+o.DSN+"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)"
+	driver, dsn := "sqlite", "file:"+(&url.URL{Path: o.DSN}).EscapedPath()+"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)"
 	postgres := strings.HasPrefix(o.DSN, "postgres://") || strings.HasPrefix(o.DSN, "postgresql://")
 	if postgres {
 		driver, dsn = "pgx", o.DSN

@@ -23,7 +23,7 @@ import (
 func each(t *testing.T, test func(t *testing.T, base string)) {
 	t.Helper()
 	for name, dsn := range map[string]func(*testing.T) string{
-		"sqlite":   func(t *testing.T) string { return filepath.Join(t.TempDir(), "land.db") },
+		"sqlite":   func(t *testing.T) string { return filepath.Join(t.TempDir(), "land record? #1.db") },
 		"postgres": postgres,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, start(t, dsn(t))) })

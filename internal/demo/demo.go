@@ -266,6 +266,9 @@ func (s *story) play(ctx context.Context) (Summary, error) {
 		start := time.Now()
 		err := scene.play(s, ctx, &b)
 		b.Seconds = time.Since(start).Seconds()
+		if ctx.Err() != nil {
+			return sum, &pasban.Error{Kind: pasban.Unavailable, Msg: "interrupted before the end of the story", Where: scene.name}
+		}
 		if err != nil {
 			b.fail("%v", err)
 		}

@@ -28,8 +28,7 @@ type Node interface {
 // the path to mount it at, and, as soon as the node serves, adds the
 // population that dir's settings name, files some applications, and writes
 // persona links to DIR/personas.json, which tells the demo that the node is
-// ready. A node that is seeded already only gets new links. From then on the
-// ledger is audited every second, and what does not hold is repaired. All of it
+// ready. A node that is seeded already only gets new links. All of it
 // ends with ctx.
 //
 // Only the demo's own node may be extended: persona links open the door
@@ -45,7 +44,6 @@ func Extend(ctx context.Context, dir string, n Node) (path string, h http.Handle
 		if err := personas.WriteFile(filepath.Join(dir, personasFile), err); err != nil {
 			slog.ErrorContext(ctx, "persona links could not be written", "err", err)
 		}
-		keepLedger(ctx, n.Ledger())
 	}()
 	return PersonaPath, personas, nil
 }
@@ -120,34 +118,4 @@ func (p Population) seed(ctx context.Context, n Node) error {
 		})
 	}
 	return work.Wait()
-}
-
-// auditEvery is how often the demo's node audits its ledger. A node under
-// serve does it once a minute, which would make a long story.
-const auditEvery = time.Second
-
-// keepLedger audits the ledger over and over until ctx ends. What an audit
-// finds it has recorded as an alarm; then the files are repaired from the
-// journal's leaves.
-func keepLedger(ctx context.Context, l *ledger.Ledger) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(auditEvery):
-		}
-		err := l.Audit(ctx)
-		if err == nil || ctx.Err() != nil {
-			continue
-		}
-		slog.ErrorContext(ctx, "audit of the ledger", "err", err)
-		repaired, err := l.Repair(ctx)
-		if err != nil {
-			slog.ErrorContext(ctx, "repair of the ledger", "err", err)
-			continue
-		}
-		for _, f := range repaired {
-			slog.WarnContext(ctx, "ledger repaired from the journal", "file", f.Path, "problem", f.Problem)
-		}
-	}
 }
