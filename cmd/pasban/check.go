@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"pasban/internal/config"
+	"pasban/internal/detect"
 	"pasban/internal/node"
 
 	"github.com/spf13/cobra"
@@ -24,7 +25,8 @@ func (c *cli) checkCmd() *cobra.Command {
 		Use:   "check",
 		Short: "Validate configuration, services, policies and rules without starting anything",
 		Long: `check reads everything that serve would read and lists all that is wrong, each
-with file, line and column. It opens no database and listens nowhere.`,
+with file, line and column; rules must also do what the cases beside them say.
+It opens no database and listens nowhere.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if schema {
@@ -33,6 +35,9 @@ with file, line and column. It opens no database and listens nowhere.`,
 			}
 			s, err := node.Load(c.config)
 			if err != nil {
+				return err
+			}
+			if err := detect.CheckCases(s.Config.Rules); err != nil {
 				return err
 			}
 			doc := checkDoc{"pasban.check.v1", s.Config.File, len(s.Config.Sites), len(s.Services), s.Policies.Len(), len(s.Rules.Rules())}

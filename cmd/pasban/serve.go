@@ -14,7 +14,8 @@ import (
 )
 
 func (c *cli) serveCmd() *cobra.Command {
-	return c.withConfig(&cobra.Command{
+	var rebuild bool
+	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run a node: guard the sites and services of a configuration",
 		Long: `serve runs until SIGTERM or SIGINT, and then lets requests under way end.
@@ -22,9 +23,11 @@ SIGHUP reads the configuration again; if it is bad, or changes what cannot
 change while running, the old one stays in force and the log says why.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.serve(cmd.Context(), node.Options{Log: c.logger()})
+			return c.serve(cmd.Context(), node.Options{Log: c.logger(), RebuildLedger: rebuild})
 		},
-	})
+	}
+	cmd.Flags().BoolVar(&rebuild, "rebuild-ledger", false, "make a ledger directory that is gone, or older than what was signed, again from the journal")
+	return c.withConfig(cmd)
 }
 
 // serve runs a node of c.config until ctx is done.

@@ -140,6 +140,9 @@ func (k *checker) engines() {
 	if c.Ledger.Witnesses.Need > 0 || len(c.Ledger.Witnesses.Of) > 0 {
 		k.bad("ledger.witnesses", "need: 0, of: []", "this build does not ask witnesses")
 	}
+	if a := c.Ledger.Audit; a < time.Second || a > 24*time.Hour {
+		k.bad("ledger.audit", "1s to 24h", "%s is out of range", a)
+	}
 	if len(c.Identity.OIDC) > 0 {
 		k.bad("identity.oidc", "leave the list empty: people sign in with passkeys", "this build does not ask OpenID Connect providers")
 	}

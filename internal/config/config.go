@@ -143,6 +143,9 @@ type Ledger struct {
 	Origin string `yaml:"origin"`
 	// Storage is posix: files under data/ledger.
 	Storage string `yaml:"storage" enum:"posix" default:"posix"`
+	// Audit is the pause between audits, which rehash every file of the log and
+	// restore what was changed from the journal.
+	Audit time.Duration `yaml:"audit" default:"1m"`
 	// Witnesses cosign checkpoints.
 	Witnesses Witnesses `yaml:"witnesses"`
 }

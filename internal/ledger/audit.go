@@ -15,7 +15,9 @@ import (
 // comes in fifty at the earliest.
 const auditShare = 50
 
-// audits audits until ctx is done.
+// audits audits until ctx is done. What an audit finds is an alarm in the
+// journal first; then it is repaired, and the damaged files are kept beside the
+// directory as evidence.
 func (l *Ledger) audits(ctx context.Context) {
 	for {
 		l.mu.Lock()
@@ -28,7 +30,19 @@ func (l *Ledger) audits(ctx context.Context) {
 		}
 		if err := l.Audit(ctx); err != nil && ctx.Err() == nil {
 			slog.ErrorContext(ctx, "ledger: audit", "dir", l.dir, "err", err)
+			l.mend(ctx)
 		}
+	}
+}
+
+// mend repairs after an audit that did not hold.
+func (l *Ledger) mend(ctx context.Context) {
+	repaired, err := l.Repair(ctx)
+	if err != nil && ctx.Err() == nil {
+		slog.ErrorContext(ctx, "ledger: repair", "dir", l.dir, "err", err)
+	}
+	for _, f := range repaired {
+		slog.WarnContext(ctx, "ledger: repaired from the journal", "file", f.Path, "problem", f.Problem)
 	}
 }
 

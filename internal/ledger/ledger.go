@@ -229,7 +229,7 @@ func (l *Ledger) recall(ctx context.Context) error {
 	refuse := func(msg, hint string) error {
 		return &pasban.Error{Kind: pasban.Unavailable, Where: l.dir, Msg: "refused to sign for this ledger: " + msg, Err: err, Hint: hint}
 	}
-	const restore = "restore a newer copy of the directory, or start once with the ledger's rebuild option to restore it from the journal"
+	const restore = "restore a newer copy of the directory, or start once with --rebuild-ledger to make it again from the journal"
 	switch {
 	case older && missing:
 		return refuse(fmt.Sprintf("the directory has no checkpoint, but one of %d leaves was signed", record.n), restore)

@@ -49,6 +49,10 @@ import (
 // what `pasban serve` uses, but for the log.
 type Options struct {
 	Log *slog.Logger // nil is slog.Default()
+	// RebuildLedger lets a ledger directory that is older than what was
+	// signed, or gone, be made again from the journal: an operator's decision,
+	// for one start.
+	RebuildLedger bool
 	// Extend is called when the node is put together and before it listens;
 	// the handler that it returns is mounted at the path. Only the demo sets
 	// it: `pasban serve` has no such path.
@@ -70,6 +74,7 @@ type Node struct {
 	rules    *detect.Engine // keeps its memory over reloads
 	gateway  *gateway.Gateway
 
+	rebuild   bool // the ledger's directory, at this start
 	detection part // how the detection reader is
 	reloading sync.Mutex
 }
@@ -89,7 +94,7 @@ func (p *part) get() error {
 // New opens everything that the setup needs and wires it. On error nothing
 // stays open and nothing has listened.
 func New(ctx context.Context, s *Setup, o Options) (n *Node, err error) {
-	n = &Node{log: o.Log, started: time.Now(), rules: s.Rules}
+	n = &Node{log: o.Log, started: time.Now(), rules: s.Rules, rebuild: o.RebuildLedger}
 	if n.log == nil {
 		n.log = slog.Default()
 	}
@@ -126,7 +131,9 @@ func New(ctx context.Context, s *Setup, o Options) (n *Node, err error) {
 // openRooms opens the second and third floors.
 func (n *Node) openRooms(ctx context.Context, s *Setup) (err error) {
 	cfg := s.Config
-	n.ledger, err = ledger.Open(ctx, filepath.Join(cfg.Data, "ledger"), n.store, n.journal, n.signer, n.vkey, ledger.Options{Agency: cfg.Agency.ID})
+	n.ledger, err = ledger.Open(ctx, filepath.Join(cfg.Data, "ledger"), n.store, n.journal, n.signer, n.vkey, ledger.Options{
+		Agency: cfg.Agency.ID, AuditEvery: cfg.Ledger.Audit, Rebuild: n.rebuild,
+	})
 	if err != nil {
 		return err
 	}
