@@ -29,7 +29,7 @@ const kills = 50
 type acknowledged struct {
 	mu       sync.Mutex          // covers what follows
 	promises map[uint64]promised // by leaf index
-	records  map[string]string   // id of a record to the mobile number in it
+	records  map[string]string   // id of a record to the address in it
 	odd      []string            // answers that there must not be
 	count    atomic.Int64        // how many, for who waits for some
 }
@@ -42,7 +42,7 @@ type promised struct {
 
 // take keeps what an answer acknowledges. That counts from the moment that the
 // header was read, whatever became of the rest.
-func (k *acknowledged) take(t testing.TB, s *serving, v *visitor, a answer, mobile string) {
+func (k *acknowledged) take(t testing.TB, s *serving, v *visitor, a answer, address string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch a.status {
@@ -72,7 +72,7 @@ func (k *acknowledged) take(t testing.TB, s *serving, v *visitor, a answer, mobi
 		k.promises[p.Index] = promised{p, v}
 	}
 	if a.status == http.StatusCreated {
-		k.records[strings.TrimPrefix(a.header.Get("Location"), recordsPath+"/")] = mobile
+		k.records[strings.TrimPrefix(a.header.Get("Location"), recordsPath+"/")] = address
 	}
 	k.count.Add(1)
 }
@@ -80,21 +80,21 @@ func (k *acknowledged) take(t testing.TB, s *serving, v *visitor, a answer, mobi
 const recordsPath = "/api/v1/services/land-transfer/records"
 
 // application is an application for a transfer between two synthetic people;
-// the mobile number tells it from others.
-func application(n int64) (values map[string]string, mobile string) {
-	mobile = fmt.Sprintf("0399-%07d", n)
+// the seller's address tells it from others.
+func application(n int64) (values map[string]string, address string) {
+	address = fmt.Sprintf("House %d, Synthetic Lane", n)
 	return map[string]string{
 		"district": "rawalpindi", "tehsil": "Synthetic", "mouza": "Adiala", "khasra": "123/4", "area_kanal": "2", "transfer": "sale",
-		"seller_cnic": "99100-0000001-1", "seller_name": "Synthetic Seller", "seller_father": "Synthetic Elder", "seller_mobile": mobile,
-		"seller_address": "House 12, Synthetic Lane", "seller_needs": "Synthetic sciatica",
+		"seller_cnic": "99100-0000001-1", "seller_name": "Synthetic Seller", "seller_father": "Synthetic Elder", "seller_mobile": "0399-1234567",
+		"seller_address": address, "seller_needs": "Synthetic sciatica",
 		"buyer_cnic": "99100-0000002-3", "buyer_name": "Synthetic Buyer", "buyer_father": "Synthetic Parent", "buyer_mobile": "0399-9999999",
 		"buyer_address": "House 7, Synthetic Road", "consideration_pkr": "1234567", "agreed_on": "2026-10-01",
-	}, mobile
+	}, address
 }
 
-func applicationBody(n int64) (body []byte, mobile string) {
-	values, mobile := application(n)
-	return must(json.Marshal(map[string]any{"values": values})), mobile
+func applicationBody(n int64) (body []byte, address string) {
+	values, address := application(n)
+	return must(json.Marshal(map[string]any{"values": values})), address
 }
 
 // load keeps clients busy with guarded pages and applications until ctx ends.
@@ -106,10 +106,10 @@ func (k *acknowledged) load(ctx context.Context, t testing.TB, s *serving, land 
 			for n := i; ctx.Err() == nil; n++ {
 				var a answer
 				var err error
-				var mobile string
+				var address string
 				if i == 0 {
 					var body []byte
-					body, mobile = applicationBody(serial.Add(1))
+					body, address = applicationBody(serial.Add(1))
 					a, err = v.ask(ctx, http.MethodPost, recordsPath, body, working...)
 				} else {
 					a, err = v.ask(ctx, http.MethodGet, land.record(n), nil, working...)
@@ -117,7 +117,7 @@ func (k *acknowledged) load(ctx context.Context, t testing.TB, s *serving, land 
 				if ctx.Err() != nil && a.status == 0 {
 					return
 				}
-				k.take(t, s, v, a, mobile)
+				k.take(t, s, v, a, address)
 				if err != nil || a.status >= 400 { // it is down: not too many knocks on the door
 					<-time.After(5 * time.Millisecond)
 				}
@@ -222,10 +222,10 @@ func (s *serving) everythingIsThere(k *acknowledged, people []*visitor) {
 			}
 		}
 	}
-	for id, mobile := range k.records {
+	for id, address := range k.records {
 		todo <- func() {
-			a, err := people[0].ask(s.t.Context(), http.MethodGet, recordsPath+"/"+id+"?fields=seller_mobile", nil, append(working, "Accept", "application/json")...)
-			if err != nil || a.status != http.StatusOK || !strings.Contains(string(a.body), mobile) {
+			a, err := people[0].ask(s.t.Context(), http.MethodGet, recordsPath+"/"+id+"?fields=seller_address", nil, append(working, "Accept", "application/json")...)
+			if err != nil || a.status != http.StatusOK || !strings.Contains(string(a.body), address) {
 				s.t.Errorf("acknowledged record %s: %d %v %.200s", id, a.status, err, a.body)
 			}
 		}
