@@ -59,3 +59,12 @@ func FindCNICs(text []byte, max int) (found []CNIC, more bool) {
 	}
 	return found, false
 }
+
+// MaskedCNIC is what stands in place of a number that was masked.
+const MaskedCNIC = "[CNIC]"
+
+var cnicLike = regexp.MustCompile(`\b[1-9][0-9]{4}[- ]?[0-9]{7}[- ]?[0-9]\b`)
+
+// MaskCNICs returns text with MaskedCNIC in place of everything in it that
+// reads as a CNIC, for logs: those are read by people who may not see one.
+func MaskCNICs(text string) string { return cnicLike.ReplaceAllString(text, MaskedCNIC) }

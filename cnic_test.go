@@ -55,6 +55,20 @@ func TestFindCNICs(t *testing.T) {
 	}
 }
 
+func TestMaskCNICs(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                 "",
+		"GET /records/61101-1234567-1?a=b": "GET /records/[CNIC]?a=b",
+		"61101 1234567 1, 6110112345671":   "[CNIC], [CNIC]",
+		`Get "http://127.0.0.1:9000/records/61101-1234567-1": refused`: `Get "http://127.0.0.1:9000/records/[CNIC]": refused`,
+		"LT-2026-T84G5-S1MTF, 123/4, 03001234567":                      "LT-2026-T84G5-S1MTF, 123/4, 03001234567",
+	} {
+		if got := pasban.MaskCNICs(text); got != want {
+			t.Errorf("MaskCNICs(%q) = %q, want %q", text, got, want)
+		}
+	}
+}
+
 // Whatever is read has the written form, reads as itself, and is found in text.
 func FuzzParseCNIC(f *testing.F) {
 	for _, s := range []string{"61101-1234567-1", "۶۱۱۰۱-۱۲۳۴۵۶۷-۱", "0", "\xff", "61101-1234567-1\n"} {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
@@ -61,9 +60,9 @@ func (c *cli) demoNodeCmd() *cobra.Command {
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c.config = filepath.Join(dir, "pasban.yaml")
+			c.config, c.json = filepath.Join(dir, "pasban.yaml"), true
 			return c.serve(cmd.Context(), node.Options{
-				Log: slog.New(slog.NewJSONHandler(c.err, nil)),
+				Log: c.logger(),
 				Extend: func(ctx context.Context, n *node.Node) (string, http.Handler, error) {
 					return demo.Extend(ctx, dir, n)
 				},

@@ -36,6 +36,7 @@ func (c *cli) serve(ctx context.Context, o node.Options) error {
 	if err != nil {
 		return err
 	}
+	slog.SetDefault(o.Log) // the rooms' own words, in the same form
 	ledger.RouteLogs(o.Log)
 	n, err := node.New(ctx, setup, o)
 	if err != nil {
@@ -55,12 +56,4 @@ func (c *cli) serve(ctx context.Context, o node.Options) error {
 		}
 	}()
 	return n.Run(ctx)
-}
-
-// logger writes to standard error: lines for a person, JSON with --json.
-func (c *cli) logger() *slog.Logger {
-	if c.json {
-		return slog.New(slog.NewJSONHandler(c.err, nil))
-	}
-	return slog.New(slog.NewTextHandler(c.err, nil))
 }

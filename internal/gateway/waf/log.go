@@ -27,8 +27,9 @@ const maxValue = 280
 //
 //	[Mon Nov 23 19:54:40.123456 2026] [security2:error] [client 192.0.2.7] ModSecurity: Warning. SQL Injection … [file "…"] [line "46"] [id "942100"] [msg "…"] [data "…"] [severity "CRITICAL"] [ver "…"] [tag "…"] [hostname "…"] [uri "…"] [unique_id "…"]
 //
-// A nil Log writes nothing. Lines may carry personal data that an attacker
-// found in or put into a request: the file is readable by its owner only.
+// A nil Log writes nothing. Numbers that read as a CNIC are masked. Lines may
+// still carry other personal data that an attacker found in or put into a
+// request: the file is readable by its owner only.
 type Log struct {
 	path string
 	mu   sync.Mutex // covers file and size
@@ -141,7 +142,7 @@ func appendLine(b []byte, now time.Time, host string, m types.MatchedRule, block
 	}
 	for _, field := range [][2]string{
 		{"file", rule.File()}, {"line", strconv.Itoa(rule.Line())}, {"id", strconv.Itoa(rule.ID())},
-		{"rev", rule.Revision()}, {"msg", cut(m.Message())}, {"data", cut(m.Data())},
+		{"rev", rule.Revision()}, {"msg", cut(pasban.MaskCNICs(m.Message()))}, {"data", cut(pasban.MaskCNICs(m.Data()))},
 		{"severity", severity(rule.Severity())}, {"ver", rule.Version()},
 	} {
 		if field[1] != "" {
@@ -152,7 +153,7 @@ func appendLine(b []byte, now time.Time, host string, m types.MatchedRule, block
 		b = fmt.Appendf(b, "[tag %s] ", strconv.Quote(tag))
 	}
 	return fmt.Appendf(b, "[hostname %s] [uri %s] [unique_id %s]\n",
-		strconv.Quote(cut(host)), strconv.Quote(cut(m.URI())), strconv.Quote(m.TransactionID()))
+		strconv.Quote(cut(host)), strconv.Quote(cut(pasban.MaskCNICs(m.URI()))), strconv.Quote(m.TransactionID()))
 }
 
 // severity names a severity as ModSecurity does, "" if the rule has none.
