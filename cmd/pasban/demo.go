@@ -61,7 +61,9 @@ func (c *cli) demoNodeCmd() *cobra.Command {
 		Args:   cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c.config, c.json = filepath.Join(dir, "pasban.yaml"), true
-			return c.serve(cmd.Context(), node.Options{
+			ctx, cancel := demo.WatchParent(cmd.Context())
+			defer cancel()
+			return c.serve(ctx, node.Options{
 				Log: c.logger(),
 				Extend: func(ctx context.Context, n *node.Node) (string, http.Handler, error) {
 					return demo.Extend(ctx, dir, n)

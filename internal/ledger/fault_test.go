@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -63,12 +62,12 @@ func TestStorageTakesSomeLeaves(t *testing.T) {
 	}
 }
 
-// A leaf at another index than promised stops the ledger for good; what is
-// published stays what it was, and the next start puts the directory right.
-func TestWrongIndexStopsForGood(t *testing.T) {
+// A leaf at another index than promised is never signed: the directory is put
+// right from the journal, and the ledger goes on.
+func TestWrongIndexIsTakenBack(t *testing.T) {
 	dir := t.TempDir()
 	var once atomic.Bool
-	n, ran := faulty(t, dir, func(add tessera.AddFn) tessera.AddFn {
+	n, _ := faulty(t, dir, func(add tessera.AddFn) tessera.AddFn {
 		return func(ctx context.Context, e *tessera.Entry) tessera.IndexFuture {
 			if once.CompareAndSwap(false, true) { // somebody else's leaf in between
 				add(ctx, tessera.NewEntry([]byte("intruder")))
@@ -77,20 +76,47 @@ func TestWrongIndexStopsForGood(t *testing.T) {
 		}
 	})
 	n.record(t, 5)
-	err := <-ran
-	if err == nil || !strings.Contains(err.Error(), "was added as leaf") {
-		t.Errorf("Run = %v", err)
-	}
-	if err := n.Healthy(); err == nil || !strings.Contains(err.Error(), "was added as leaf") {
-		t.Errorf("Healthy = %v", err)
-	}
-	if size := n.Status().Size; size != 0 {
-		t.Errorf("%d leaves were published", size)
-	}
+	n.check(t)
+	until(t, func() bool { return n.Healthy() == nil })
 	n.record(t, 5)
+	n.check(t)
 	if err := n.close(); err != nil {
 		t.Fatal(err)
 	}
 	n = start(t, dir)
+	n.check(t)
+}
+
+// Batches that overtake each other are taken back likewise, as often as it happens.
+func TestBatchesOutOfOrder(t *testing.T) {
+	var calls atomic.Int64
+	n, _ := faulty(t, t.TempDir(), func(add tessera.AddFn) tessera.AddFn {
+		type held struct {
+			ctx context.Context
+			e   *tessera.Entry
+			out chan tessera.IndexFuture
+		}
+		var late []held
+		return func(ctx context.Context, e *tessera.Entry) tessera.IndexFuture {
+			i := calls.Add(1) - 1
+			switch {
+			case i < 20: // these wait until the following ones have been added
+				h := held{ctx, e, make(chan tessera.IndexFuture, 1)}
+				late = append(late, h)
+				return func() (tessera.Index, error) { return (<-h.out)() }
+			case i == 49:
+				f := add(ctx, e)
+				for _, h := range late {
+					h.out <- add(h.ctx, h.e)
+				}
+				return f
+			}
+			return add(ctx, e)
+		}
+	})
+	n.record(t, 50)
+	n.check(t)
+	until(t, func() bool { return n.Healthy() == nil })
+	n.record(t, 10)
 	n.check(t)
 }

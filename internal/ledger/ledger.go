@@ -96,6 +96,10 @@ const closeWait = 3 * time.Second
 // batch is how many leaves are given to the driver at once.
 const batch = 1024
 
+// settle is how long the driver waits for more leaves of a batch that is not
+// full: long beside the moment that adding one takes, so that it is not cut.
+const settle = 50 * time.Millisecond
+
 // Ledger is one open log. It is safe for concurrent use; one process can have
 // it open.
 type Ledger struct {
@@ -260,7 +264,7 @@ func (l *Ledger) start(ctx context.Context) error {
 		WithCheckpointSigner(l.guard).
 		WithCheckpointInterval(l.o.Interval).
 		WithCheckpointRepublishInterval(0).
-		WithBatching(batch, 10*time.Millisecond)
+		WithBatching(batch, settle)
 	l.appender, l.shutdown, l.reader, err = tessera.NewAppender(running, driver, opts)
 	if err != nil {
 		return unavailable("the log's driver does not start", err)

@@ -34,8 +34,9 @@ func lastLeaf(n int64) []int64 { return []int64{tlog.StoredHashIndex(0, n-1)} }
 
 // Run adds leaves, watches checkpoints and audits, until ctx is done (it
 // returns ctx's error) or something is wrong that must not be gone over: a
-// leaf at another index than promised. Errors of the storage are tried again.
-// It can be called once.
+// journal that does not count its leaves without gaps. Errors of the storage
+// are tried again, and leaves that it took at other places than promised, none
+// of which was signed, are taken out again first. It can be called once.
 func (l *Ledger) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -147,7 +148,10 @@ func (l *Ledger) settled(ctx context.Context, leaves []journal.LeafRow, futures 
 		case failed != nil:
 			l.dirty = true // taken behind one that was not: at the wrong place
 		case index.Index != leaves[i].Index || index.IsDup:
-			return 0, fatal{unavailable(fmt.Sprintf("leaf %d was added as leaf %d", leaves[i].Index, index.Index), nil)}
+			// The driver's queue hands over a batch that it cuts by age and the
+			// rest behind it from two goroutines: now and then the second wins.
+			failed = fmt.Errorf("leaf %d was added as leaf %d", leaves[i].Index, index.Index)
+			l.dirty = true
 		}
 	}
 	if failed == nil {

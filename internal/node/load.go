@@ -6,6 +6,7 @@ import (
 	"pasban/internal/access"
 	"pasban/internal/config"
 	"pasban/internal/detect"
+	"pasban/internal/gateway"
 	"pasban/internal/registry"
 )
 
@@ -42,6 +43,7 @@ func Load(path string) (*Setup, error) {
 	errs = append(errs, add(err))
 	s.Rules, err = detect.Load(cfg.Rules)
 	errs = append(errs, add(err))
+	errs = append(errs, add(gateway.Check(cfg)))
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
