@@ -85,6 +85,9 @@ func (g *guarded) closed(parts ...string) {
 	if a := g.officer.get(g.land.record(0), append(working, "Accept", "application/json")...); a.header.Get("Content-Type") != "application/problem+json" || a.header.Get("Retry-After") == "" {
 		g.t.Errorf("not a problem document that says when to come again: %v", a.header)
 	}
+	if _, err := readyz(g.admin); err == nil {
+		g.t.Errorf("ready again while %v are broken", parts)
+	}
 }
 
 // open waits until guarded routes answer again.
@@ -118,6 +121,7 @@ func (g *guarded) nothingLost() {
 
 // TestFailClosed breaks the parts under a running node one after the other.
 func TestFailClosed(t *testing.T) {
+	t.Parallel()
 	g := newGuarded(t, nil)
 	g.open()
 	store := func(t *testing.T) (*sql.Conn, func(statement string)) {
@@ -146,7 +150,7 @@ func TestFailClosed(t *testing.T) {
 	t.Run("the journal's table takes no rows", func(t *testing.T) {
 		_, exec := store(t)
 		exec("CREATE TRIGGER broken BEFORE INSERT ON journal BEGIN SELECT RAISE(ABORT, 'synthetic failure'); END")
-		g.closed("store", "journal")
+		g.closed("journal")
 		exec("DROP TRIGGER broken")
 		g.open()
 	})
@@ -172,6 +176,7 @@ func TestFailClosed(t *testing.T) {
 
 // TestDiskFull fills the disk under data/ while people look, and empties it again.
 func TestDiskFull(t *testing.T) {
+	t.Parallel()
 	g := newGuarded(t, func(s *serving) {
 		check(t, os.Mkdir(s.data(""), 0o700))
 		mount(t, "tmpfs", s.data(""), "tmpfs", 0, "size=64m,mode=0700")
@@ -215,6 +220,7 @@ func mount(t *testing.T, source, target, kind string, flags uintptr, options str
 
 // TestUpstream takes the guarded service away, and then its time.
 func TestUpstream(t *testing.T) {
+	t.Parallel()
 	g := newGuarded(t, nil)
 	g.open()
 	ask := func(lang string) answer {

@@ -42,7 +42,7 @@ type promised struct {
 
 // take keeps what an answer acknowledges. That counts from the moment that the
 // header was read, whatever became of the rest.
-func (k *acknowledged) take(t testing.TB, s *serving, v *visitor, a answer, address string) {
+func (k *acknowledged) take(v *visitor, a answer, address string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch a.status {
@@ -98,7 +98,7 @@ func applicationBody(n int64) (body []byte, address string) {
 }
 
 // load keeps clients busy with guarded pages and applications until ctx ends.
-func (k *acknowledged) load(ctx context.Context, t testing.TB, s *serving, land *legacy, people []*visitor) *sync.WaitGroup {
+func (k *acknowledged) load(ctx context.Context, land *legacy, people []*visitor) *sync.WaitGroup {
 	var wg sync.WaitGroup
 	var serial atomic.Int64
 	for i, v := range people {
@@ -117,7 +117,7 @@ func (k *acknowledged) load(ctx context.Context, t testing.TB, s *serving, land 
 				if ctx.Err() != nil && a.status == 0 {
 					return
 				}
-				k.take(t, s, v, a, address)
+				k.take(v, a, address)
 				if err != nil || a.status >= 400 { // it is down: not too many knocks on the door
 					<-time.After(5 * time.Millisecond)
 				}
@@ -134,6 +134,7 @@ func TestKill(t *testing.T) {
 	if testing.Short() {
 		t.Skip("fifty kills take half a minute")
 	}
+	t.Parallel()
 	land := newLegacy(t)
 	s := newNode(t, land.URL, "off")
 	const clients = 4
@@ -150,7 +151,7 @@ func TestKill(t *testing.T) {
 
 	k := &acknowledged{promises: map[uint64]promised{}, records: map[string]string{}}
 	ctx, stop := context.WithCancel(t.Context())
-	clientsDone := k.load(ctx, t, s, land, people)
+	clientsDone := k.load(ctx, land, people)
 	for range kills {
 		if n := rand.Int64N(40); n < 8 { // at any moment of the start
 			<-time.After(rand.N(150 * time.Millisecond))

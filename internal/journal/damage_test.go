@@ -240,3 +240,43 @@ func TestRecordRefuses(t *testing.T) {
 		t.Errorf("error %v, want cancelled", err)
 	}
 }
+
+// TestHealthy has the table refuse rows for a while: the journal says so for
+// just as long, even if nobody records anything meanwhile.
+func TestHealthy(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		r := open(t, st)
+		ok := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		ok(r.Healthy(t.Context()))
+		if st.Dialect() == store.Postgres {
+			ok(try(st, `ALTER TABLE journal ADD CONSTRAINT broken CHECK (kind = '') NOT VALID`))
+		} else {
+			ok(try(st, `CREATE TRIGGER broken BEFORE INSERT ON journal BEGIN SELECT RAISE(ABORT, 'synthetic failure'); END`))
+		}
+		if _, err := r.Record(t.Context(), block(1)); err == nil || pasban.KindOf(err) != pasban.Unavailable {
+			t.Fatalf("recorded into a table that takes no rows: %v", err)
+		}
+		ok(try(st, `UPDATE journal_head SET seq = seq WHERE id = 1`)) // the store itself works
+		for range 2 {
+			if err := r.Healthy(t.Context()); err == nil || pasban.KindOf(err) != pasban.Unavailable {
+				t.Errorf("a journal that takes no rows is healthy: %v", err)
+			}
+		}
+		if st.Dialect() == store.Postgres {
+			ok(try(st, `ALTER TABLE journal DROP CONSTRAINT broken`))
+		} else {
+			ok(try(st, `DROP TRIGGER broken`))
+		}
+		ok(r.Healthy(t.Context()))
+		e, err := r.Record(t.Context(), block(2))
+		ok(err)
+		if e[0].Seq != 1 {
+			t.Errorf("the first row is number %d: the attempts left something behind", e[0].Seq)
+		}
+	})
+}

@@ -100,8 +100,9 @@ type Journal struct {
 
 	staged []*prepared // facts of the group under way; owned by the store's writer goroutine
 
-	mu   sync.Mutex // covers wake
-	wake chan struct{}
+	mu     sync.Mutex // covers what follows
+	wake   chan struct{}
+	failed bool // the rows of the last group could not be inserted
 }
 
 // Open makes the journal's tables if need be and checks that the last row is
@@ -146,6 +147,37 @@ func (j *Journal) Head(ctx context.Context) (seq, leaves uint64, err error) {
 		return 0, 0, unavailable("read the journal's head", err)
 	}
 	return seq, leaves, nil
+}
+
+// errUndo undoes what Healthy tried.
+var errUndo = errors.New("undo")
+
+// Healthy returns nil if the last facts found their place in the table, or if
+// none has been tried yet. If they did not, it tries whether a row can be
+// written (and undoes it), and returns why not: so it says so until that is
+// mended, and no longer, whether anyone records something meanwhile or not.
+// What ails the whole store is for [store.Store.Healthy] to say.
+func (j *Journal) Healthy(ctx context.Context) error {
+	j.mu.Lock()
+	failed := j.failed
+	j.mu.Unlock()
+	if !failed {
+		return nil
+	}
+	err := j.st.Write(ctx, func(tx *store.Tx) error {
+		// Row 0 is nobody's: the journal counts from 1.
+		if _, err := tx.Exec(insertSQL(1), 0, nil, "probe", "probe", "", "", nil, []byte{}, []byte{}); err != nil {
+			return err
+		}
+		return errUndo
+	})
+	if !errors.Is(err, errUndo) {
+		return unavailable("facts cannot be recorded", err)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.failed = false
+	return nil
 }
 
 // Record makes facts durable. When it returns without an error they are, in

@@ -86,15 +86,24 @@ func (j *Journal) stage(tx *store.Tx, rows []*prepared) {
 	j.staged = append(j.staged, rows...)
 }
 
-// number gives the group's rows their places and inserts them, just before
-// the group commits. If it fails, so does the whole group. On PostgreSQL the
-// head's row lock makes other nodes wait until this group is committed, so
-// that order of numbers and order of commits are one. Runs on the writer
-// goroutine.
+// number is the store's hook: it remembers for Healthy how it went.
 func (j *Journal) number(tx *store.Tx) error {
 	if len(j.staged) == 0 {
 		return nil
 	}
+	err := j.place(tx)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.failed = err != nil
+	return err
+}
+
+// place gives the group's rows their places and inserts them, just before
+// the group commits. If it fails, so does the whole group. On PostgreSQL the
+// head's row lock makes other nodes wait until this group is committed, so
+// that order of numbers and order of commits are one. Runs on the writer
+// goroutine.
+func (j *Journal) place(tx *store.Tx) error {
 	q := `SELECT seq, leaves FROM journal_head WHERE id = 1`
 	if j.st.Dialect() == store.Postgres {
 		q += ` FOR UPDATE`

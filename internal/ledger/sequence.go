@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -172,8 +173,21 @@ func (l *Ledger) settled(ctx context.Context, leaves []journal.LeafRow, futures 
 // cannot it panics in a goroutine of its own, which would end the whole node.
 // The lock belongs to the process and closing any of its files gives it up:
 // nobody holds it now, because seqMu is held and nothing has been added.
+// The driver goes by the path, so that is what is looked at: a directory that
+// was moved away is still open here.
 func (l *Ledger) writable() error {
-	f, err := l.root.OpenFile(".state/treeState.lock", os.O_RDWR|os.O_CREATE, 0o644)
+	ours, err := l.root.Stat(".")
+	if err != nil {
+		return unavailable("the ledger's directory cannot be read", err)
+	}
+	there, err := os.Stat(l.dir)
+	switch {
+	case err != nil:
+		return unavailable("the ledger's directory cannot be read", err)
+	case !os.SameFile(ours, there):
+		return unavailable("the ledger's directory is not the one that was opened", nil)
+	}
+	f, err := os.OpenFile(filepath.Join(l.dir, ".state", "treeState.lock"), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return unavailable("the ledger's directory cannot be written", err)
 	}

@@ -52,6 +52,9 @@ func (n *Node) Status(ctx context.Context) Status {
 	}
 	part("store", n.store.Healthy())
 	facts, leaves, err := n.journal.Head(ctx)
+	if err == nil {
+		err = n.journal.Healthy(ctx)
+	}
 	part("journal", err)
 	part("ledger", n.ledger.Healthy())
 	part("detection", n.detection.get())

@@ -208,7 +208,10 @@ func (n *Node) Run(ctx context.Context) error {
 // works when it does not.
 func (n *Node) follow(ctx context.Context) {
 	for ctx.Err() == nil {
+		// What stops it stops it at once: if it goes on for a while, it works again.
+		again := time.AfterFunc(2*time.Second, func() { n.detection.set(nil) })
 		err := n.rules.Run(ctx, n.journal, n.soc.Handle)
+		again.Stop()
 		if ctx.Err() != nil {
 			return
 		}
