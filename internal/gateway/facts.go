@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -47,9 +48,16 @@ func clientOf(r *http.Request) pasban.Restricted {
 	}
 	return pasban.Restricted{
 		IP: clean(ip, 64), UserAgent: clean(r.UserAgent(), 512), Host: clean(r.Host, 255), Method: clean(r.Method, 32),
-		Path: clean(r.URL.Path, 2048), Query: clean(r.URL.RawQuery, 2048),
+		Path: clean(hideLinks(r.URL.Path), 2048), Query: clean(r.URL.RawQuery, 2048),
 	}
 }
+
+// linkTail is the secret at the end of Pasban's own one-time links: whoever
+// has it signs in with it.
+var linkTail = regexp.MustCompile(`(/pasban/(?:enrol|persona)/)[A-Za-z0-9_-]+`)
+
+// hideLinks returns text without the secrets of one-time links.
+func hideLinks(text string) string { return linkTail.ReplaceAllString(text, "$1…") }
 
 func clean(s string, max int) string {
 	if len(s) > max {

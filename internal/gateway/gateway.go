@@ -143,7 +143,7 @@ func New(o Options) (*Gateway, error) {
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	var err error
-	if g.log, err = waf.OpenLog(filepath.Join(o.Config.Data, "log", "waf.log")); err != nil {
+	if g.log, err = waf.OpenLog(filepath.Join(o.Config.Data, "log", "waf.log"), hideLinks); err != nil {
 		return nil, err
 	}
 	if g.temp, err = emptyDir(filepath.Join(o.Config.Data, "tmp")); err != nil {

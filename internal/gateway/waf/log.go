@@ -32,18 +32,23 @@ const maxValue = 280
 // request: the file is readable by its owner only.
 type Log struct {
 	path string
+	mask func(string) string // what is left of text from a request
 	mu   sync.Mutex // covers file and size
 	file *os.File
 	size int64
 }
 
 // OpenLog opens the file to append to it and makes it if needed (mode 0600,
-// its directory 0700).
-func OpenLog(path string) (*Log, error) {
+// its directory 0700). Text from requests is written as mask leaves it: it
+// hides secrets; nil hides nothing more than CNICs.
+func OpenLog(path string, mask func(string) string) (*Log, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, &pasban.Error{Kind: pasban.Unavailable, Msg: "the WAF's log has no directory", Where: path, Err: err}
 	}
-	l := &Log{path: path}
+	l := &Log{path: path, mask: pasban.MaskCNICs}
+	if mask != nil {
+		l.mask = func(s string) string { return mask(pasban.MaskCNICs(s)) }
+	}
 	if err := l.open(); err != nil {
 		return nil, &pasban.Error{Kind: pasban.Unavailable, Msg: "the WAF's log is not writable", Where: path, Err: err}
 	}
@@ -88,7 +93,7 @@ func (l *Log) write(r *http.Request, tx types.Transaction) {
 	}
 	for _, m := range tx.MatchedRules() {
 		if logged(m) {
-			lines = appendLine(lines, now, r.Host, m, blocked)
+			lines = appendLine(lines, now, r.Host, m, blocked, l.mask)
 		}
 	}
 	if len(lines) == 0 {
@@ -122,7 +127,7 @@ func (l *Log) rotate() {
 // appendLine writes one match. Everything that comes from the request is
 // quoted, so that no request can start a line of its own. blocked is the id of
 // the rule that blocked the request, 0 if none did.
-func appendLine(b []byte, now time.Time, host string, m types.MatchedRule, blocked int) []byte {
+func appendLine(b []byte, now time.Time, host string, m types.MatchedRule, blocked int, mask func(string) string) []byte {
 	rule := m.Rule()
 	b = append(b, now.Format("[Mon Jan 02 15:04:05.000000 2006] ")...)
 	b = append(b, "[security2:error] [client "...)
@@ -142,7 +147,7 @@ func appendLine(b []byte, now time.Time, host string, m types.MatchedRule, block
 	}
 	for _, field := range [][2]string{
 		{"file", rule.File()}, {"line", strconv.Itoa(rule.Line())}, {"id", strconv.Itoa(rule.ID())},
-		{"rev", rule.Revision()}, {"msg", cut(pasban.MaskCNICs(m.Message()))}, {"data", cut(pasban.MaskCNICs(m.Data()))},
+		{"rev", rule.Revision()}, {"msg", cut(mask(m.Message()))}, {"data", cut(mask(m.Data()))},
 		{"severity", severity(rule.Severity())}, {"ver", rule.Version()},
 	} {
 		if field[1] != "" {
@@ -153,7 +158,7 @@ func appendLine(b []byte, now time.Time, host string, m types.MatchedRule, block
 		b = fmt.Appendf(b, "[tag %s] ", strconv.Quote(tag))
 	}
 	return fmt.Appendf(b, "[hostname %s] [uri %s] [unique_id %s]\n",
-		strconv.Quote(cut(host)), strconv.Quote(cut(pasban.MaskCNICs(m.URI()))), strconv.Quote(m.TransactionID()))
+		strconv.Quote(cut(host)), strconv.Quote(cut(mask(m.URI()))), strconv.Quote(m.TransactionID()))
 }
 
 // severity names a severity as ModSecurity does, "" if the rule has none.

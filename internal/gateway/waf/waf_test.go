@@ -73,7 +73,7 @@ const attack = "/search?q=1%27%20OR%20%271%27=%271%27%20UNION%20SELECT%20cnic%20
 
 func TestBlock(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log", "waf.log")
-	log, err := OpenLog(path)
+	log, err := OpenLog(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -315,7 +315,7 @@ func TestBlame(t *testing.T) {
 
 func TestLogStartsAnew(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "waf.log")
-	log, err := OpenLog(path)
+	log, err := OpenLog(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
