@@ -42,7 +42,7 @@ import (
 	"time"
 )
 
-// Surfaces: each has its own layout.
+// Surfaces. Portal, desk and trust are one family and share a layout.
 const (
 	Portal  = "portal"  // citizens
 	Desk    = "desk"    // officers; the portal's family
@@ -95,8 +95,10 @@ func New(o Options) (*Pages, error) {
 		return nil, err
 	}
 	p := &Pages{o: o, words: w, assets: a, layouts: map[string]string{}, pages: map[string]*template.Template{}, log: o.Log}
-	for _, surface := range []string{Portal, Desk, Console, Trust} {
-		text, err := ownTemplates.ReadFile("templates/layout-" + surface + ".html")
+	for surface, file := range map[string]string{
+		Portal: "layout.html", Desk: "layout.html", Trust: "layout.html", Console: "layout-console.html",
+	} {
+		text, err := ownTemplates.ReadFile("templates/" + file)
 		if err != nil {
 			return nil, fmt.Errorf("layout of %s: %w", surface, err)
 		}
