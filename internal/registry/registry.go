@@ -36,6 +36,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -242,9 +243,7 @@ func (r *Registry) Open(ctx context.Context, a Ask, service, id string, fields .
 	if err != nil {
 		return Record{}, err
 	}
-	for name, value := range stored.Public {
-		rec.Values[name] = value
-	}
+	maps.Copy(rec.Values, stored.Public)
 	return rec, nil
 }
 

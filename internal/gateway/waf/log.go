@@ -33,7 +33,7 @@ const maxValue = 280
 type Log struct {
 	path string
 	mask func(string) string // what is left of text from a request
-	mu   sync.Mutex // covers file and size
+	mu   sync.Mutex          // covers file and size
 	file *os.File
 	size int64
 }

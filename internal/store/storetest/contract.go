@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -76,17 +77,17 @@ func readsWhatWasWritten(t *testing.T, dsn string) {
 		t.Fatal(err)
 	}
 	defer rows.Close()
-	var got string
+	var got strings.Builder
 	for rows.Next() {
 		var id int
 		var note, mark string
 		if err := rows.Scan(&id, &note, &mark); err != nil {
 			t.Fatal(err)
 		}
-		got += fmt.Sprintf("%d %q %s\n", id, note, mark)
+		got.WriteString(fmt.Sprintf("%d %q %s\n", id, note, mark))
 	}
-	if want := "1 \"what? it's 'quoted'\" ?\n2 \"\" ?\n"; got != want || rows.Err() != nil {
-		t.Errorf("read %s, %v; want %s", got, rows.Err(), want)
+	if want := "1 \"what? it's 'quoted'\" ?\n2 \"\" ?\n"; got.String() != want || rows.Err() != nil {
+		t.Errorf("read %s, %v; want %s", got.String(), rows.Err(), want)
 	}
 	err = st.Write(t.Context(), func(tx *store.Tx) error { // its own changes
 		if _, err := tx.Exec(`UPDATE item SET note = ? WHERE id = ?`, "b", 2); err != nil {
