@@ -233,7 +233,7 @@ func TestUpstream(t *testing.T) {
 		}
 	}
 
-	release := g.land.hold()
+	_, release := g.land.hold()
 	a := g.officer.want(http.StatusGatewayTimeout, ask("ur"))
 	inUrdu(a)
 	release()

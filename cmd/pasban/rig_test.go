@@ -400,26 +400,32 @@ func (v *visitor) want(status int, a answer) answer {
 }
 
 // legacy is the land registry, as it runs behind every node here. It can be
-// made slow, and counts who asks.
+// made slow.
 type legacy struct {
 	*httptest.Server
 	owners []landregistry.Owner
 
 	mu   sync.Mutex // covers gate
-	gate chan struct{}
+	gate *gate
 }
 
-// hold makes the registry answer nobody until the returned function is called.
-func (l *legacy) hold() (release func()) {
-	gate := make(chan struct{})
+// gate holds requests up.
+type gate struct {
+	open    chan struct{} // closed when they may go on
+	arrived chan struct{} // one for each that waits
+}
+
+// hold makes the registry answer nobody until release is called.
+func (l *legacy) hold() (arrived <-chan struct{}, release func()) {
+	g := &gate{open: make(chan struct{}), arrived: make(chan struct{}, 100)}
 	l.mu.Lock()
-	l.gate = gate
+	l.gate = g
 	l.mu.Unlock()
-	return sync.OnceFunc(func() {
+	return g.arrived, sync.OnceFunc(func() {
 		l.mu.Lock()
 		l.gate = nil
 		l.mu.Unlock()
-		close(gate)
+		close(g.open)
 	})
 }
 
@@ -438,8 +444,9 @@ func newLegacy(t testing.TB) *legacy {
 		gate := l.gate
 		l.mu.Unlock()
 		if gate != nil {
+			gate.arrived <- struct{}{}
 			select {
-			case <-gate:
+			case <-gate.open:
 			case <-r.Context().Done():
 				return
 			}
