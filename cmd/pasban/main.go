@@ -39,23 +39,29 @@ func run() int {
 	if code, ok := errors.AsType[exitCode](err); ok {
 		return int(code)
 	}
+	if _, ok := errors.AsType[*pasban.Error](err); !ok && !c.understood {
+		err = &pasban.Error{Kind: pasban.Invalid, Msg: err.Error(), Hint: "see 'pasban --help'"}
+	}
 	c.fail(err)
 	return exitStatus(err)
 }
 
 // cli is what the commands share: where they print, and how.
 type cli struct {
-	out, err io.Writer
-	json     bool
-	config   string
+	out, err   io.Writer
+	json       bool
+	config     string
+	understood bool // the command line was: what fails now is not its fault
 }
 
 func (c *cli) root() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "pasban",
-		Short:         "Keeps watch over a government service: no plaintext without a reason, no silent look, no silent change",
-		SilenceUsage:  true,
-		SilenceErrors: true,
+		Use:                "pasban",
+		Short:              "Keeps watch over a government service: no plaintext without a reason, no silent look, no silent change",
+		SilenceUsage:       true,
+		SilenceErrors:      true,
+		DisableSuggestions: true, // an error is one line
+		PersistentPreRun:   func(*cobra.Command, []string) { c.understood = true },
 	}
 	root.SetOut(c.out)
 	root.SetErr(c.err)

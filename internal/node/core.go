@@ -34,8 +34,8 @@ type core struct {
 }
 
 // openCore opens the data directory. On error nothing stays open.
-func openCore(ctx context.Context, cfg *config.Config, log *slog.Logger) (c *core, err error) {
-	c = &core{}
+func openCore(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *core, err error) {
+	c := &core{}
 	defer func() {
 		if err != nil {
 			c.close()

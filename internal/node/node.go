@@ -93,8 +93,8 @@ func (p *part) get() error {
 
 // New opens everything that the setup needs and wires it. On error nothing
 // stays open and nothing has listened.
-func New(ctx context.Context, s *Setup, o Options) (n *Node, err error) {
-	n = &Node{log: o.Log, started: time.Now(), rules: s.Rules, rebuild: o.RebuildLedger}
+func New(ctx context.Context, s *Setup, o Options) (_ *Node, err error) {
+	n := &Node{log: o.Log, started: time.Now(), rules: s.Rules, rebuild: o.RebuildLedger}
 	if n.log == nil {
 		n.log = slog.Default()
 	}
