@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 
+	"pasban"
 	"pasban/examples"
 	"pasban/internal/demo"
 	"pasban/internal/node"
@@ -27,6 +29,10 @@ ledger, a node that is killed. Afterwards it stays up to look around, unless
 legitimate request was refused.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.Citizens < demo.MinCitizens { // 0 is demo's word for the default
+				return &pasban.Error{Kind: pasban.Invalid, Where: "--citizens", Msg: fmt.Sprintf("%d citizens are too few for the story", o.Citizens),
+					Hint: fmt.Sprintf("at least %d", demo.MinCitizens)}
+			}
 			o.JSON, o.Out = c.json, c.out
 			self, err := os.Executable()
 			if err != nil {

@@ -110,8 +110,16 @@ func nesting(data []byte) int {
 // parseError is how cedar-go words a syntax error.
 var parseError = regexp.MustCompile(`parse error at (?:<input>:|:)?(\d+):(\d+) ("(?:[^"\\]|\\.)*"): (.*)`)
 
+// scanError is how it words one of the text below that: a string without end.
+var scanError = regexp.MustCompile(`(?:<input>:|:)(\d+):(\d+): (.*)`)
+
 func syntaxProblem(file string, err error) config.Problem {
 	p := config.Problem{File: file, Msg: "not readable as Cedar policies: " + err.Error()}
+	if m := scanError.FindStringSubmatch(err.Error()); m != nil {
+		p.Line, _ = strconv.Atoi(m[1])
+		p.Col, _ = strconv.Atoi(m[2])
+		p.Msg = "not a Cedar policy: " + m[3]
+	}
 	if m := parseError.FindStringSubmatch(err.Error()); m != nil {
 		p.Line, _ = strconv.Atoi(m[1])
 		p.Col, _ = strconv.Atoi(m[2])
