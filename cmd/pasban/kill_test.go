@@ -252,12 +252,18 @@ func (s *serving) gapless() {
 // audited has the offline verifier rehash the ledger, as an auditor would.
 func (s *serving) audited() {
 	s.t.Helper()
+	s.verify("audit", s.data("ledger"))
+}
+
+// verify runs the offline verifier; everything holds.
+func (s *serving) verify(command string, args ...string) {
+	s.t.Helper()
 	verify := filepath.Join(s.t.TempDir(), "pasban-verify")
 	if out, err := exec.Command("go", "build", "-o", verify, "../pasban-verify").CombinedOutput(); err != nil {
 		s.t.Fatalf("build pasban-verify: %v\n%s", err, out)
 	}
-	out, err := exec.Command(verify, "audit", "--key", s.data("ledger/vkey"), s.data("ledger")).CombinedOutput()
+	out, err := exec.Command(verify, append([]string{command, "--key", s.data("ledger/vkey")}, args...)...).CombinedOutput()
 	if err != nil {
-		s.t.Errorf("pasban-verify audit: %v\n%s", err, out)
+		s.t.Errorf("pasban-verify %s: %v\n%s", command, err, out)
 	}
 }

@@ -178,13 +178,13 @@ func (s *serving) data(name string) string { return filepath.Join(s.dir, "data",
 // log is what the node has written to standard error.
 func (s *serving) log() string { return string(must(os.ReadFile(filepath.Join(s.dir, "node.log")))) }
 
-// start runs the node and returns without waiting.
-func (s *serving) start() {
+// start runs the node, with more flags perhaps, and returns without waiting.
+func (s *serving) start(flags ...string) {
 	s.t.Helper()
 	out, err := os.OpenFile(filepath.Join(s.dir, "node.log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	check(s.t, err)
 	defer out.Close()
-	cmd := exec.Command("pasban", "serve", "-c", s.config)
+	cmd := exec.Command("pasban", append([]string{"serve", "-c", s.config}, flags...)...)
 	cmd.Stdout, cmd.Stderr = out, out
 	check(s.t, cmd.Start())
 	done := make(chan struct{})
