@@ -98,7 +98,7 @@ const batch = 1024
 
 // settle is how long the driver waits for more leaves of a batch that is not
 // full: long beside the moment that adding one takes, so that it is not cut.
-const settle = 50 * time.Millisecond
+const settle = 10 * time.Millisecond
 
 // Ledger is one open log. It is safe for concurrent use; one process can have
 // it open.
