@@ -116,6 +116,19 @@ func (g *guarded) settled() {
 	}))
 }
 
+// quiet waits until every leaf is under a checkpoint: what breaks then breaks
+// between two batches, not within one.
+func (g *guarded) quiet() {
+	g.t.Helper()
+	check(g.t, await(func() error {
+		s, err := readyz(g.admin)
+		if err == nil && s.Figures.Checkpoint < s.Figures.Leaves {
+			err = fmt.Errorf("%d of %d leaves are under a checkpoint", s.Figures.Checkpoint, s.Figures.Leaves)
+		}
+		return err
+	}))
+}
+
 // nothingLost exchanges every promise for its receipt.
 func (g *guarded) nothingLost() {
 	g.t.Helper()
@@ -169,6 +182,7 @@ func TestFailClosed(t *testing.T) {
 		g.open()
 	})
 	t.Run("the ledger's directory is gone", func(t *testing.T) {
+		g.quiet()
 		g.settled()
 		away := g.data("ledger.away")
 		check(t, os.Rename(g.data("ledger"), away))
@@ -179,6 +193,7 @@ func TestFailClosed(t *testing.T) {
 		g.open()
 	})
 	t.Run("the ledger's directory is read-only", func(t *testing.T) {
+		g.quiet()
 		dir := g.data("ledger")
 		g.settled()
 		unmount := mount(t, dir, dir, "", syscall.MS_BIND, "")

@@ -21,8 +21,9 @@ func TestDemo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the story takes half a minute")
 	}
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "demo")
-	cmd := exec.Command("pasban", "demo", "--once", "--json", "--citizens", "150", "--dir", dir)
+	cmd := exec.Command(build(t, "pasban"), "demo", "--once", "--json", "--citizens", "150", "--dir", dir)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -258,11 +257,7 @@ func (s *serving) audited() {
 // verify runs the offline verifier; everything holds.
 func (s *serving) verify(command string, args ...string) {
 	s.t.Helper()
-	verify := filepath.Join(s.t.TempDir(), "pasban-verify")
-	if out, err := exec.Command("go", "build", "-o", verify, "../pasban-verify").CombinedOutput(); err != nil {
-		s.t.Fatalf("build pasban-verify: %v\n%s", err, out)
-	}
-	out, err := exec.Command(verify, append([]string{command, "--key", s.data("ledger/vkey")}, args...)...).CombinedOutput()
+	out, err := exec.Command(build(s.t, "pasban-verify"), append([]string{command, "--key", s.data("ledger/vkey")}, args...)...).CombinedOutput()
 	if err != nil {
 		s.t.Errorf("pasban-verify %s: %v\n%s", command, err, out)
 	}

@@ -69,6 +69,17 @@ func freeAddress() (string, error) {
 	return "", errors.New("no free port")
 }
 
+// build builds a command of this module as it is installed, without the race
+// detector, and returns its path.
+func build(t testing.TB, name string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if out, err := exec.Command("go", "build", "-o", path, "../"+name).CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", name, err, out)
+	}
+	return path
+}
+
 // readyz asks a node how it is; it is an error if it does not answer 200.
 func readyz(admin string) (s node.Status, err error) {
 	resp, err := (&http.Client{Timeout: 15 * time.Second}).Get("http://" + admin + "/readyz")
@@ -204,7 +215,13 @@ func (s *serving) start(flags ...string) {
 	})
 }
 
-func tail(text string) string { return text[max(0, len(text)-4000):] }
+// tail is the end of a log, or all of it from a data race on.
+func tail(text string) string {
+	if at := strings.Index(text, "WARNING: DATA RACE"); at >= 0 {
+		return text[at:min(len(text), at+16000)]
+	}
+	return text[max(0, len(text)-4000):]
+}
 
 // up starts the node and waits until it is ready.
 func (s *serving) up() *serving {

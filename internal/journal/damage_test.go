@@ -280,3 +280,20 @@ func TestHealthy(t *testing.T) {
 		}
 	})
 }
+
+// TestFactsAreTheCallers: what a caller shares between facts, such as the
+// fields of a route of the configuration, is not written to.
+func TestFactsAreTheCallers(t *testing.T) {
+	r := open(t, storetest.SQLite(t))
+	shared := []string{"name", "holdings"}
+	f := look(ayesha, 0)
+	f.Body.Fields = shared
+	e, err := r.Record(t.Context(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e[0].Fact.Body.Fields[0] = "changed"
+	if shared[0] != "name" {
+		t.Error("the entry's fields are the caller's own")
+	}
+}

@@ -47,7 +47,10 @@ func (j *Journal) prepare(ctx context.Context, facts []pasban.Fact) ([]*prepared
 		if f.Body.Version != 1 || f.Body.Kind == "" || f.Body.ID == "" {
 			return nil, &pasban.Error{Kind: pasban.Invalid, Where: "journal", Msg: "a fact was not started with NewFact"}
 		}
-		if err := json.Unmarshal(p.opening.Body, &p.fact.Body); err != nil { // as every reader will see it
+		// As every reader will see it; into a new body, for the lists of the old
+		// one are the caller's, who may share them.
+		p.fact.Body = pasban.Body{}
+		if err := json.Unmarshal(p.opening.Body, &p.fact.Body); err != nil {
 			return nil, fmt.Errorf("read the body just written: %w", err)
 		}
 		if f.Body.Kind.Accountable() {

@@ -174,7 +174,9 @@ func (l *Ledger) settled(ctx context.Context, leaves []journal.LeafRow, futures 
 // The lock belongs to the process and closing any of its files gives it up:
 // nobody holds it now, because seqMu is held and nothing has been added.
 // The driver goes by the path, so that is what is looked at: a directory that
-// was moved away is still open here.
+// was moved away is still open here. A directory that goes in the moment
+// between this look and the driver's does end the node, which has promised
+// nothing that is not in the journal, and says at its next start what is wrong.
 func (l *Ledger) writable() error {
 	ours, err := l.root.Stat(".")
 	if err != nil {
