@@ -200,7 +200,9 @@ func (n *Node) Run(ctx context.Context) error {
 	if e := <-ledgerDone; e != nil && !errors.Is(e, context.Canceled) {
 		err = errors.Join(err, fmt.Errorf("ledger: %w", e))
 	}
-	return errors.Join(err, n.close())
+	err = errors.Join(err, n.close())
+	n.log.Info("stopped", "err", err)
+	return err
 }
 
 // follow runs detection over the journal. If it cannot, the node says so and
@@ -216,7 +218,7 @@ func (n *Node) follow(ctx context.Context) {
 			return
 		}
 		n.detection.set(fmt.Errorf("detection stopped: %w", err))
-		n.log.Error("detection stopped", "error", err)
+		n.log.Error("detection stopped", "err", err)
 		select {
 		case <-time.After(time.Second):
 		case <-ctx.Done():

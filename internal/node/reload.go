@@ -24,7 +24,7 @@ func (n *Node) Reload(ctx context.Context) error {
 	defer n.reloading.Unlock()
 	err := n.reload(ctx)
 	if err != nil {
-		n.log.Error("the configuration was not reloaded; the old one stays in force", "error", err)
+		n.log.Error("the configuration was not reloaded; the old one stays in force", "err", err)
 		return err
 	}
 	n.log.Info("the configuration was reloaded", "file", n.Config().File)
