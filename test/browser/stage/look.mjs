@@ -24,9 +24,11 @@ export async function upright(page, lang, what) {
 }
 
 /** unclipped fails if Nastaliq text may lose its ink: lines that are too low,
- * controls lower than their line, boxes that hide what overflows them. */
+ * controls lower than their line or without room beside it, boxes that hide
+ * what overflows them. */
 export async function unclipped(page, what) {
-  const found = await page.evaluate(() => {
+  const found = await page.evaluate(async () => {
+    await document.fonts.ready;
     const urdu = /[\u0600-\u06ff]/, bad = [];
     const say = (e, why) => bad.push(`${why}: ${e.outerHTML.slice(0, 160)}`);
     const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -44,6 +46,15 @@ export async function unclipped(page, what) {
         if (hides(box)) say(box, "overflow hidden");
         if (/^(BUTTON|SELECT|INPUT)$/.test(box.tagName) && box.clientHeight + 1 < line) say(box, `${box.clientHeight} px high for a line of ${line}`);
       }
+    }
+    const pen = document.createElement("canvas").getContext("2d");
+    for (const select of document.querySelectorAll("select")) { // cuts at the sides too
+      const style = getComputedStyle(select), text = select.selectedOptions[0]?.textContent.trim() || "";
+      if (!urdu.test(text) || !select.checkVisibility()) continue;
+      Object.assign(pen, { font: `${style.fontSize} ${style.fontFamily}`, direction: "rtl", textAlign: "right" });
+      const ink = pen.measureText(text), over = ink.actualBoundingBoxRight, tall = ink.actualBoundingBoxAscent + ink.actualBoundingBoxDescent;
+      if (over > parseFloat(style.textIndent) + 0.5) say(select, `${over} px of ink before its start`);
+      if (tall > select.clientHeight - parseFloat(style.paddingTop) - parseFloat(style.paddingBottom)) say(select, `${tall} px of ink in ${select.clientHeight}`);
     }
     return bad;
   });
