@@ -24,7 +24,7 @@ type site struct {
 	mux     *http.ServeMux // of *route
 	guarded bool           // some route is
 	proxy   *proxy         // nil without upstreams
-	own     http.Handler   // Pasban's own surfaces, firewall included
+	own     http.Handler   // Pasban's own surfaces; the firewall stands before them for strangers
 	theirs  http.Handler   // the guarded service, firewall included
 }
 
@@ -63,11 +63,25 @@ func (g *Gateway) newSite(conf config.Site, c *config.Config, engine *waf.Engine
 	s.theirs = http.HandlerFunc(s.serve)
 	if engine != nil {
 		hooks := waf.Hooks{Blocked: s.wafBlocked, Observed: s.wafObserved, Failed: s.wafFailed}
-		// Own pages show attacks to analysts: their text would look like leaks.
-		s.own = engine.RequestHandler(s.own, hooks)
+		s.own = g.o.Sessions.Middleware(g.strangers(engine.RequestHandler(g.o.Own, hooks)))
 		s.theirs = engine.Handler(s.theirs, hooks)
 	}
 	return s, nil
+}
+
+// strangers has the firewall inspect what visitors without a session send to
+// Pasban's own surfaces. People who are signed in write about attacks: an
+// analyst's note quotes one, and a citizen's report is in their own words. Those
+// pages show all of it as text. Answers are not inspected for the same reason:
+// the attacks that they show would look like leaks.
+func (g *Gateway) strangers(inspected http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, ok := g.o.Visitor(r.Context()); ok {
+			g.o.Own.ServeHTTP(w, r)
+			return
+		}
+		inspected.ServeHTTP(w, r)
+	})
 }
 
 // register adds a route; ServeMux panics about patterns that it does not take.
