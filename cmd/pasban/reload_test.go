@@ -17,7 +17,7 @@ import (
 )
 
 // TestReload exchanges the configuration of a node under load, for better and
-// for worse, and ends it while it works.
+// for worse, adds people beside it, and ends it while it works.
 func TestReload(t *testing.T) {
 	t.Parallel()
 	land := newLegacy(t)
@@ -95,6 +95,12 @@ func TestReload(t *testing.T) {
 	}
 	underLoad()
 
+	// Another process writes to the same journal, as `pasban user add` does.
+	for i := range 3 {
+		s.add(staff(pasban.RoleOfficer, fmt.Sprintf("LHR-1%02d", i)))
+	}
+	underLoad()
+
 	// A bad file, one that changes what cannot change, and none: the old one stays in force.
 	const kept = "the old one stays in force"
 	for i, bad := range []string{
@@ -125,16 +131,18 @@ func (s *serving) drains(land *legacy, officer *visitor) {
 	s.t.Helper()
 	arrived, release := land.hold()
 	defer release()
+	page := land.record(3) + "?last=1" // those who gave up before may still be on their way
 	type outcome struct {
 		answer
 		err error
 	}
 	got := make(chan outcome, 1)
 	go func() {
-		a, err := officer.ask(s.t.Context(), http.MethodGet, land.record(3), nil, working...)
+		a, err := officer.ask(s.t.Context(), http.MethodGet, page, nil, working...)
 		got <- outcome{a, err}
 	}()
-	<-arrived
+	for <-arrived != page {
+	}
 	s.signal(syscall.SIGTERM)
 	check(s.t, await(func() error {
 		conn, err := net.Dial("tcp", s.listen)

@@ -429,12 +429,12 @@ type legacy struct {
 // gate holds requests up.
 type gate struct {
 	open    chan struct{} // closed when they may go on
-	arrived chan struct{} // one for each that waits
+	arrived chan string   // the address that each who waits asks for
 }
 
 // hold makes the registry answer nobody until release is called.
-func (l *legacy) hold() (arrived <-chan struct{}, release func()) {
-	g := &gate{open: make(chan struct{}), arrived: make(chan struct{}, 100)}
+func (l *legacy) hold() (arrived <-chan string, release func()) {
+	g := &gate{open: make(chan struct{}), arrived: make(chan string, 100)}
 	l.mu.Lock()
 	l.gate = g
 	l.mu.Unlock()
@@ -461,7 +461,7 @@ func newLegacy(t testing.TB) *legacy {
 		gate := l.gate
 		l.mu.Unlock()
 		if gate != nil {
-			gate.arrived <- struct{}{}
+			gate.arrived <- r.URL.RequestURI()
 			select {
 			case <-gate.open:
 			case <-r.Context().Done():
