@@ -14,7 +14,7 @@ export PASBAN_TESTDATA ?= $(abspath ../shared/data)
 GO_FILES = $(shell git ls-files '*.go')
 
 build:
-	go build -o bin/ ./cmd/...
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
 
 demo: build
 	bin/pasban demo $(ARGS)

@@ -23,6 +23,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,6 +44,7 @@ import (
 	"pasban/internal/ledger"
 	"pasban/internal/registry"
 	"pasban/internal/soc"
+	"pasban/internal/store"
 )
 
 // Options are what does not come from the configuration. The zero value is
@@ -145,7 +147,7 @@ func (n *Node) openRooms(ctx context.Context, s *Setup) (err error) {
 	}
 	n.guard, err = registry.NewGuard(registry.GuardOptions{
 		Agency: cfg.Agency.ID, Rules: registry.Rules{Policies: s.Policies, Budgets: n.budgets},
-		Journal: n.journal, Ledger: n.ledger, Log: n.log,
+		Journal: n.journal, Ledger: accountable{n.store, n.ledger}, Log: n.log,
 	})
 	if err != nil {
 		return err
@@ -153,6 +155,17 @@ func (n *Node) openRooms(ctx context.Context, s *Setup) (err error) {
 	n.registry, err = registry.New(ctx, n.store, registry.Options{Guard: n.guard, Vault: n.vault, Services: s.Services})
 	return err
 }
+
+// accountable says whether a look could be accounted for right now. A store
+// that refused its last write answers for itself until it heals: nobody waits
+// out a locked database once for every request.
+type accountable struct {
+	store  *store.Store
+	ledger *ledger.Ledger
+}
+
+// Healthy implements registry.Ledger. It does no I/O.
+func (a accountable) Healthy() error { return cmp.Or(a.store.Healthy(), a.ledger.Healthy()) }
 
 // Identity is the node's register of people.
 func (n *Node) Identity() *identity.Identity { return n.identity }

@@ -54,7 +54,7 @@ func tables() []table {
 				{"gateway, firewall on", "BenchmarkMix/gateway/waf=block", "BenchmarkMix/coraza-alone", "cpu-µs/op"},
 				{"gateway, firewall on: median latency", "BenchmarkMix/gateway/waf=block", "BenchmarkMix/coraza-alone", "p50-µs"},
 			}},
-		{"A guarded legacy page", "`GET /records/{cnic}` for an officer with purpose and case: decided by policy, journaled on SQLite with synchronous=FULL before the answer leaves, promised. The open route shows the same page without that: the difference is what accountability costs. One client, one request at a time: nothing shares a commit with it.",
+		{"A guarded legacy page", "`GET /records/{cnic}` for an officer with purpose and case: decided by policy, journaled on SQLite with synchronous=FULL before the answer leaves, promised. The open route shows the same page without that: the difference is what accountability costs. One client, one request at a time, each about another citizen: nothing shares a commit with it, and the first look at a citizen makes their key durable before.",
 			"./internal/gateway", []row{
 				{"open, firewall off: requests/s", "BenchmarkGuardedPage/open/waf=off", "", "req/s"},
 				{"guarded, firewall off: requests/s", "BenchmarkGuardedPage/guarded/waf=off", "BenchmarkGuardedPage/open/waf=off", "req/s"},
@@ -69,7 +69,7 @@ func tables() []table {
 		{"Opening a declared record", "An application for a transfer of land with two parties: decided and journaled for each of them, every answer decrypted against the promise. Beside it the bare SQL reads of the same rows, which open, decide and record nothing.",
 			"./internal/registry", append(sized("plain SQLite reads", "BenchmarkPlainRead", "", "opens/s", "clients"),
 				sized("opened, accounted for", "BenchmarkOpen", "BenchmarkPlainRead", "opens/s", "clients")...)},
-		{"The journal", "One fact a call: canonicalised, sealed twice, numbered, inserted, synced, promised. Beside it a bare append of 1,000 bytes with fsync, each writer to a file of its own. With more writers the journal shares one commit among them; bare files cannot.",
+		{"The journal", "One fact a call: canonicalised, sealed twice, numbered, inserted, synced, promised. Beside it a bare append of 1,000 bytes with fsync after each, all writers to one file. With more writers the journal shares one commit among them.",
 			"./internal/journal", append(sized("bare fsync'd file", "BenchmarkBareFsync", "", "rows/s", "writers"),
 				sized("journal", "BenchmarkJournal", "BenchmarkBareFsync", "rows/s", "writers")...)},
 	}
