@@ -214,8 +214,12 @@ func (n *Node) Run(ctx context.Context) error {
 		err = errors.Join(err, fmt.Errorf("ledger: %w", e))
 	}
 	err = errors.Join(err, n.close())
-	n.log.Info("stopped", "err", err)
-	return err
+	if err != nil {
+		n.log.Error("stopped", "err", err)
+		return err
+	}
+	n.log.Info("stopped")
+	return nil
 }
 
 // follow runs detection over the journal. If it cannot, the node says so and
