@@ -27,13 +27,13 @@ import (
 	"errors"
 	"mime"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"pasban"
+	"pasban/internal/identity"
 	"pasban/internal/page"
 	"pasban/internal/registry"
 )
@@ -143,22 +143,11 @@ func (a *API) ask(r *http.Request) (registry.Ask, error) {
 	if !ok {
 		return registry.Ask{}, &pasban.Error{Kind: pasban.Unauthenticated, Msg: "sign in first"}
 	}
-	out := registry.Ask{Actor: visitor.Actor, Purpose: pasban.Purpose{Code: visitor.Purpose.Code, Case: visitor.Purpose.Case}, Client: clientOf(r)}
+	out := registry.Ask{Actor: visitor.Actor, Purpose: pasban.Purpose{Code: visitor.Purpose.Code, Case: visitor.Purpose.Case}, Client: identity.ClientOf(r)}
 	if code, number := r.Header.Get("Pasban-Purpose"), r.Header.Get("Pasban-Case"); code != "" || number != "" {
 		out.Purpose = pasban.Purpose{Code: clean(code, 64), Case: clean(number, 128)}
 	}
 	return out, nil
-}
-
-// clientOf says from where a request came, within bounds. The query is left
-// out: this API has nothing of anybody in it.
-func clientOf(r *http.Request) pasban.Restricted {
-	ip := r.RemoteAddr
-	if addr, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		ip = addr.Addr().Unmap().WithZone("").String()
-	}
-	return pasban.Restricted{IP: clean(ip, 64), UserAgent: clean(r.UserAgent(), 512), Host: clean(r.Host, 255),
-		Method: clean(r.Method, 32), Path: clean(r.URL.Path, 2048)}
 }
 
 func clean(s string, max int) string {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"regexp"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"pasban"
 	"pasban/internal/gateway/flood"
 	"pasban/internal/gateway/waf"
+	"pasban/internal/identity"
 )
 
 // recordTimeout bounds how long a refusal waits for the journal.
@@ -42,14 +42,10 @@ func (g *Gateway) blockFact(r *http.Request, service string, reasons ...string) 
 // clientOf is what the restricted part of a fact says of a request: bounded,
 // and valid UTF-8 whatever was sent.
 func clientOf(r *http.Request) pasban.Restricted {
-	ip := r.RemoteAddr
-	if a, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		ip = a.Addr().Unmap().WithZone("").String()
-	}
-	return pasban.Restricted{
-		IP: clean(ip, 64), UserAgent: clean(r.UserAgent(), 512), Host: clean(r.Host, 255), Method: clean(r.Method, 32),
-		Path: clean(hideLinks(r.URL.Path), 2048), Query: clean(r.URL.RawQuery, 2048),
-	}
+	c := identity.ClientOf(r)
+	c.UserAgent = clean(r.UserAgent(), 512)
+	c.Path, c.Query = clean(hideLinks(r.URL.Path), 2048), clean(r.URL.RawQuery, 2048)
+	return c
 }
 
 // linkTail is the secret at the end of Pasban's own one-time links: whoever

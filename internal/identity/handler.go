@@ -54,12 +54,14 @@ func (i *Identity) Handler() http.Handler {
 	})
 }
 
-// ClientOf says where a request comes from, as facts carry it. The path is
-// there but for the token of an enrolment link, the query is not.
+// ClientOf says where a request comes from, as the facts of every surface carry
+// it: one client has one address everywhere, and nothing is longer than a fact
+// should be. The path is there but for the token of an enrolment link, the
+// query is not.
 func ClientOf(r *http.Request) pasban.Restricted {
 	ip := r.RemoteAddr
 	if a, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		ip = a.Addr().Unmap().String()
+		ip = a.Addr().Unmap().WithZone("").String()
 	} else if h, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
 		ip = h
 	}
@@ -67,7 +69,8 @@ func ClientOf(r *http.Request) pasban.Restricted {
 	if path == "" { // a link's token is nobody's business
 		path = EnrolPath
 	}
-	return pasban.Restricted{IP: ip, UserAgent: cut(r.UserAgent(), 256), Host: cut(r.Host, 256), Method: r.Method, Path: path}
+	return pasban.Restricted{IP: cut(ip, 64), UserAgent: cut(r.UserAgent(), 256), Host: cut(r.Host, 255),
+		Method: cut(r.Method, 32), Path: cut(path, 2048)}
 }
 
 // clientKey is what a client is bounded by: its address, or its network of 64

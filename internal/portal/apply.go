@@ -3,7 +3,6 @@ package portal
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -13,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"pasban"
+	"pasban/internal/identity"
 	"pasban/internal/page"
 	"pasban/internal/registry"
 )
@@ -56,17 +56,7 @@ func (p *Portal) service(r *http.Request) (*registry.Service, error) {
 
 // ask is what the registry is told of who asks and from where.
 func ask(r *http.Request, v Visitor) registry.Ask {
-	return registry.Ask{Actor: v.Actor, Client: clientOf(r)}
-}
-
-// clientOf says where a request comes from.
-func clientOf(r *http.Request) pasban.Restricted {
-	ip, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		ip = r.RemoteAddr
-	}
-	agent := strings.ToValidUTF8(r.UserAgent()[:min(len(r.UserAgent()), 256)], "")
-	return pasban.Restricted{IP: ip, UserAgent: agent, Host: r.Host, Method: r.Method, Path: r.URL.Path}
+	return registry.Ask{Actor: v.Actor, Client: identity.ClientOf(r)}
 }
 
 // Question is a field with its answer, as templates show it.

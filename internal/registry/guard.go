@@ -124,7 +124,7 @@ func (g *Guard) Disclose(ctx context.Context, l Look, change func(tx *store.Tx) 
 	// 1. Can it be accounted for at all? If the public log does not follow the
 	//    journal, a promise given now might not be kept.
 	if err := g.ledger.Healthy(); err != nil {
-		return Disclosure{}, &pasban.Error{Kind: pasban.Unavailable, Where: "ledger", Msg: "looks cannot be accounted for at the moment", Err: err}
+		return Disclosure{}, &pasban.Error{Kind: pasban.Unavailable, Msg: "looks cannot be accounted for at the moment", Err: err}
 	}
 
 	// 2. Decide, for each citizen by themselves. One refusal refuses the whole
