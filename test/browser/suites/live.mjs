@@ -68,9 +68,9 @@ export function live(stage) {
     await attack(stage.demo, "127.0.0.81");
     const pill = page.locator("[role=status] .pill");
     await pill.waitFor(soon);
-    const shown = await rows();
+    const [shown, count] = [await rows(), await pill.textContent()];
     await attack(stage.demo, "127.0.0.82");
-    await page.waitForFunction((first) => document.querySelector(".pill").textContent !== first, await pill.textContent(), soon);
+    await page.waitForFunction((count) => document.querySelector(".pill").textContent !== count, count, soon);
     assert.deepEqual(await rows(), shown);
     assert.ok(!shown.some((text) => text.includes("127.0.0.81")));
     await Promise.all([page.waitForEvent("load"), pill.click()]);
