@@ -94,7 +94,8 @@ type Engine struct {
 	large  chan struct{} // turns of large bodies: half the processors
 }
 
-// register guards Coraza's table of transformations, which is one per process.
+// register guards Coraza's tables of transformations and operators, which are
+// one per process.
 var register sync.Once
 
 // New compiles the rules. Its error is of kind Invalid; if a file of own rules
@@ -119,9 +120,12 @@ func New(o Options) (*Engine, error) {
 }
 
 func compile(o Options, directives string) (coraza.WAF, error) {
-	var rules fs.FS = coreruleset.FS
+	register.Do(func() {
+		registerLetters()
+		registerScan()
+	})
+	var rules fs.FS = scanRules{coreruleset.FS}
 	if len(o.Letters) > 0 {
-		register.Do(registerLetters)
 		rules = letterRules{rules}
 	}
 	return coraza.NewWAF(coraza.NewWAFConfig().WithRootFS(rules).WithDirectives(directives))
