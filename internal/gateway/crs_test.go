@@ -2,20 +2,15 @@ package gateway
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,160 +18,13 @@ import (
 	"time"
 
 	coreruleset "github.com/corazawaf/coraza-coreruleset/v4"
-	crstests "github.com/corazawaf/coraza-coreruleset/v4/tests"
 	"github.com/corazawaf/coraza/v3"
 	corazahttp "github.com/corazawaf/coraza/v3/http"
-	"github.com/goccy/go-yaml"
 
 	"pasban/internal/config"
 	"pasban/internal/gateway/waf"
+	"pasban/internal/gateway/waf/waftest"
 )
-
-// crsCase is one request of the Core Rule Set's regression suite.
-type crsCase struct {
-	name   string
-	level  int  // paranoia level of the rule it is about
-	attack bool // the suite expects the rule to match
-	raw    []byte
-}
-
-// crsFile is the part of a go-ftw test file that makes a request.
-type crsFile struct {
-	RuleID int `yaml:"rule_id"`
-	Tests  []struct {
-		TestID int `yaml:"test_id"`
-		Stages []struct {
-			Input struct {
-				Method       string        `yaml:"method"`
-				URI          *string       `yaml:"uri"`
-				Version      string        `yaml:"version"`
-				Headers      yaml.MapSlice `yaml:"headers"`
-				Data         string        `yaml:"data"`
-				Encoded      string        `yaml:"encoded_request"`
-				Autocomplete *bool         `yaml:"autocomplete_headers"`
-			} `yaml:"input"`
-			Output struct {
-				Log struct {
-					ExpectIDs []int `yaml:"expect_ids"`
-				} `yaml:"log"`
-			} `yaml:"output"`
-		} `yaml:"stages"`
-	} `yaml:"tests"`
-}
-
-// loadCRS reads the whole suite that ships with the rules.
-func loadCRS(t testing.TB) (cases []crsCase) {
-	t.Helper()
-	levels := crsLevels(t)
-	err := fs.WalkDir(crstests.FS, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || !strings.HasSuffix(name, ".yaml") {
-			return err
-		}
-		text, err := fs.ReadFile(crstests.FS, name)
-		if err != nil {
-			return err
-		}
-		var f crsFile
-		if err := yaml.Unmarshal(text, &f); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		for _, test := range f.Tests {
-			for i, stage := range test.Stages {
-				in := stage.Input
-				c := crsCase{name: fmt.Sprintf("%d-%d.%d", f.RuleID, test.TestID, i), level: max(1, levels[f.RuleID]),
-					attack: len(stage.Output.Log.ExpectIDs) > 0}
-				if in.Encoded != "" {
-					if c.raw, err = base64.StdEncoding.DecodeString(strings.Join(strings.Fields(in.Encoded), "")); err != nil {
-						return fmt.Errorf("%s: %w", c.name, err)
-					}
-				} else {
-					uri := "/"
-					if in.URI != nil {
-						uri = *in.URI
-					}
-					c.raw = crsRequest(in.Method, uri, in.Version, in.Headers, in.Data, in.Autocomplete == nil || *in.Autocomplete)
-				}
-				cases = append(cases, c)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cases
-}
-
-var (
-	crsRule   = regexp.MustCompile(`(?s)"id:(\d+),.*?"\n`)
-	crsLevel  = regexp.MustCompile(`paranoia-level/(\d)`)
-	crsRepeat = regexp.MustCompile(`\{\{ "(.)" \| repeat (\d+) \}\}`)
-)
-
-// crsLevels maps rules to the paranoia level that they are tagged with.
-func crsLevels(t testing.TB) map[int]int {
-	levels := map[int]int{}
-	files, err := fs.Glob(coreruleset.FS, "@owasp_crs/*.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range files {
-		text, err := fs.ReadFile(coreruleset.FS, name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range crsRule.FindAllSubmatch(text, -1) {
-			if l := crsLevel.FindSubmatch(m[0]); l != nil {
-				id, _ := strconv.Atoi(string(m[1]))
-				levels[id], _ = strconv.Atoi(string(l[1]))
-			}
-		}
-	}
-	return levels
-}
-
-// crsRequest writes a request as go-ftw does: the given headers, and unless
-// told otherwise those that a request needs to end.
-func crsRequest(method, uri, version string, headers yaml.MapSlice, data string, complete bool) []byte {
-	data = crsRepeat.ReplaceAllStringFunc(data, func(s string) string {
-		m := crsRepeat.FindStringSubmatch(s)
-		n, _ := strconv.Atoi(m[2])
-		return strings.Repeat(m[1], n)
-	})
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s %s %s\r\n", or(method, "GET"), uri, or(version, "HTTP/1.1"))
-	has := map[string]bool{}
-	for _, h := range headers {
-		name := fmt.Sprint(h.Key)
-		has[strings.ToLower(name)] = true
-		value := ""
-		if h.Value != nil {
-			value = fmt.Sprint(h.Value)
-		}
-		fmt.Fprintf(&b, "%s: %s\r\n", name, value)
-	}
-	if complete {
-		if data != "" && !has["content-length"] && !has["transfer-encoding"] {
-			fmt.Fprintf(&b, "Content-Length: %d\r\n", len(data))
-		}
-		if data != "" && !has["content-type"] {
-			b.WriteString("Content-Type: application/x-www-form-urlencoded\r\n")
-		}
-		if !has["connection"] {
-			b.WriteString("Connection: close\r\n")
-		}
-	}
-	b.WriteString("\r\n")
-	b.WriteString(data)
-	return b.Bytes()
-}
-
-func or(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
-}
 
 // reflector is the suite's upstream: /reflect answers what the request's JSON
 // says, everything else a short page.
@@ -270,7 +118,7 @@ func TestCoreRuleSet(t *testing.T) {
 	}
 	alone := corazaAlone(t, upstream, directives)
 
-	cases := loadCRS(t)
+	cases := waftest.Suite(t)
 	whole := len(cases)
 	if raceDetector { // ten times slower, and no other verdicts
 		some := cases[:0]
@@ -280,12 +128,12 @@ func TestCoreRuleSet(t *testing.T) {
 		cases = some
 	}
 	var attacks, blocked, attacksBlocked, ambiguous atomic.Int64
-	todo := make(chan crsCase)
+	todo := make(chan waftest.Case)
 	var workers sync.WaitGroup
 	for range 2 {
 		workers.Go(func() {
 			for c := range todo {
-				theirs, ours := send(t, alone, c.raw), send(t, addr, c.raw)
+				theirs, ours := send(t, alone, c.Raw), send(t, addr, c.Raw)
 				want := theirs == nil || theirs.Header.Get("X-Upstream") == ""
 				got := ours == nil || ours.Header.Get("X-Upstream") == ""
 				if got && ours != nil && facts.action(ours.Header.Get(IncidentHeader)) == "route" {
@@ -293,9 +141,9 @@ func TestCoreRuleSet(t *testing.T) {
 					got = false
 				}
 				if got != want {
-					t.Errorf("%s: blocked %v, Coraza alone says %v\n%.300s", c.name, got, want, c.raw)
+					t.Errorf("%s: blocked %v, Coraza alone says %v\n%.300s", c.Name, got, want, c.Raw)
 				}
-				level1 := c.attack && c.level == 1
+				level1 := c.Attack && c.Level == 1
 				if level1 {
 					attacks.Add(1)
 				}

@@ -8,6 +8,8 @@ import (
 	"sort"
 	"strings"
 
+	coreruleset "github.com/corazawaf/coraza-coreruleset/v4"
+
 	"pasban"
 )
 
@@ -43,7 +45,7 @@ func blame(o Options, cause error) error {
 		if err != nil {
 			return true
 		}
-		_, err = compile(o, d)
+		_, err = compile(letters(o, coreruleset.FS), d)
 		return err != nil
 	}
 	for _, name := range slices.Concat(o.Before, o.After) {

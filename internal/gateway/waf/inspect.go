@@ -38,6 +38,8 @@ type Hooks struct {
 	Blocked  func(w http.ResponseWriter, r *http.Request, rep Report)
 	Observed func(r *http.Request, rep Report) // detect mode: would have been blocked
 	Failed   func(w http.ResponseWriter, r *http.Request, err error)
+
+	ended func(types.Transaction) // for tests: all phases are over
 }
 
 // What part of the traffic a handler inspects.
@@ -180,6 +182,9 @@ func (in *inspection) close() {
 		in.body.Close()
 	}
 	in.tx.ProcessLogging()
+	if in.hooks.ended != nil {
+		in.hooks.ended(in.tx)
+	}
 	if in.detect {
 		if rep := in.report(nil); rep.Status != 0 && in.hooks.Observed != nil {
 			in.hooks.Observed(in.r, rep)

@@ -73,6 +73,14 @@ func arabic(c rune) bool {
 	return false
 }
 
+// letters is the rule set with the letters of the options.
+func letters(o Options, rules fs.FS) fs.FS {
+	if len(o.Letters) == 0 {
+		return rules
+	}
+	return letterRules{rules}
+}
+
 // letterRules is the Core Rule Set with the transformation exchanged.
 type letterRules struct{ fs.FS }
 

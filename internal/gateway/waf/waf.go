@@ -31,6 +31,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"runtime"
 	"strings"
@@ -43,6 +44,7 @@ import (
 	"github.com/corazawaf/coraza/v3/experimental"
 
 	"pasban"
+	"pasban/internal/gateway/waf/screen"
 )
 
 // Bounds that no option changes.
@@ -105,10 +107,22 @@ func New(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := compile(o, directives)
+	register.Do(registerOwn)
+	w, err := compile(letters(o, screen.Rules{FS: coreruleset.FS}), screen.Directives(screenRules)+directives)
 	if err != nil {
 		return nil, blame(o, err)
 	}
+	if _, err := screen.New(w); err != nil {
+		slog.Warn("the WAF evaluates every rule for every request: it takes about ten times the processor", "why", err)
+	}
+	return engineOf(o, w)
+}
+
+// screenRules is the id before those of the rules that ask the screen.
+const screenRules = 99_999_000
+
+// engineOf is the engine that runs a compiled rule set.
+func engineOf(o Options, w coraza.WAF) (*Engine, error) {
 	e := &Engine{detect: o.Detect, body: cmp.Or(o.Body, DefaultBody), log: o.Log,
 		large: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
 	var ok bool
@@ -119,15 +133,13 @@ func New(o Options) (*Engine, error) {
 	return e, nil
 }
 
-func compile(o Options, directives string) (coraza.WAF, error) {
-	register.Do(func() {
-		registerLetters()
-		registerScan()
-	})
-	var rules fs.FS = scanRules{coreruleset.FS}
-	if len(o.Letters) > 0 {
-		rules = letterRules{rules}
-	}
+// registerOwn makes the operators and transformations of this package known.
+func registerOwn() {
+	registerLetters()
+	screen.Register()
+}
+
+func compile(rules fs.FS, directives string) (coraza.WAF, error) {
 	return coraza.NewWAF(coraza.NewWAFConfig().WithRootFS(rules).WithDirectives(directives))
 }
 

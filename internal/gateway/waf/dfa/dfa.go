@@ -1,27 +1,28 @@
-// Package dfa answers whether a regular expression matches, and nothing else,
-// in one table look-up for each character.
+// Package dfa answers which of several regular expressions match, and nothing
+// else, in one table look-up for each character.
 //
-// [Compile] takes what package regexp takes. [DFA.Match] walks a deterministic
-// automaton whose states are sets of the expression's instructions and whose
-// alphabet are the classes of characters that the expression tells apart. The
+// [Compile] takes what package regexp takes. [DFA.Scan] walks a deterministic
+// automaton whose states are sets of the expressions' instructions and whose
+// alphabet are the classes of characters that the expressions tell apart. The
 // states are made as texts ask for them and shared by all goroutines; nearly
 // every text walks on states that are there.
 //
 // # Guarantees
 //
-// Match reports what regexp.Regexp.MatchString reports, for every text,
-// invalid UTF-8 included. Memory is bounded for each automaton. A text made to
-// need ever new states costs a bounded amount more than package regexp: making
-// states uses up a credit that earlier texts have to earn, and without credit
-// Match says that it does not know.
+// Scan reports what regexp.Regexp.MatchString reports, for every expression
+// and every text, invalid UTF-8 included. Memory is bounded for each automaton.
+// A text made to need ever new states costs a bounded amount more than package
+// regexp: making states uses up a credit that earlier texts have to earn, and
+// without credit Scan says that it does not know.
 //
 // # What this package must never do
 //
-// It never guesses: an answer is exact, or it is [Unknown].
+// It never guesses: an answer is exact, or there is none.
 package dfa
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"regexp/syntax"
 	"slices"
@@ -31,20 +32,13 @@ import (
 	"unicode/utf8"
 )
 
-// Answer is what a DFA says of a text.
-type Answer uint8
-
-// The answers.
-const (
-	No Answer = iota
-	Yes
-	Unknown // ask package regexp
-)
-
 // Bounds of one automaton.
 const (
-	maxClasses = 250     // classes of characters; an expression with more is refused
-	maxSlots   = 1 << 15 // transitions kept, eight bytes each
+	// Most is how many expressions one automaton holds.
+	Most       = 64
+	maxClasses = 250     // classes of characters; expressions with more are refused
+	maxSlots   = 1 << 15 // transitions kept for one expression, eight bytes each
+	manySlots  = 1 << 18 // and for several
 	firstMoney = 1 << 14 // transitions that may be made before texts have earned any
 	mostMoney  = 1 << 15
 	bytesEarn  = 64 // bytes walked on known states that earn one transition
@@ -54,9 +48,12 @@ const (
 // one and two bytes in UTF-8, Arabic letters among them.
 const small = 0x800
 
-// DFA is a compiled expression. It is safe for concurrent use.
+// DFA is a set of compiled expressions. It is safe for concurrent use.
 type DFA struct {
-	prog    *syntax.Prog
+	insts   []syntax.Inst // of all expressions, one after another
+	starts  []uint32      // where each begins
+	slots   int           // most transitions of a table
+	bytes   bool          // texts are bytes, each a character
 	class   [small]uint8
 	bounds  []rune // where classes begin beyond small, ascending
 	offset  int    // class of the first rune beyond small
@@ -65,8 +62,9 @@ type DFA struct {
 	table atomic.Pointer[table]
 	money atomic.Int64 // transitions that may be made
 
-	mu   sync.Mutex // covers making states: work and the maps of tables
-	work workspace
+	mu     sync.Mutex // covers making states: what follows and the maps of tables
+	work   workspace
+	begins []*begin // by context and class: where matches that begin there lead
 }
 
 // table is one generation of states; a full one is left to those who walk on it.
@@ -79,9 +77,16 @@ type table struct {
 // state is a set of instructions that wait for the next character, and what
 // the previous one was. next is indexed by class and is nil until it is asked for.
 type state struct {
+	hits   uint64 // the expressions that match where this state is entered
 	insts  []uint32
 	before context
 	next   []atomic.Pointer[state]
+}
+
+// begin is what a match that begins before a character has led to after it.
+type begin struct {
+	hits  uint64
+	insts []uint32
 }
 
 // context is what matters of the character before a position.
@@ -92,37 +97,70 @@ const (
 	newline
 	word
 	other
+	contexts
 )
 
-// matched is where every walk ends that has found a match.
-var matched = &state{}
+// ErrTooMany says that expressions do not fit in one automaton.
+var ErrTooMany = errors.New("too many classes of characters or expressions")
 
-// Compile makes the automaton of an expression with the flags that package
-// regexp parses with. Its error is that of the parser, or says that the
-// expression tells too many characters apart.
-func Compile(expr string) (*DFA, error) {
-	re, err := syntax.Parse(expr, syntax.Perl)
-	if err != nil {
-		return nil, err
+// Compile makes the automaton of the expressions, with the flags that package
+// regexp parses with. Its error is that of the parser, or ErrTooMany.
+func Compile(exprs ...string) (*DFA, error) { return compile(exprs, false) }
+
+// CompileBytes is Compile for texts that are taken for bytes, each of them a
+// character from U+0000 to U+00FF, as package rsc.io/binaryregexp takes them.
+// The expressions must be ASCII.
+func CompileBytes(exprs ...string) (*DFA, error) { return compile(exprs, true) }
+
+func compile(exprs []string, bytes bool) (*DFA, error) {
+	if len(exprs) > Most {
+		return nil, fmt.Errorf("%d expressions: %w", len(exprs), ErrTooMany)
 	}
-	prog, err := syntax.Compile(re.Simplify())
-	if err != nil {
-		return nil, err
+	d := &DFA{slots: maxSlots, bytes: bytes}
+	if len(exprs) > 1 {
+		d.slots = manySlots
 	}
-	d := &DFA{prog: prog}
+	for i, expr := range exprs {
+		re, err := syntax.Parse(expr, syntax.Perl)
+		if err != nil {
+			return nil, err
+		}
+		prog, err := syntax.Compile(re.Simplify())
+		if err != nil {
+			return nil, err
+		}
+		d.add(i, prog)
+	}
 	if err := d.classify(); err != nil {
 		return nil, err
 	}
-	d.work = newWorkspace(len(prog.Inst))
+	d.work = newWorkspace(len(d.insts))
+	d.begins = make([]*begin, int(contexts)*len(d.example))
 	d.money.Store(firstMoney)
 	d.table.Store(d.newTable())
 	return d, nil
 }
 
+// add appends the program of expression i.
+func (d *DFA) add(i int, prog *syntax.Prog) {
+	base := uint32(len(d.insts))
+	for _, in := range prog.Inst {
+		in.Out += base
+		switch in.Op {
+		case syntax.InstAlt, syntax.InstAltMatch:
+			in.Arg += base
+		case syntax.InstMatch:
+			in.Arg = uint32(i)
+		}
+		d.insts = append(d.insts, in)
+	}
+	d.starts = append(d.starts, base+uint32(prog.Start))
+}
+
 // classify finds the classes: runs of runes that every instruction treats alike.
 func (d *DFA) classify() error {
 	at := []rune{0, '\n', '\n' + 1, '0', '9' + 1, 'A', 'Z' + 1, '_', '_' + 1, 'a', 'z' + 1}
-	for _, in := range d.prog.Inst {
+	for _, in := range d.insts {
 		switch in.Op {
 		case syntax.InstRune, syntax.InstRune1, syntax.InstRuneAny, syntax.InstRuneAnyNotNL:
 			if len(in.Rune) == 1 {
@@ -140,7 +178,7 @@ func (d *DFA) classify() error {
 	slices.Sort(at)
 	at = slices.Compact(at)
 	if len(at) > maxClasses {
-		return fmt.Errorf("the expression tells %d classes of characters apart, more than %d", len(at), maxClasses)
+		return fmt.Errorf("%d classes of characters: %w", len(at), ErrTooMany)
 	}
 	d.example = append(slices.Clone(at), utf8.RuneError) // the end of the text stands for no rune
 	c := -1
@@ -165,13 +203,14 @@ func (d *DFA) far(r rune) int {
 
 func (d *DFA) end() int { return len(d.example) - 1 }
 
-// Match reports whether the expression matches anywhere in the text.
-func (d *DFA) Match(text string) Answer {
+// Scan reports which of the wanted expressions match anywhere in the text; bit
+// i stands for expression i. Without ok it does not know: ask package regexp.
+func (d *DFA) Scan(text string, want uint64) (hits uint64, ok bool) {
 	s := d.table.Load().start
 	made := 0
 	for i := 0; i < len(text); {
 		var class int
-		if c := text[i]; c < utf8.RuneSelf {
+		if c := text[i]; c < utf8.RuneSelf || d.bytes {
 			class = int(d.class[c])
 			i++
 		} else {
@@ -186,28 +225,27 @@ func (d *DFA) Match(text string) Answer {
 		next := s.next[class].Load()
 		if next == nil {
 			if next = d.make(s, class); next == nil {
-				return Unknown
+				return 0, false
 			}
 			made++
 		}
-		if next == matched {
-			d.earn(i, made)
-			return Yes
-		}
 		s = next
+		if s.hits != 0 {
+			if hits |= s.hits & want; hits == want {
+				d.earn(i, made)
+				return hits, true
+			}
+		}
 	}
 	next := s.next[d.end()].Load()
 	if next == nil {
 		if next = d.make(s, d.end()); next == nil {
-			return Unknown
+			return 0, false
 		}
 		made++
 	}
 	d.earn(len(text), made)
-	if next == matched {
-		return Yes
-	}
-	return No
+	return hits | next.hits&want, true
 }
 
 // earn gives credit for a text that was walked mostly on known states.
@@ -235,35 +273,59 @@ func (d *DFA) make(s *state, class int) *state {
 
 // step is make without credit and lock.
 func (d *DFA) step(s *state, class int) *state {
-	last := class == d.end()
-	r := d.example[class]
-	flags := emptyFlags(s.before, r, last)
-	d.work.begin()
-	for _, pc := range s.insts {
-		if d.work.close(d.prog, pc, flags) {
-			return matched
-		}
-	}
-	// A match may begin at every position.
-	if d.work.close(d.prog, uint32(d.prog.Start), flags) {
-		return matched
-	}
-	var insts []uint32
-	if !last {
-		for _, pc := range d.work.list {
-			if in := &d.prog.Inst[pc]; in.MatchRune(r) {
-				insts = append(insts, in.Out)
-			}
-		}
+	fresh := d.begin(s.before, class)
+	hits := fresh.hits
+	insts := slices.Clone(fresh.insts)
+	if len(s.insts) > 0 {
+		h, more := d.advance(s.insts, s.before, class)
+		hits |= h
+		insts = append(insts, more...)
 		slices.Sort(insts)
 		insts = slices.Compact(insts)
 	}
-	return d.intern(insts, contextOf(r))
+	before := contextOf(d.example[class])
+	if class == d.end() {
+		insts, before = nil, nothing
+	}
+	return d.intern(hits, insts, before)
+}
+
+// begin is where a match leads that begins before a character of the class.
+func (d *DFA) begin(before context, class int) *begin {
+	at := &d.begins[int(before)*len(d.example)+class]
+	if *at == nil {
+		b := &begin{}
+		b.hits, b.insts = d.advance(d.starts, before, class)
+		slices.Sort(b.insts)
+		b.insts = slices.Compact(b.insts)
+		*at = b
+	}
+	return *at
+}
+
+// advance takes instructions over a character of the class: the expressions
+// that have matched before it, and the instructions that wait after it.
+func (d *DFA) advance(from []uint32, before context, class int) (hits uint64, insts []uint32) {
+	r, last := d.example[class], class == d.end()
+	flags := emptyFlags(before, r, last)
+	d.work.begin()
+	for _, pc := range from {
+		hits |= d.work.close(d.insts, pc, flags)
+	}
+	if last {
+		return hits, nil
+	}
+	for _, pc := range d.work.list {
+		if in := &d.insts[pc]; in.MatchRune(r) {
+			insts = append(insts, in.Out)
+		}
+	}
+	return hits, insts
 }
 
 // intern returns the state with these instructions.
-func (d *DFA) intern(insts []uint32, before context) *state {
-	key := []byte{byte(before)}
+func (d *DFA) intern(hits uint64, insts []uint32, before context) *state {
+	key := binary.LittleEndian.AppendUint64([]byte{byte(before)}, hits)
 	for _, pc := range insts {
 		key = binary.LittleEndian.AppendUint32(key, pc)
 	}
@@ -271,19 +333,19 @@ func (d *DFA) intern(insts []uint32, before context) *state {
 	if s, ok := t.states[string(key)]; ok {
 		return s
 	}
-	if t.slots += len(d.example); t.slots > maxSlots {
+	if t.slots += len(d.example); t.slots > d.slots {
 		t = d.newTable()
 		t.slots += len(d.example)
 		d.table.Store(t)
 	}
-	s := &state{insts: insts, before: before, next: make([]atomic.Pointer[state], len(d.example))}
+	s := &state{hits: hits, insts: insts, before: before, next: make([]atomic.Pointer[state], len(d.example))}
 	t.states[string(key)] = s
 	return s
 }
 
 func (d *DFA) newTable() *table {
 	start := &state{next: make([]atomic.Pointer[state], len(d.example))}
-	return &table{start: start, states: map[string]*state{"\x00": start}, slots: len(d.example)}
+	return &table{start: start, states: map[string]*state{}, slots: len(d.example)}
 }
 
 func contextOf(r rune) context {
@@ -336,8 +398,8 @@ func (w *workspace) begin() {
 }
 
 // close adds an instruction and all that follow without a character. It
-// reports whether the expression has matched.
-func (w *workspace) close(prog *syntax.Prog, pc uint32, flags syntax.EmptyOp) bool {
+// returns the expressions that have matched.
+func (w *workspace) close(insts []syntax.Inst, pc uint32, flags syntax.EmptyOp) (hits uint64) {
 	w.stack = append(w.stack[:0], pc)
 	for len(w.stack) > 0 {
 		pc := w.stack[len(w.stack)-1]
@@ -346,10 +408,10 @@ func (w *workspace) close(prog *syntax.Prog, pc uint32, flags syntax.EmptyOp) bo
 			continue
 		}
 		w.seen[pc] = w.now
-		in := &prog.Inst[pc]
+		in := &insts[pc]
 		switch in.Op {
 		case syntax.InstMatch:
-			return true
+			hits |= 1 << in.Arg
 		case syntax.InstAlt, syntax.InstAltMatch:
 			w.stack = append(w.stack, in.Out, in.Arg)
 		case syntax.InstCapture, syntax.InstNop:
@@ -363,5 +425,5 @@ func (w *workspace) close(prog *syntax.Prog, pc uint32, flags syntax.EmptyOp) bo
 			w.list = append(w.list, pc)
 		}
 	}
-	return false
+	return hits
 }

@@ -1,11 +1,15 @@
 package dfa
 
 import (
+	"errors"
 	"math/rand/v2"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"rsc.io/binaryregexp"
 )
 
 var expressions = []string{
@@ -26,7 +30,7 @@ func text(rng *rand.Rand) string {
 	return b.String()
 }
 
-func compile(t testing.TB, expr string) (*DFA, *regexp.Regexp) {
+func compiled(t testing.TB, expr string) (*DFA, *regexp.Regexp) {
 	t.Helper()
 	d, err := Compile(expr)
 	if err != nil {
@@ -37,19 +41,15 @@ func compile(t testing.TB, expr string) (*DFA, *regexp.Regexp) {
 
 func check(t testing.TB, d *DFA, re *regexp.Regexp, s string) {
 	t.Helper()
-	want := No
-	if re.MatchString(s) {
-		want = Yes
-	}
-	if got := d.Match(s); got != want {
-		t.Fatalf("%s on %q: got %d, want %d", re, s, got, want)
+	if hits, ok := d.Scan(s, 1); !ok || (hits == 1) != re.MatchString(s) {
+		t.Fatalf("%s on %q: got %d, %v", re, s, hits, ok)
 	}
 }
 
 func TestMatchesAsRegexpDoes(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for _, expr := range expressions {
-		d, re := compile(t, expr)
+		d, re := compiled(t, expr)
 		check(t, d, re, "")
 		for _, p := range pieces {
 			check(t, d, re, p)
@@ -61,10 +61,52 @@ func TestMatchesAsRegexpDoes(t *testing.T) {
 	}
 }
 
+// TestManyExpressions scans for all of them in one walk, and for a few.
+func TestManyExpressions(t *testing.T) {
+	d, err := Compile(expressions...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(8, 9))
+	for range 4000 {
+		d.money.Store(firstMoney)
+		s, want := text(rng), rng.Uint64()&(1<<len(expressions)-1)
+		hits, ok := d.Scan(s, want)
+		for i, expr := range expressions {
+			expected := want>>i&1 == 1 && regexp.MustCompile(expr).MatchString(s)
+			if !ok || (hits>>i&1 == 1) != expected {
+				t.Fatalf("%s among others on %q: %b, %v", expr, s, hits, ok)
+			}
+		}
+	}
+}
+
+// TestBytes compares with the package that takes texts for bytes.
+func TestBytes(t *testing.T) {
+	rng := rand.New(rand.NewPCG(10, 11))
+	for _, expr := range []string{`\xac\xed\x00\x05`, `\x{bc}[^\x{be}>]*[\x{be}>]|<[^\x{be}]*\x{be}`, `(?:[^a]|\x{c2}\x{b4}|\x{e2}\x{80}\x{99}){3,}`, `(?i)[\x{e0}k]+s`, `.\b.`} {
+		d, err := CompileBytes(expr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		re := binaryregexp.MustCompile(expr)
+		for range 4000 {
+			d.money.Store(firstMoney)
+			var b strings.Builder
+			for range rng.IntN(12) {
+				b.WriteString([]string{"\xbc", "\xbe", "<", ">", "\xac\xed\x00", "\x05", "a", "k", "S", "\xc2", "\xb4", "\xe2\x80\x99", "\xe0", "\xc0", "\n"}[rng.IntN(15)])
+			}
+			if hits, ok := d.Scan(b.String(), 1); !ok || (hits == 1) != re.MatchString(b.String()) {
+				t.Fatalf("%s on %q: %d, %v", expr, b.String(), hits, ok)
+			}
+		}
+	}
+}
+
 // TestFullTable walks more states than a table holds: answers stay exact while
 // tables are exchanged.
 func TestFullTable(t *testing.T) {
-	d, re := compile(t, `a.{14}b`)
+	d, re := compiled(t, `a.{14}b`)
 	first := d.table.Load()
 	rng := rand.New(rand.NewPCG(3, 4))
 	for range 3000 {
@@ -86,7 +128,7 @@ func TestFullTable(t *testing.T) {
 // TestCredit shows that texts which need ever new states are given up, and
 // that ordinary ones earn the credit back.
 func TestCredit(t *testing.T) {
-	d, _ := compile(t, `a.{20}b`)
+	d, _ := compiled(t, `a.{20}b`)
 	rng := rand.New(rand.NewPCG(5, 6))
 	gaveUp := false
 	for range firstMoney {
@@ -94,7 +136,8 @@ func TestCredit(t *testing.T) {
 		for range 64 {
 			b.WriteByte("ac"[rng.IntN(2)])
 		}
-		gaveUp = gaveUp || d.Match(b.String()) == Unknown
+		_, ok := d.Scan(b.String(), 1)
+		gaveUp = gaveUp || !ok
 	}
 	if !gaveUp {
 		t.Fatal("a text could make states without end")
@@ -103,7 +146,7 @@ func TestCredit(t *testing.T) {
 	d.money.Store(8)
 	plain := strings.Repeat("c", 64*bytesEarn)
 	for range 4 {
-		d.Match(plain)
+		d.Scan(plain, 1)
 	}
 	if got := d.money.Load(); got <= 8 {
 		t.Errorf("credit is %d after plain texts", got)
@@ -114,21 +157,24 @@ func TestTooManyClasses(t *testing.T) {
 	if _, err := Compile(`\p{L}`); err == nil {
 		t.Error("an expression with hundreds of classes was taken")
 	}
+	if _, err := Compile(make([]string, Most+1)...); !errors.Is(err, ErrTooMany) {
+		t.Errorf("more expressions than bits: %v", err)
+	}
 	if _, err := Compile(`(`); err == nil {
 		t.Error("a broken expression was taken")
 	}
 }
 
 func TestManyAtOnce(t *testing.T) {
-	d, re := compile(t, `(?i)\b(?:union|select)\b.{0,9}from`)
+	d, re := compiled(t, `(?i)\b(?:union|select)\b.{0,9}from`)
 	var all sync.WaitGroup
 	for seed := range uint64(8) {
 		all.Go(func() {
 			rng := rand.New(rand.NewPCG(7, seed))
 			for range 2000 {
 				s := text(rng)
-				if got := d.Match(s); got != Unknown && (got == Yes) != re.MatchString(s) {
-					t.Errorf("%q: got %d", s, got)
+				if hits, ok := d.Scan(s, 1); ok && (hits == 1) != re.MatchString(s) {
+					t.Errorf("%q: got %d", s, hits)
 					return
 				}
 			}
@@ -150,8 +196,19 @@ func FuzzMatch(f *testing.F) {
 		if err != nil {
 			t.Skip("too many classes")
 		}
-		if got := d.Match(s); got != Unknown && (got == Yes) != re.MatchString(s) {
-			t.Errorf("%s on %q: got %d", expr, s, got)
+		if hits, ok := d.Scan(s, 1); ok && (hits == 1) != re.MatchString(s) {
+			t.Errorf("%s on %q: got %d", expr, s, hits)
+		}
+		all, err := Compile(append(slices.Clone(expressions), expr)...)
+		if err != nil {
+			t.Skip("too many classes")
+		}
+		want := uint64(1)<<len(expressions) | 1<<9 | 1<<3
+		hits, ok := all.Scan(s, want)
+		for i, e := range append(slices.Clone(expressions), expr) {
+			if ok && want>>i&1 == 1 && (hits>>i&1 == 1) != regexp.MustCompile(e).MatchString(s) {
+				t.Errorf("%s among others on %q: %b", e, s, hits)
+			}
 		}
 	})
 }

@@ -1,0 +1,189 @@
+package waf
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	coreruleset "github.com/corazawaf/coraza-coreruleset/v4"
+	"github.com/corazawaf/coraza/v3/experimental/plugins/plugintypes"
+	"github.com/corazawaf/coraza/v3/types"
+	"github.com/corazawaf/coraza/v3/types/variables"
+
+	"pasban/internal/gateway/waf/waftest"
+)
+
+// stockEngine compiles the same directives with Coraza's own operators: the
+// judge that every engine must agree with.
+func stockEngine(t testing.TB, o Options) *Engine {
+	t.Helper()
+	directives, err := Directives(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	register.Do(registerOwn)
+	w, err := compile(letters(o, coreruleset.FS), directives)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := engineOf(o, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	return e
+}
+
+// verdict is all that rules have to say about one exchange.
+type verdict struct {
+	matches      []string // rule, and what it matched where
+	interruption string
+	scores       string
+}
+
+// judge leads one request and its answer through all phases.
+func judge(e *Engine, raw []byte, answer http.HandlerFunc) (v verdict, err error) {
+	r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(raw)))
+	if err != nil {
+		return v, err
+	}
+	r.RemoteAddr = "192.0.2.7:4711"
+	h := e.handler(answer, Hooks{
+		Blocked: func(w http.ResponseWriter, r *http.Request, rep Report) { w.WriteHeader(rep.Status) },
+		Failed:  func(w http.ResponseWriter, r *http.Request, e error) { err = e; w.WriteHeader(500) },
+		ended:   func(tx types.Transaction) { v = verdictOf(tx) },
+	}, requests|responses)
+	h.ServeHTTP(httptest.NewRecorder(), r.WithContext(context.Background()))
+	return v, err
+}
+
+func verdictOf(tx types.Transaction) (v verdict) {
+	for _, m := range tx.MatchedRules() {
+		for _, d := range m.MatchedDatas() {
+			v.matches = append(v.matches, fmt.Sprintf("%d/%d %s:%s=%q", m.Rule().ID(), d.ChainLevel(), d.Variable().Name(), d.Key(), d.Value()))
+		}
+	}
+	slices.Sort(v.matches) // Coraza walks maps
+	if it := tx.Interruption(); it != nil {
+		v.interruption = fmt.Sprintf("%d %s %d", it.RuleID, it.Action, it.Status)
+	}
+	for _, m := range tx.(plugintypes.TransactionState).Collection(variables.TX).FindAll() {
+		if strings.Contains(m.Key(), "score") {
+			v.scores += m.Key() + "=" + m.Value() + " "
+		}
+	}
+	scores := strings.Fields(v.scores)
+	slices.Sort(scores)
+	v.scores = strings.Join(scores, " ")
+	return v
+}
+
+// sameVerdict compares two engines on one request. Coraza walks maps, and some
+// rules number or overwrite what they find in that order; what it says of such
+// a request differs from run to run, and one of its answers must be ours.
+func sameVerdict(t *testing.T, name string, stock, own *Engine, raw []byte, answer http.HandlerFunc) {
+	t.Helper()
+	want, werr := judge(stock, raw, answer)
+	got, gerr := judge(own, raw, answer)
+	for range 30 {
+		if fmt.Sprint(werr) == fmt.Sprint(gerr) && (want.equal(got) || want.unordered().equal(got.unordered())) {
+			return
+		}
+		want, werr = judge(stock, raw, answer)
+	}
+	missing := slices.DeleteFunc(slices.Clone(want.matches), func(s string) bool { return slices.Contains(got.matches, s) })
+	extra := slices.DeleteFunc(slices.Clone(got.matches), func(s string) bool { return slices.Contains(want.matches, s) })
+	t.Errorf("%s: not what Coraza says\nerrors %v, %v\nmissing %q\nextra %q\ninterruption %q, want %q\nscores %q\n  want %q\n%.400q", name,
+		gerr, werr, missing, extra, got.interruption, want.interruption, got.scores, want.scores, raw)
+}
+
+func (v verdict) equal(w verdict) bool {
+	return slices.Equal(v.matches, w.matches) && v.interruption == w.interruption && v.scores == w.scores
+}
+
+// numbered are names that rules make of the order in which parts come.
+var numbered = regexp.MustCompile(`(content_types)_\d+`)
+
+// unordered is the verdict without what depends on the order of a map: the
+// numbers of parts, and which of two names that differ in case alone was last.
+func (v verdict) unordered() verdict {
+	matches := slices.Clone(v.matches)
+	for i, m := range matches {
+		matches[i] = numbered.ReplaceAllString(strings.ToLower(m), "$1")
+	}
+	slices.Sort(matches)
+	v.matches = matches
+	return v
+}
+
+// leaky answers with what rules for answers look for, and with ordinary pages.
+func leaky(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	w.Header().Set("Content-Type", "text/html")
+	switch {
+	case len(body)%5 == 1:
+		io.WriteString(w, "<b>Warning</b>: mysql_fetch_array() You have an error in your SQL syntax near '1' <?php echo 1; ?>")
+	case bytes.HasPrefix(body, []byte(`{"`)):
+		w.Write(body)
+	default:
+		io.WriteString(w, "<p>An ordinary page of a synthetic service.</p>")
+	}
+}
+
+// custom are rules and exclusions as a site may have them.
+const custom = `SecRule ARGS:note "@rx (?i)synthetic\s+test" "id:1000,phase:2,pass,log,msg:'own rule',capture,setvar:tx.own=%{tx.0}"
+SecRule REQUEST_FILENAME "@beginsWith /post" "id:1001,phase:1,pass,nolog,ctl:ruleRemoveTargetById=942100;ARGS:q,ctl:ruleRemoveById=920350"
+SecRule REQUEST_HEADERS:User-Agent "@contains ModSecurity" "id:1002,phase:1,pass,nolog,setvar:tx.seen=1,chain"
+SecRule ARGS "@rx \d{3}" "t:none"
+`
+
+// TestIdentity sends the whole suite of the Core Rule Set and mutations of it
+// through Coraza with its own operators and through an Engine, at every
+// paranoia level, in both modes, with custom rules and exclusions: the rules
+// that matched, where and on what, the scores and the outcome are the same.
+// IDENTITY_MUTATIONS says how many mutations each request has.
+func TestIdentity(t *testing.T) {
+	cases := waftest.Suite(t)
+	mutations, every := 1, 4
+	if n, err := strconv.Atoi(os.Getenv("IDENTITY_MUTATIONS")); err == nil {
+		mutations, every = n, 1
+	}
+	if raceDetector {
+		every = 60
+	}
+	file := t.TempDir() + "/custom.conf"
+	if err := os.WriteFile(file, []byte(custom), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for i, o := range []Options{
+		{Paranoia: 1}, {Paranoia: 2, Detect: true}, {Paranoia: 3, Letters: []string{ArabicScript}}, {Paranoia: 4, Before: []string{file}},
+		{Paranoia: 1, Letters: []string{ArabicScript}, Before: []string{file}, Detect: true},
+	} {
+		t.Run(fmt.Sprintf("level=%d,detect=%v,custom=%v", o.Paranoia, o.Detect, len(o.Before) > 0), func(t *testing.T) {
+			t.Parallel()
+			stock, own := stockEngine(t, o), newEngine(t, o)
+			rng := rand.New(rand.NewPCG(2026, uint64(i)))
+			var sent int
+			for j := i % every; j < len(cases) && !t.Failed(); j += every {
+				sameVerdict(t, cases[j].Name, stock, own, cases[j].Raw, leaky)
+				for range mutations {
+					sameVerdict(t, cases[j].Name+" mutated", stock, own, waftest.Mutate(rng, cases[j].Raw), leaky)
+					sent++
+				}
+				sent++
+			}
+			t.Logf("%d requests, the same verdicts", sent)
+		})
+	}
+}

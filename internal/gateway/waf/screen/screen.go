@@ -1,0 +1,234 @@
+// Package screen tells which rules of a loaded Coraza rule set cannot match a
+// request, so that Coraza need not evaluate them.
+//
+// [New] reads the rules as Coraza has loaded them, with every default,
+// exclusion and update, and finds the links that can be decided from what a
+// request or an answer contains: targets, transformations and operators are
+// the loaded ones. A [Screen] decides them at the beginning of a phase: each
+// value is transformed once for each distinct text, and one automaton answers
+// for many expressions. Rules of [Directives], which go before all others, take
+// out of a transaction every rule of which a link is proven to fail.
+//
+// [Rules] is a rule set with Coraza's @rx, @pm and @pmFromFile exchanged for
+// operators of this package, which decide the same and show what they look for.
+//
+// # Guarantees
+//
+// Leaving a rule out changes nothing: it would not have matched, and its links
+// before the failing one leave nothing behind. A rule that cannot be analysed
+// is never left out. If the rules cannot be read, or if one of them can see
+// which others were evaluated, nothing is left out at all. Memory is bounded.
+//
+// # What this package must never do
+//
+// It does not match rules: whatever may match is Coraza's to decide.
+package screen
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/corazawaf/coraza/v3"
+	"github.com/corazawaf/coraza/v3/debuglog"
+	"github.com/corazawaf/coraza/v3/experimental/plugins/plugintypes"
+	"github.com/corazawaf/coraza/v3/types"
+	"github.com/corazawaf/coraza/v3/types/variables"
+)
+
+// Screen is the analysis of one rule set. It is safe for concurrent use.
+type Screen struct {
+	rules  []*rule
+	phases [types.PhaseLogging + 1]*phase
+	works  sync.Pool
+}
+
+// phase is what can be told of the rules of one phase.
+type phase struct {
+	program *program
+	rules   []screened
+	known   remembered
+}
+
+// screened is a rule and the conditions that must all hold for it to match.
+type screened struct {
+	*rule
+	conditions []int
+}
+
+// New analyses the rules of w and arms the operators in them that ask the
+// screen. Its error says why nothing can be told.
+func New(w coraza.WAF) (*Screen, error) {
+	rules, err := read(w)
+	if err != nil {
+		return nil, err
+	}
+	if err := unseen(rules); err != nil {
+		return nil, err
+	}
+	s := &Screen{rules: rules}
+	narrowed, counted := targeted(rules), counted(rules)
+	for p := types.PhaseRequestHeaders; p <= types.PhaseResponseBody; p++ {
+		ph := &phase{}
+		var links []*link
+		for _, r := range rules {
+			if r.phase != p || r.mark != "" || r.id == 0 || counted[r] {
+				continue
+			}
+			of := conditionsOf(r)
+			of = slices.DeleteFunc(of, func(l *link) bool {
+				return slices.ContainsFunc(l.targets, func(t target) bool { return t.count && narrowed[t.variable] })
+			})
+			if len(of) == 0 {
+				continue
+			}
+			sc := screened{rule: r}
+			for _, l := range of {
+				sc.conditions = append(sc.conditions, len(links))
+				links = append(links, l)
+			}
+			ph.rules = append(ph.rules, sc)
+		}
+		if ph.program = newProgram(links); ph.program == nil {
+			return nil, fmt.Errorf("phase %d has more than %d chains of transformations", p, mostChains)
+		}
+		s.phases[p] = ph
+	}
+	s.works.New = func() any { return &work{} }
+	for _, r := range rules {
+		for _, l := range r.links {
+			if sp, ok := l.operator.(*spare); ok {
+				sp.screen = s
+			}
+		}
+	}
+	return s, nil
+}
+
+// targeted are the variables of which a rule may leave values out for others
+// while requests are inspected: how many there are depends on it.
+func targeted(rules []*rule) map[variables.RuleVariable]bool {
+	all := map[variables.RuleVariable]bool{}
+	for _, r := range rules {
+		for _, l := range r.links {
+			for _, a := range l.actions {
+				if a.name == "ctl" && a.ctl.variable != variables.Unknown {
+					all[a.ctl.variable] = true
+				}
+			}
+		}
+	}
+	return all
+}
+
+// may decides the rules of a phase that has just begun for tx: may is called
+// for each rule that may match, cannot for each that is proven not to.
+func (s *Screen) may(tx plugintypes.TransactionState, p types.RulePhase, may, cannot func(*rule)) {
+	ph := s.phases[p]
+	if ph == nil || len(ph.rules) == 0 {
+		return
+	}
+	w := s.works.Get().(*work)
+	defer s.works.Put(w)
+	found := make(bits, len(ph.program.conditions)/64+1)
+	ph.decide(tx, w, found)
+	for i := range ph.rules {
+		r := &ph.rules[i]
+		if slices.ContainsFunc(r.conditions, func(c int) bool { return !found.has(c) }) {
+			cannot(r.rule)
+		} else {
+			may(r.rule)
+		}
+	}
+}
+
+// decide finds the conditions of the phase that may hold.
+func (ph *phase) decide(tx plugintypes.TransactionState, w *work, found bits) {
+	p := ph.program
+	for _, v := range p.variables {
+		col := tx.Collection(v.id)
+		if col == nil {
+			continue
+		}
+		for _, m := range col.FindAll() {
+			pl := p.planFor(v, m.Key())
+			if len(pl.groups) == 0 && len(pl.others) == 0 {
+				continue
+			}
+			value := m.Value()
+			if v.cached && repeats(v.id, m.Key()) {
+				if ph.known.has(pl, value) {
+					continue
+				}
+				mine := make(bits, len(found))
+				p.decide(pl, value, w, mine)
+				if !mine.any() {
+					ph.known.add(pl, value)
+				}
+				found.join(mine)
+				continue
+			}
+			p.decide(pl, value, w, found)
+		}
+	}
+	for _, c := range p.counts {
+		col := tx.Collection(c.target.variable)
+		if col == nil || found.has(c.condition.index) {
+			continue
+		}
+		number := c.target.number(col)
+		for _, st := range c.condition.steps {
+			number = apply(st.function, number)
+		}
+		if c.condition.multi || c.condition.holds(number) {
+			found.set(c.condition.index)
+		}
+	}
+}
+
+func (b bits) any() bool { return slices.ContainsFunc(b, func(w uint64) bool { return w != 0 }) }
+
+func (b bits) join(other bits) {
+	for i := range b {
+		b[i] |= other[i]
+	}
+}
+
+// spareOperator is an operator that never matches: it takes the rules that
+// cannot match out of the transaction. A rule with it goes before all others
+// of its phase.
+const spareOperator = "spareRules"
+
+// Directives are the rules that ask the screen, to be read before all others;
+// ids of them begin with id.
+func Directives(id int) string {
+	var b strings.Builder
+	for p := types.PhaseRequestHeaders; p <= types.PhaseResponseBody; p++ {
+		n := int(p)
+		b.WriteString("SecRule UNIQUE_ID \"@" + spareOperator + "\" \"id:" + itoa(id+n) + ",phase:" + itoa(n) + ",pass,nolog,t:none\"\n")
+	}
+	return b.String()
+}
+
+type spare struct{ screen *Screen }
+
+func newSpare(plugintypes.OperatorOptions) (plugintypes.Operator, error) { return &spare{}, nil }
+
+// Evaluate spares the transaction what cannot match.
+func (s *spare) Evaluate(tx plugintypes.TransactionState, _ string) bool {
+	remover, ok := tx.(interface{ RemoveRuleByID(id int) })
+	if s.screen == nil || !ok {
+		return false
+	}
+	s.screen.may(tx, tx.LastPhase(), func(*rule) {}, func(r *rule) { remover.RemoveRuleByID(r.id) })
+	return false
+}
+
+// quiet is the transaction that operators see which are asked about a value
+// alone: it does not capture.
+type quiet struct{ plugintypes.TransactionState }
+
+func (quiet) Capturing() bool              { return false }
+func (quiet) CaptureField(int, string)     {}
+func (quiet) DebugLogger() debuglog.Logger { return debuglog.Noop() }
