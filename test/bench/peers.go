@@ -26,20 +26,26 @@ type peer struct {
 	cmd     *exec.Cmd
 }
 
-// start runs the command until ctx ends. What it says goes to a file in dir.
-func start(ctx context.Context, dir, name string, cmd *exec.Cmd) (*peer, error) {
+// start runs the command, until stop. What it says goes to a file in dir.
+func start(dir, name string, cmd *exec.Cmd) (*peer, error) {
 	log, err := os.Create(filepath.Join(dir, strings.ReplaceAll(name, " ", "-")+".log"))
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 10 * time.Second
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return &peer{name: name, cmd: cmd}, nil
+}
+
+// stop ends the process: by kill, if it does not end by itself.
+func (p *peer) stop() {
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	timer := time.AfterFunc(10*time.Second, func() { p.cmd.Process.Kill() })
+	defer timer.Stop()
+	p.cmd.Wait() // it was told to end: how it does so says nothing
 }
 
 // await waits until the peer answers on its address.

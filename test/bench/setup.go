@@ -28,18 +28,30 @@ const (
 	firewall    = "Pasban's firewall alone"
 )
 
-// peers are all servers under test, before one upstream.
+// peers are all servers under test, by name, before one upstream.
 type peers map[string]*peer
 
-// startPeers starts every server in dir; they end with ctx.
-func startPeers(ctx context.Context, dir string) (peers, error) {
+// stop ends all of them.
+func (all peers) stop() {
+	for _, p := range all {
+		p.stop()
+	}
+}
+
+// startPeers starts every server in dir. On error none is left.
+func startPeers(ctx context.Context, dir string) (all peers, err error) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Write(answer)
 	}))
 	context.AfterFunc(ctx, upstream.Close)
-	all := peers{}
+	all = peers{}
+	defer func() {
+		if err != nil {
+			all.stop()
+		}
+	}()
 	add := func(p *peer, err error) error {
 		if err != nil {
 			return err
@@ -48,11 +60,11 @@ func startPeers(ctx context.Context, dir string) (peers, error) {
 		return p.await(ctx)
 	}
 	for name, kind := range map[string]string{plainProxy: childPlain, corazaAlone: childCoraza, firewall: childFirewall} {
-		if err := add(startChild(ctx, dir, name, kind, upstream.URL)); err != nil {
+		if err := add(startChild(dir, name, kind, upstream.URL)); err != nil {
 			return nil, err
 		}
 	}
-	if err := add(startNginx(ctx, dir, upstream.URL)); err != nil {
+	if err := add(startNginx(dir, upstream.URL)); err != nil {
 		return nil, err
 	}
 	binary := filepath.Join(dir, "pasban")
@@ -62,7 +74,7 @@ func startPeers(ctx context.Context, dir string) (peers, error) {
 		return nil, fmt.Errorf("build pasban: %w\n%s", err, out)
 	}
 	for name, mode := range map[string]string{gatewayOff: "off", gatewayOn: "block"} {
-		if err := add(startPasban(ctx, dir, binary, name, mode, upstream.URL)); err != nil {
+		if err := add(startPasban(dir, binary, name, mode, upstream.URL)); err != nil {
 			return nil, err
 		}
 	}
@@ -72,7 +84,7 @@ func startPeers(ctx context.Context, dir string) (peers, error) {
 // answer is the upstream's fixed page of 60 bytes.
 var answer = append(bytes.Repeat([]byte("ok "), 19), "ok\n"...)
 
-func startChild(ctx context.Context, dir, name, kind, upstream string) (*peer, error) {
+func startChild(dir, name, kind, upstream string) (*peer, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -85,7 +97,7 @@ func startChild(ctx context.Context, dir, name, kind, upstream string) (*peer, e
 	if err != nil {
 		return nil, err
 	}
-	p, err := start(ctx, dir, name, exec.CommandContext(ctx, self, "child", kind, upstream, addr, metrics))
+	p, err := start(dir, name, exec.Command(self, "child", kind, upstream, addr, metrics))
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +107,7 @@ func startChild(ctx context.Context, dir, name, kind, upstream string) (*peer, e
 
 // startPasban runs the binary as an operator does, with its journal, ledger
 // and detection: what a block costs there is part of the figure.
-func startPasban(ctx context.Context, dir, binary, name, mode, upstream string) (*peer, error) {
+func startPasban(dir, binary, name, mode, upstream string) (*peer, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
@@ -123,7 +135,7 @@ sites:
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	p, err := start(ctx, dir, name, exec.CommandContext(ctx, binary, "serve", "-c", config))
+	p, err := start(dir, name, exec.Command(binary, "serve", "-c", config))
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +147,7 @@ const nginxModule = "/usr/lib/nginx/modules/ngx_http_modsecurity_module.so"
 
 // startNginx runs Debian's nginx and ModSecurity with the rules of the Go
 // module and the directives that Coraza gets.
-func startNginx(ctx context.Context, dir, upstream string) (*peer, error) {
+func startNginx(dir, upstream string) (*peer, error) {
 	binary, err := exec.LookPath("nginx")
 	if err != nil {
 		binary = "/usr/sbin/nginx" // not on everybody's path
@@ -178,7 +190,7 @@ http {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	p, err := start(ctx, dir, modSecurity, exec.CommandContext(ctx, binary, "-p", own, "-c", config, "-e", filepath.Join(own, "error.log")))
+	p, err := start(dir, modSecurity, exec.Command(binary, "-p", own, "-c", config, "-e", filepath.Join(own, "error.log")))
 	if err != nil {
 		return nil, err
 	}

@@ -87,6 +87,7 @@ func compareFirewalls(ctx context.Context, dir string, rounds int) (*firewalls, 
 	if err != nil {
 		return nil, err
 	}
+	defer all.stop()
 	attacks, err := attackMessages(ctx, []*peer{all[gatewayOn], all[firewall], all[modSecurity], all[corazaAlone]}, attackCount)
 	if err != nil {
 		return nil, err
