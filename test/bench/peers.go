@@ -28,7 +28,7 @@ type peer struct {
 
 // start runs the command, until stop. What it says goes to a file in dir.
 func start(dir, name string, cmd *exec.Cmd) (*peer, error) {
-	log, err := os.Create(filepath.Join(dir, strings.ReplaceAll(name, " ", "-")+".log"))
+	log, err := os.Create(filepath.Join(dir, strings.NewReplacer(" ", "-", "'", "").Replace(name)+".log"))
 	if err != nil {
 		return nil, err
 	}
