@@ -1,6 +1,7 @@
 package waftest
 
 import (
+	"embed"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -94,52 +95,27 @@ const (
 	Persian
 )
 
-// sentences are what people write to an office, in each language.
-var sentences = map[Language][]string{
-	English: {
-		"The plot was inherited from our late father in equal shares by three brothers and two sisters.",
-		"We ask that the transfer be entered in the register before the next harvest season begins.",
-		"The boundary wall on the northern side was built in the year of the settlement and has not been moved since.",
-		"Copies of the death certificate and of the family tree were handed in at the counter in Rawalpindi.",
-		"My brother lives abroad; his power of attorney was attested by the consulate last month.",
-		"No dispute about this land is before any court, and no instalment of the revenue is unpaid.",
-		"The number of the old register was written wrongly on the last receipt, as the clerk has noticed himself.",
-		"Please send the certified copy to the address above, or tell us on which day it can be fetched.",
-		"The canal water is shared by turns, and our turn is on the night between Tuesday and Wednesday.",
-		"I am thankful for your help and declare that all of this is true to the best of my knowledge.",
-	},
-	Urdu: {
-		"یہ زمین ہمیں اپنے مرحوم والد سے برابر حصوں میں وراثت میں ملی ہے۔",
-		"گزارش ہے کہ انتقال اگلی فصل سے پہلے رجسٹر میں درج کر دیا جائے۔",
-		"شمالی جانب کی دیوار بندوبست کے سال میں بنی تھی اور تب سے اپنی جگہ پر ہے۔",
-		"وفات کی سند اور شجرۂ نسب کی نقول راولپنڈی کے دفتر میں جمع کرا دی گئی ہیں۔",
-		"میرا بھائی بیرونِ ملک رہتا ہے، اس کا مختار نامہ پچھلے مہینے تصدیق ہو چکا ہے۔",
-		"اس زمین کا کوئی مقدمہ کسی عدالت میں نہیں اور مالیے کی کوئی قسط باقی نہیں۔",
-		"پرانے رجسٹر کا نمبر پچھلی رسید پر غلط لکھا گیا تھا، جیسا کہ پٹواری صاحب نے خود دیکھا۔",
-		"براہِ کرم مصدقہ نقل اوپر لکھے پتے پر بھیج دیں یا بتا دیں کہ کس دن مل سکتی ہے؟",
-		"نہر کا پانی باری باری ملتا ہے اور ہماری باری منگل اور بدھ کی درمیانی رات کو ہے۔",
-		"میں حلفاً بیان کرتا ہوں کہ یہ سب میرے علم کے مطابق درست ہے، مکان نمبر ۱۲، گلی ۳۔",
-	},
-	Persian: {
-		"این زمین از پدر مرحوم ما به سهم‌های برابر به ارث رسیده است.",
-		"خواهشمندیم انتقال را پیش از فصل برداشت آینده در دفتر ثبت کنید.",
-		"دیوار شمالی در سال تقسیم ساخته شده و از آن زمان جابه‌جا نشده است.",
-		"رونوشت گواهی فوت و شجره‌نامه به دفتر راولپندی تحویل داده شد.",
-		"برادرم در خارج از کشور زندگی می‌کند و وکالت‌نامهٔ او ماه گذشته تأیید شد.",
-		"دربارهٔ این زمین هیچ دعوایی در هیچ دادگاهی نیست و هیچ قسطی پرداخت‌نشده نمانده است.",
-		"شمارهٔ دفتر قدیم در رسید گذشته نادرست نوشته شده بود، چنان که خود کارمند دیده است.",
-		"لطفاً رونوشت مصدق را به نشانی بالا بفرستید یا بگویید کدام روز می‌توان آن را گرفت؟",
-		"آب نهر به نوبت تقسیم می‌شود و نوبت ما شب میان سه‌شنبه و چهارشنبه است.",
-		"گواهی می‌دهم که همهٔ این‌ها تا آنجا که می‌دانم درست است؛ خانهٔ شمارهٔ ۱۲، کوچهٔ ۳.",
-	},
+// texts are what people write to an office: one file a language, one sentence
+// a line.
+//
+//go:embed sentences
+var texts embed.FS
+
+func (l Language) sentences() []string {
+	text, err := texts.ReadFile("sentences/" + [...]string{English: "en", Urdu: "ur", Persian: "fa"}[l] + ".txt")
+	if err != nil {
+		panic(err) // embedded
+	}
+	return strings.Split(strings.TrimSpace(string(text)), "\n")
 }
 
 // Text is an honest text of exactly n bytes of UTF-8: sentences in an order
 // that rng draws, the last one cut and filled up with spaces.
 func Text(rng *rand.Rand, l Language, n int) string {
 	var b strings.Builder
+	all := l.sentences()
 	for b.Len() < n {
-		b.WriteString(sentences[l][rng.IntN(len(sentences[l]))])
+		b.WriteString(all[rng.IntN(len(all))])
 		b.WriteByte(' ')
 	}
 	return fill(b.String(), n)
