@@ -49,13 +49,12 @@ func letterLoad(how waftest.Lettering, l waftest.Language) string {
 	return fmt.Sprintf("letters %d in language %d", how, l)
 }
 
-// bodyPeer is the firewall that gets a kind of body: what ordinary ones cost is
-// not measured where hostile ones have left their mark.
+// bodyPeer is the firewall that gets a kind of body.
 func bodyPeer(b waftest.Body) string {
 	if b.Hostile {
 		return strained
 	}
-	return firewall
+	return unstrained
 }
 
 func bodyLoad(b waftest.Body, n int) string { return fmt.Sprintf("%s, %d bytes", b.Name, n) }
@@ -87,7 +86,7 @@ func plan(attacks []message) (all []series) {
 			}, 2, hostileCPU, 1})
 		}
 	}
-	add(benignLoad, benignMix, strained)
+	add(benignLoad, benignMix, unstrained, strained)
 	return all
 }
 
@@ -181,15 +180,10 @@ func (s sample) check(of series) error {
 	if s.passed > 0 {
 		return fmt.Errorf("%s, %s: let %d attacks through", of.peer, of.workload, s.passed)
 	}
-	ours := of.peer == gatewayOn || of.peer == firewall || of.peer == strained
-	switch of.workload {
-	case benignLoad:
-		ours = true // so do all
-	case mixedLoad, letterLoad(waftest.AsJSON, waftest.Urdu), letterLoad(waftest.FormByText, waftest.Urdu):
-	default:
-		ours = false
-	}
-	if ours && s.refused > 0 {
+	// Stock rules take some honest Urdu for an attack: that is counted, not
+	// forbidden, where they are compared.
+	strict := of.workload == benignLoad || of.peer == gatewayOn || of.peer == firewall
+	if strict && s.refused > 0 {
 		return fmt.Errorf("%s, %s: %d honest requests were refused: %v", of.peer, of.workload, s.refused, s.status)
 	}
 	return nil
@@ -239,7 +233,7 @@ func (f *firewalls) bodyCosts(n int) (ordinary spread, kinds map[string]spread) 
 		var costs []float64
 		for _, b := range bodies {
 			if !b.Hostile {
-				costs = append(costs, perByte(f.seen[bodyLoad(b, n)][firewall][round]))
+				costs = append(costs, perByte(f.seen[bodyLoad(b, n)][unstrained][round]))
 			}
 		}
 		usual[round] = median(costs)
