@@ -43,14 +43,14 @@ func (all peers) stop() {
 }
 
 // startPeers starts every server in dir. On error none is left.
-func startPeers(ctx context.Context, dir string) (all peers, err error) {
+func startPeers(ctx context.Context, dir string) (_ peers, err error) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Write(answer)
 	}))
 	context.AfterFunc(ctx, upstream.Close)
-	all = peers{}
+	all := peers{}
 	defer func() {
 		if err != nil {
 			all.stop()
