@@ -1,6 +1,6 @@
 # make demo    a whole agency under attack, on this machine (ARGS=--once ends after the story)
 # make test    everything that continuous integration runs
-# make bench   the comparisons behind docs/benchmarks.md
+# make bench   the comparisons behind docs/benchmarks.md (ARGS='-only firewalls' for those alone)
 # make lint    format, vet, staticcheck
 # make build   bin/pasban and bin/pasban-verify
 # make web     rebuild the committed styles and scripts (needs Node)
@@ -49,4 +49,5 @@ story: build
 	bin/pasban demo --once
 
 bench:
-	go run ./test/bench
+	test/install bench
+	go run ./test/bench $(ARGS)

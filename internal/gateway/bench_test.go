@@ -4,59 +4,19 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"pasban/internal/config"
 	"pasban/internal/gateway/waf"
+	"pasban/internal/gateway/waf/waftest"
 )
-
-// people is the seeded list from which the benign mix draws: synthetic all.
-const people = 10_000
-
-// benign writes request i of the benign mix: four kinds in turn, with names,
-// numbers and sessions that vary.
-func benign(base string, i int) *http.Request {
-	rng := rand.New(rand.NewPCG(2026, uint64(i/4%people)))
-	cnic := fmt.Sprintf("%05d-%07d-%d", 10000+rng.IntN(89999), rng.IntN(1e7), rng.IntN(10))
-	name := []string{"Ayesha", "Bilal", "Fatima", "Hamza", "Khadija", "Omar", "Sana", "Usman"}[rng.IntN(8)] + " Synthetic"
-	var r *http.Request
-	switch i % 4 {
-	case 0:
-		r, _ = http.NewRequest("GET", fmt.Sprintf("%s/records/search?district=rawalpindi&mouza=Adiala&khasra=%d%%2F%d&page=%d",
-			base, 1+rng.IntN(900), 1+rng.IntN(9), 1+rng.IntN(9)), nil)
-	case 1:
-		r, _ = http.NewRequest("GET", fmt.Sprintf("%s/static/app.js?v=1.2.%d", base, rng.IntN(9)), nil)
-	case 2:
-		form := url.Values{"name": {name}, "father_name": {name}, "cnic": {cnic}, "address": {fmt.Sprintf("House %d, Street %d, Satellite Town", rng.IntN(99), rng.IntN(40))},
-			"mobile": {fmt.Sprintf("0300-%07d", rng.IntN(1e7))}, "email": {fmt.Sprintf("synthetic%d@example.org", rng.IntN(1e4))}, "purpose": {"mutation"},
-			"note": {"The plot was inherited in equal shares and the family asks that the transfer be entered before the next harvest season begins"}}
-		r, _ = http.NewRequest("POST", base+"/apply", strings.NewReader(form.Encode()))
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	case 3:
-		body := fmt.Sprintf(`{"taxpayer":{"name":%q,"cnic":%q,"year":2026},"incomes":[{"source":"salary","employer":"Synthetic Mills","amount":%d},`+
-			`{"source":"rent","district":"Rawalpindi","amount":%d}],"deductions":[{"kind":"zakat","amount":%d},{"kind":"education","amount":%d}],`+
-			`"declaration":"I declare that the particulars given in this return are correct and complete to the best of my knowledge and belief."}`,
-			name, cnic, rng.IntN(1e6), rng.IntN(1e5), rng.IntN(1e4), rng.IntN(1e4))
-		r, _ = http.NewRequest("POST", base+"/api/tax/returns", strings.NewReader(body))
-		r.Header.Set("Content-Type", "application/json")
-	}
-	r.Host = "land.example"
-	r.Header.Set("User-Agent", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36")
-	r.Header.Set("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
-	r.Header.Set("Accept-Language", "en-US,en;q=0.5")
-	r.Header.Set("Cookie", fmt.Sprintf("session=%016x%016x; lang=ur", rng.Uint64(), rng.Uint64()))
-	r.Header.Set("Referer", "http://land.example/records/search?district=rawalpindi&page=1")
-	return r
-}
 
 // answer is the upstream's fixed page of 60 bytes.
 var answer = append(bytes.Repeat([]byte("ok "), 19), "ok\n"...)
@@ -117,7 +77,7 @@ func BenchmarkMix(b *testing.B) {
 			site := siteOf(upstream, config.Route{Match: "/", SignIn: "none"})
 			site.WAF.Mode = mode
 			g, _ := newGateway(b, nil, site)
-			measure(b, "http://"+serve(b, g), benign)
+			measure(b, "http://"+serve(b, g), waftest.Benign)
 		})
 	}
 	b.Run("coraza-alone", func(b *testing.B) {
@@ -125,7 +85,7 @@ func BenchmarkMix(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		measure(b, "http://"+corazaAlone(b, upstream, directives), benign)
+		measure(b, "http://"+corazaAlone(b, upstream, directives), waftest.Benign)
 	})
 	b.Run("plain-proxy", func(b *testing.B) {
 		u, err := url.Parse(upstream)
@@ -134,13 +94,13 @@ func BenchmarkMix(b *testing.B) {
 		}
 		s := httptest.NewServer(httputil.NewSingleHostReverseProxy(u))
 		defer s.Close()
-		measure(b, s.URL, benign)
+		measure(b, s.URL, waftest.Benign)
 	})
 }
 
 // recordPage asks for the record of one of a thousand synthetic citizens.
 func recordPage(base string, i int) *http.Request {
-	r := benign(base, 4*i)
+	r := waftest.Benign(base, 4*i)
 	u, _ := url.Parse(fmt.Sprintf("%s/records/35202-%07d-1", base, i%1000))
 	r.URL = u
 	return r

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"pasban/internal/config"
+	"pasban/internal/gateway/waf/waftest"
 )
 
 // TestBenign sends what honest people send: not one request may be refused.
@@ -45,7 +46,7 @@ func TestBenign(t *testing.T) {
 		mixed, keys = 40, 10
 	}
 	for i := range mixed {
-		r := benign(addr, i)
+		r := waftest.Benign(addr, i)
 		do(r.Method+" "+r.URL.Path, r)
 	}
 	urdu := strings.Repeat("میں حلفاً بیان کرتا ہوں کہ یہ زمین مجھے اپنے والد سے وراثت میں ملی ہے اور اس پر کوئی تنازع نہیں۔ ", 40)

@@ -1,25 +1,34 @@
 // Command bench runs Pasban's comparisons and writes docs/benchmarks.md.
 //
-// It builds the test binary of each package once, runs all benchmarks in turn,
-// the whole list again and again, and reports medians over the rounds, and
-// ratios taken round by round: on a shared machine only two figures of the
-// same round compare. Nothing here decides about success.
+// There are two kinds. The firewall is compared with its peers as operators
+// run them: every server is a process of its own (peers.go, setup.go, child.go)
+// to which this one sends requests (load.go, mix.go); waf.go has the list and
+// report.go what is made of it. Everything else is a Go benchmark of a package,
+// whose test binary is built once (main.go).
+//
+// Both run everything in turn, the whole list again and again, and report
+// medians over the rounds, and ratios taken round by round: on a shared machine
+// only two figures of the same round compare. Nothing here decides about
+// success.
 package main
 
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"errors"
 	"flag"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
+	"syscall"
 )
 
 // row compares one benchmark with another in one metric.
@@ -46,7 +55,7 @@ func tables() []table {
 		return out
 	}
 	return []table{
-		{"The gateway on the benign mix", "Four kinds of request in turn, with varying names, numbers and sessions, over one keep-alive client; the upstream answers 60 bytes. CPU time is the whole process: client and upstream included, for all lines alike.",
+		{"One visitor on the benign mix", "Four kinds of request in turn, with varying names, numbers and sessions, over one keep-alive client; the upstream answers 60 bytes. CPU time is the whole process: client and upstream included, for all lines alike.",
 			"./internal/gateway", []row{
 				{"plain Go reverse proxy", "BenchmarkMix/plain-proxy", "", "cpu-µs/op"},
 				{"gateway, firewall off", "BenchmarkMix/gateway/waf=off", "BenchmarkMix/plain-proxy", "cpu-µs/op"},
@@ -76,29 +85,101 @@ func tables() []table {
 }
 
 func main() {
+	if len(os.Args) == 6 && os.Args[1] == "child" {
+		fail(child(os.Args[2], os.Args[3], os.Args[4], os.Args[5]))
+	}
 	rounds := flag.Int("rounds", 5, "how often the whole list is run")
-	length := flag.String("benchtime", "1s", "of each benchmark in each round")
+	length := flag.String("benchtime", "1s", "of each Go benchmark in each round")
+	only := flag.String("only", "", "firewalls: only the comparison with other firewalls; packages: only the Go benchmarks. The document's other sections stay as they are")
 	out := flag.String("out", "docs/benchmarks.md", "the document to write")
 	flag.Parse()
-	if err := run(*rounds, *length, *out); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	fail(run(ctx, *rounds, *length, *only, *out))
+}
+
+func fail(err error) {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(rounds int, length, out string) error {
-	dir, err := os.MkdirTemp("", "pasban-bench-")
-	if err != nil {
+func run(ctx context.Context, rounds int, length, only, out string) error {
+	if only != "" && only != "firewalls" && only != "packages" {
+		return fmt.Errorf("-only %s: firewalls or packages", only)
+	}
+	var done []section
+	if only != "packages" {
+		f, err := inDir(func(dir string) (*firewalls, error) { return compareFirewalls(ctx, dir, rounds) })
+		if err != nil {
+			return err
+		}
+		done = append(done, f.sections()...)
+	}
+	if only != "firewalls" {
+		s, err := inDir(func(dir string) ([]section, error) { return comparePackages(dir, rounds, length) })
+		if err != nil {
+			return err
+		}
+		done = append(done, s...)
+	}
+	old, err := os.ReadFile(out)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	if only == "" {
+		old = nil
+	}
+	return os.WriteFile(out, []byte(document(string(old), done)), 0o644)
+}
+
+// inDir gives f a directory for as long as it runs.
+func inDir[T any](f func(dir string) (T, error)) (T, error) {
+	dir, err := os.MkdirTemp("", "pasban-bench-")
+	if err != nil {
+		var none T
+		return none, err
+	}
 	defer os.RemoveAll(dir)
+	return f(dir)
+}
+
+const preface = "# Benchmarks\n\nWritten by `make bench`. The machines are shared ones: ratios carry over, absolute figures do not. Every section says when it was made and with what.\n"
+
+// document is an older document with the sections that were made anew; those
+// that it did not have come first.
+func document(old string, done []section) string {
+	var kept, fresh strings.Builder
+	_, rest, _ := strings.Cut(old, "\n## ")
+	placed := map[string]bool{}
+	for part := range strings.SplitSeq(rest, "\n## ") {
+		title, text, ok := strings.Cut(part, "\n")
+		if !ok {
+			continue
+		}
+		if i := slices.IndexFunc(done, func(s section) bool { return s.title == title }); i >= 0 {
+			text, placed[title] = done[i].text, true
+		}
+		fmt.Fprintf(&kept, "\n## %s\n%s\n", title, strings.TrimSpace(text))
+	}
+	for _, s := range done {
+		if !placed[s.title] {
+			fmt.Fprintf(&fresh, "\n## %s\n%s\n", s.title, strings.TrimSpace(s.text))
+		}
+	}
+	return preface + fresh.String() + kept.String()
+}
+
+// comparePackages runs the Go benchmarks of all tables.
+func comparePackages(dir string, rounds int, length string) ([]section, error) {
 	list := tables()
 	binaries := map[string]string{}
 	for _, t := range list {
 		if binaries[t.pkg] == "" {
 			binaries[t.pkg] = filepath.Join(dir, filepath.Base(t.pkg)+".test")
 			if text, err := exec.Command("go", "test", "-c", "-o", binaries[t.pkg], t.pkg).CombinedOutput(); err != nil {
-				return fmt.Errorf("build %s: %w\n%s", t.pkg, err, text)
+				return nil, fmt.Errorf("build %s: %w\n%s", t.pkg, err, text)
 			}
 		}
 	}
@@ -109,14 +190,12 @@ func run(rounds int, length, out string) error {
 			for _, name := range names(t) {
 				fmt.Fprintf(os.Stderr, "round %d of %d: %s\n", round+1, rounds, name)
 				if err := measure(binaries[t.pkg], t.pkg, name, length, seen); err != nil {
-					return err
+					return nil, err
 				}
 			}
 		}
 	}
-	var doc bytes.Buffer
-	write(&doc, list, seen, rounds, length)
-	return os.WriteFile(out, doc.Bytes(), 0o644)
+	return packageSections(list, seen, rounds, length), nil
 }
 
 // names are the benchmarks that a table's rows need, each once.
@@ -167,12 +246,12 @@ func measure(binary, pkg, name, length string, seen map[string]map[string][]floa
 	return fmt.Errorf("%s printed no figures:\n%s", name, text)
 }
 
-func write(w io.Writer, list []table, seen map[string]map[string][]float64, rounds int, length string) {
-	fmt.Fprintf(w, "# Benchmarks\n\nWritten by `make bench` on %s with %s, %s/%s, %d processors of a shared machine: ratios carry over, absolute figures do not. %d rounds; in each, every benchmark ran for %s, one after the other. A figure is the median over the rounds with minimum and maximum; a ratio is taken within each round and its median given likewise.\n",
-		time.Now().UTC().Format("2 January 2006"), runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), rounds, length)
+// packageSections writes the tables of Go benchmarks.
+func packageSections(list []table, seen map[string]map[string][]float64, rounds int, length string) (out []section) {
 	for _, t := range list {
-		fmt.Fprintf(w, "\n## %s\n%s\n\n`go test -run '^$' -bench '%s' %s`\n\n| what | unit | median | min–max | ratio | to |\n|---|---|---|---|---|---|\n",
-			t.title, t.says, strings.Join(tops(t), "|"), t.pkg)
+		var w strings.Builder
+		fmt.Fprintf(&w, "%s %s; %s, %s/%s, %d processors; %d rounds, in each every benchmark for %s, one after the other; medians with minimum and maximum, ratios within each round.\n\n`go test -run '^$' -bench '%s' %s`\n\n| what | unit | median | min–max | ratio | to |\n|---|---|---|---|---|---|\n",
+			t.says, today(), runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), rounds, length, strings.Join(tops(t), "|"), t.pkg)
 		for _, r := range t.rows {
 			own := seen[r.bench][r.metric]
 			ratio, to := "", ""
@@ -181,11 +260,13 @@ func write(w io.Writer, list []table, seen map[string]map[string][]float64, roun
 				for i, v := range own {
 					rs = append(rs, v/seen[r.than][r.metric][i])
 				}
-				ratio, to = fmt.Sprintf("%s (%s–%s)", figure(median(rs)), figure(slices.Min(rs)), figure(slices.Max(rs))), strings.TrimPrefix(r.than, "Benchmark")
+				ratio, to = spreadOf(rs).String(), strings.TrimPrefix(r.than, "Benchmark")
 			}
-			fmt.Fprintf(w, "| %s | %s | %s | %s–%s | %s | %s |\n", r.what, strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(r.metric, "p50-"), "p99-"), "/op"), figure(median(own)), figure(slices.Min(own)), figure(slices.Max(own)), ratio, to)
+			fmt.Fprintf(&w, "| %s | %s | %s | %s–%s | %s | %s |\n", r.what, strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(r.metric, "p50-"), "p99-"), "/op"), figure(median(own)), figure(slices.Min(own)), figure(slices.Max(own)), ratio, to)
 		}
+		out = append(out, section{t.title, w.String()})
 	}
+	return out
 }
 
 // tops are the top-level benchmarks of a table.
@@ -214,6 +295,8 @@ func figure(v float64) string {
 		return strconv.FormatFloat(v, 'f', 0, 64)
 	case v >= 10:
 		return strconv.FormatFloat(v, 'f', 1, 64)
+	case v >= 1:
+		return strconv.FormatFloat(v, 'f', 2, 64)
 	}
-	return strconv.FormatFloat(v, 'f', 2, 64)
+	return strconv.FormatFloat(v, 'f', 3, 64)
 }
