@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -39,7 +40,7 @@ type Hooks struct {
 	Observed func(r *http.Request, rep Report) // detect mode: would have been blocked
 	Failed   func(w http.ResponseWriter, r *http.Request, err error)
 
-	ended func(types.Transaction) // for tests: all phases are over
+	ended func(tx types.Transaction, light bool) // for tests: all phases are over
 }
 
 // What part of the traffic a handler inspects.
@@ -63,8 +64,7 @@ func (e *Engine) handler(next http.Handler, h Hooks, parts int) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
-		tx := e.waf.NewTransactionWithOptions(experimental.Options{ID: pasban.NewID(), Context: ctx})
-		in := &inspection{Engine: e, tx: tx, r: r.WithContext(ctx), hooks: h}
+		in := e.inspect(r.WithContext(ctx), h)
 		defer in.close()
 
 		it, err := in.request(w)
@@ -86,11 +86,27 @@ func (e *Engine) handler(next http.Handler, h Hooks, parts int) http.Handler {
 // request's goroutine, apart from body, which has its own lock.
 type inspection struct {
 	*Engine
-	tx    types.Transaction
-	r     *http.Request
-	hooks Hooks
-	body  *replay // nil if the request has none
-	mine  int64   // bytes granted to this request's body
+	tx       types.Transaction
+	first    types.Transaction // the light transaction that tx has taken over from; nil if none
+	light    bool              // tx is a light one
+	stage    stage             // what tx has been led through
+	answered bool              // phase 4 among it
+	r        *http.Request
+	hooks    Hooks
+	body     *replay // nil if the request has none
+	taken    int64   // its bytes
+	mine     int64   // bytes granted to this request's body
+}
+
+func (e *Engine) inspect(r *http.Request, h Hooks) *inspection {
+	in := &inspection{Engine: e, r: r, hooks: h, light: e.light != nil}
+	options := experimental.Options{ID: pasban.NewID(), Context: r.Context()}
+	if in.light {
+		in.tx = e.light.NewTransactionWithOptions(options)
+	} else {
+		in.tx = e.waf.NewTransactionWithOptions(options)
+	}
+	return in
 }
 
 // request runs phases 1 and 2 and leaves the body readable for the handler.
@@ -121,15 +137,15 @@ func (in *inspection) request(w http.ResponseWriter) (it *types.Interruption, er
 	for _, te := range r.TransferEncoding {
 		tx.AddRequestHeader("Transfer-Encoding", te)
 	}
-	if it := tx.ProcessRequestHeaders(); it != nil {
-		return it, nil
+	if it, err := in.lead(requestHeaders); it != nil || err != nil {
+		return it, err
 	}
 	if r.Body == nil || r.Body == http.NoBody {
-		return tx.ProcessRequestBody()
+		return in.lead(requestBody)
 	}
-	if !tx.IsRequestBodyAccessible() {
+	if !in.tx.IsRequestBodyAccessible() {
 		r.Body = http.MaxBytesReader(w, r.Body, in.Engine.body)
-		return tx.ProcessRequestBody()
+		return in.lead(requestBody)
 	}
 	return in.requestBody(w)
 }
@@ -150,7 +166,7 @@ func (in *inspection) requestBody(w http.ResponseWriter) (*types.Interruption, e
 	if err != nil {
 		return nil, &pasban.Error{Kind: pasban.Unavailable, Msg: "the WAF gave the request's body not back", Err: err}
 	}
-	in.body = &replay{Reader: reader}
+	in.body, in.taken = &replay{Reader: reader}, int64(n)
 	r.Body, r.ContentLength, r.TransferEncoding = in.body, int64(n), nil
 	if n > largeBody {
 		if err := in.turn(); err != nil {
@@ -158,7 +174,7 @@ func (in *inspection) requestBody(w http.ResponseWriter) (*types.Interruption, e
 		}
 		defer func() { <-in.large }()
 	}
-	return tx.ProcessRequestBody()
+	return in.lead(requestBody)
 }
 
 // turn waits until a large body may be inspected.
@@ -181,9 +197,11 @@ func (in *inspection) close() {
 	if in.body != nil {
 		in.body.Close()
 	}
-	in.tx.ProcessLogging()
+	if _, err := in.lead(logging); err != nil {
+		slog.Error("what the WAF has found could not be settled", "incident", in.tx.ID(), "err", err)
+	}
 	if in.hooks.ended != nil {
-		in.hooks.ended(in.tx)
+		in.hooks.ended(in.tx, in.light)
 	}
 	if in.detect {
 		if rep := in.report(nil); rep.Status != 0 && in.hooks.Observed != nil {
@@ -192,6 +210,9 @@ func (in *inspection) close() {
 	}
 	in.log.write(in.r, in.tx)
 	in.tx.Close()
+	if in.first != nil {
+		in.first.Close()
+	}
 	in.held.Add(-in.mine)
 }
 

@@ -92,15 +92,15 @@ func (w *responseWriter) WriteHeader(status int) {
 		return
 	}
 	w.status = status
-	tx := w.in.tx
-	w.check(func() (*types.Interruption, error) {
+	w.check(responseHeaders, func() (*types.Interruption, error) {
 		for name, values := range w.Header() {
 			for _, v := range values {
-				tx.AddResponseHeader(name, v)
+				w.in.tx.AddResponseHeader(name, v)
 			}
 		}
-		return tx.ProcessResponseHeaders(status, w.in.r.Proto), nil
+		return w.in.tx.ProcessResponseHeaders(status, w.in.r.Proto), nil
 	})
+	tx := w.in.tx
 	w.direct = !tx.IsResponseBodyAccessible() || !tx.IsResponseBodyProcessable()
 	if status == http.StatusSwitchingProtocols && w.blocked == nil && w.failed == nil {
 		w.direct = true
@@ -124,7 +124,7 @@ func (w *responseWriter) Write(p []byte) (int, error) {
 		w.since = time.Now()
 	}
 	n := 0
-	w.check(func() (it *types.Interruption, err error) {
+	w.check(responseWritten, func() (it *types.Interruption, err error) {
 		it, n, err = w.in.tx.WriteResponseBody(p)
 		return it, err
 	})
@@ -175,7 +175,7 @@ func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter 
 
 // release runs phase 4 over what is held back and passes it on.
 func (w *responseWriter) release() {
-	w.check(w.in.tx.ProcessResponseBody)
+	w.check(responseBody, w.in.tx.ProcessResponseBody)
 	if w.blocked == nil && w.failed == nil {
 		w.pass()
 	}
@@ -201,15 +201,15 @@ func (w *responseWriter) send() {
 	}
 }
 
-// check runs one phase and notes its verdict; an engine that fails or panics
+// check runs one stage and notes its verdict; an engine that fails or panics
 // has blocked.
-func (w *responseWriter) check(phase func() (*types.Interruption, error)) {
+func (w *responseWriter) check(to stage, run func() (*types.Interruption, error)) {
 	defer func() {
 		if p := recover(); p != nil {
 			w.fail(fmt.Errorf("panic: %v", p))
 		}
 	}()
-	it, err := phase()
+	it, err := w.in.settle(to, run)
 	switch {
 	case err != nil:
 		w.fail(err)

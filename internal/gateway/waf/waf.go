@@ -51,9 +51,9 @@ import (
 const (
 	// DefaultBody is the largest request body, in bytes, unless Options says otherwise.
 	DefaultBody = 10 << 20
-	// responseBody is how much of a textual response is inspected, in bytes;
+	// answerLimit is how much of a textual response is inspected, in bytes;
 	// the rest of a longer one passes (Coraza's recommended ProcessPartial).
-	responseBody = 512 << 10
+	answerLimit = 512 << 10
 	// hold is how long an unfinished textual response is kept back for inspection.
 	hold = 30 * time.Second
 	// freeBody is what each request may hold in memory without asking.
@@ -88,7 +88,8 @@ type Options struct {
 // Engine is a compiled rule set. It is safe for use by many requests at once.
 type Engine struct {
 	waf    experimental.WAFWithOptions
-	closer experimental.WAFCloser
+	screen *screen.Screen              // nil if nothing can be told of the rules
+	light  experimental.WAFWithOptions // for requests that match nothing; nil if there is none
 	detect bool
 	body   int64
 	log    *Log
@@ -108,14 +109,34 @@ func New(o Options) (*Engine, error) {
 		return nil, err
 	}
 	register.Do(registerOwn)
-	w, err := compile(letters(o, screen.Rules{FS: coreruleset.FS}), screen.Directives(screenRules)+directives)
+	rules, directives := letters(o, screen.Rules{FS: coreruleset.FS}), screen.Directives(screenRules)+directives
+	w, err := compile(rules, directives)
 	if err != nil {
 		return nil, blame(o, err)
 	}
-	if _, err := screen.New(w); err != nil {
-		slog.Warn("the WAF evaluates every rule for every request: it takes about ten times the processor", "why", err)
+	e, err := engineOf(o, w)
+	if err != nil {
+		return nil, err
 	}
-	return engineOf(o, w)
+	e.screen, err = screen.New(w, func(without []int) (coraza.WAF, error) { return compile(rules, directives+removed(without)) })
+	switch {
+	case err != nil:
+		slog.Warn("the WAF evaluates every rule for every request: it takes ten times the processor", "why", err)
+	case e.screen.Light == nil:
+		slog.Warn("the WAF leads every request through all its bookkeeping: it takes twice the processor", "why", e.screen.Why)
+	default:
+		e.light, _ = e.screen.Light.(experimental.WAFWithOptions)
+	}
+	return e, nil
+}
+
+// removed are the directives that take rules out of a rule set.
+func removed(ids []int) string {
+	var b strings.Builder
+	for _, id := range ids {
+		fmt.Fprintf(&b, "SecRuleRemoveById %d\n", id)
+	}
+	return b.String()
 }
 
 // screenRules is the id before those of the rules that ask the screen.
@@ -129,7 +150,6 @@ func engineOf(o Options, w coraza.WAF) (*Engine, error) {
 	if e.waf, ok = w.(experimental.WAFWithOptions); !ok {
 		return nil, &pasban.Error{Kind: pasban.Unavailable, Msg: "this Coraza gives transactions no id of ours"}
 	}
-	e.closer, _ = w.(experimental.WAFCloser)
 	return e, nil
 }
 
@@ -146,10 +166,13 @@ func compile(rules fs.FS, directives string) (coraza.WAF, error) {
 // Close releases what the compiled rules hold. Requests that are still being
 // inspected end undisturbed.
 func (e *Engine) Close() error {
-	if e.closer == nil {
-		return nil
+	var errs []error
+	for _, w := range []any{e.waf, e.light} {
+		if c, ok := w.(experimental.WAFCloser); ok {
+			errs = append(errs, c.Close())
+		}
 	}
-	return e.closer.Close()
+	return errors.Join(errs...)
 }
 
 // Directives returns the SecLang text that the options stand for; Include
@@ -181,7 +204,7 @@ SecRequestBodyLimit %d
 SecRequestBodyInMemoryLimit %d
 SecResponseBodyLimit %d
 SecAuditEngine Off
-`, engine, limit, limit, responseBody)
+`, engine, limit, limit, answerLimit)
 	if o.TempDir != "" {
 		fmt.Fprintf(&b, "SecUploadDir %s\n", o.TempDir)
 	}

@@ -146,11 +146,11 @@ func TestResponse(t *testing.T) {
 		case "/leak":
 			io.WriteString(w, leak)
 		case "/aborts": // as a proxy does when its copy fails
-			if _, err := io.WriteString(w, leak+strings.Repeat(" ", responseBody)); err != nil {
+			if _, err := io.WriteString(w, leak+strings.Repeat(" ", answerLimit)); err != nil {
 				panic(http.ErrAbortHandler)
 			}
 		case "/long":
-			io.WriteString(w, strings.Repeat("a", responseBody-10))
+			io.WriteString(w, strings.Repeat("a", answerLimit-10))
 			io.WriteString(w, strings.Repeat("b", 30))
 		case "/events":
 			w.Header().Set("Content-Type", "text/event-stream")
@@ -179,7 +179,7 @@ func TestResponse(t *testing.T) {
 	if len(f.blocked) != 2 || f.blocked[0].Phase != 4 || !slices.Contains(f.blocked[0].Rules, "951230") {
 		t.Errorf("reports: %+v", f.blocked)
 	}
-	if w := ask(h, "GET", "/long", ""); w.Code != 200 || w.Body.Len() != responseBody+20 {
+	if w := ask(h, "GET", "/long", ""); w.Code != 200 || w.Body.Len() != answerLimit+20 {
 		t.Errorf("a long page: %d, %d bytes", w.Code, w.Body.Len())
 	}
 	if w := ask(h, "GET", "/early", ""); w.Code != http.StatusTeapot {

@@ -49,8 +49,8 @@ var pure = map[string]bool{
 	"validateUtf8Encoding": true, "within": true, ScanOperator: true, PhraseOperator: true, PhraseFileOperator: true,
 }
 
-// decidable reports whether the link can be decided when its phase begins.
-func (l *link) decidable() bool {
+// decidable reports whether the link can be decided when phase p begins.
+func (l *link) decidable(p types.RulePhase) bool {
 	if l.operator == nil || !pure[l.function] || l.negated && l.capture {
 		return false
 	}
@@ -59,7 +59,8 @@ func (l *link) decidable() bool {
 		return false
 	}
 	for _, t := range l.targets {
-		if !settled[t.variable] {
+		// How a body is read cannot change once it has been.
+		if !settled[t.variable] && (t.variable != variables.ReqbodyProcessor || p < types.PhaseRequestBody) {
 			return false
 		}
 	}
@@ -113,7 +114,7 @@ func (l *link) leaves() bool {
 // the phase.
 func conditionsOf(r *rule) (all []*link) {
 	for _, l := range r.links {
-		if l.decidable() {
+		if l.decidable(r.phase) {
 			all = append(all, l)
 		}
 		if l.leaves() {

@@ -359,6 +359,7 @@ type variant struct {
 
 // work is what the decision about one value needs, used again for the next.
 type work struct {
+	found    bits
 	values   []string // by node
 	variants []variant
 }

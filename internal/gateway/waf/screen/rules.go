@@ -27,16 +27,15 @@ type rule struct {
 
 // link is one condition of a rule and what is done when it holds.
 type link struct {
-	targets   []target
-	operator  plugintypes.Operator // nil: holds always
-	function  string               // the operator's name
-	data      string               // its argument
-	negated   bool
-	steps     []step // transformations, in order
-	multi     bool   // the operator sees the value after each step
-	capture   bool
-	actions   []action
-	expanding bool // the message or the log data have macros
+	targets  []target
+	operator plugintypes.Operator // nil: holds always
+	function string               // the operator's name
+	data     string               // its argument
+	negated  bool
+	steps    []step // transformations, in order
+	multi    bool   // the operator sees the value after each step
+	capture  bool
+	actions  []action
 }
 
 // target is a variable that a link looks at.
@@ -110,8 +109,7 @@ func readRule(v reflect.Value) *rule {
 }
 
 func readLink(v reflect.Value) *link {
-	l := &link{multi: at(v, "MultiMatch").Bool(), capture: at(v, "Capture").Bool(),
-		expanding: strings.Contains(text(at(v, "Msg"))+text(at(v, "LogData")), "%{")}
+	l := &link{multi: at(v, "MultiMatch").Bool(), capture: at(v, "Capture").Bool()}
 	if op := at(v, "operator"); !op.IsNil() {
 		l.operator = at(op.Elem(), "Operator").Interface().(plugintypes.Operator)
 		l.negated = at(op.Elem(), "Negation").Bool()

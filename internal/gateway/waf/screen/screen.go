@@ -39,9 +39,15 @@ import (
 
 // Screen is the analysis of one rule set. It is safe for concurrent use.
 type Screen struct {
-	rules  []*rule
-	phases [types.PhaseLogging + 1]*phase
-	works  sync.Pool
+	// Light is the rule set for requests that match nothing, nil if there is
+	// none; Why says why then.
+	Light coraza.WAF
+	Why   error
+
+	phases   [types.PhaseResponseBody + 1]*phase
+	harmless map[int]bool   // rules that a clean transaction of Light may match
+	counted  map[*rule]bool // rules that others count: they are never taken out
+	works    sync.Pool
 }
 
 // phase is what can be told of the rules of one phase.
@@ -58,8 +64,9 @@ type screened struct {
 }
 
 // New analyses the rules of w and arms the operators in them that ask the
-// screen. Its error says why nothing can be told.
-func New(w coraza.WAF) (*Screen, error) {
+// screen. compile makes the same rule set without some rules. Its error says
+// why nothing can be told.
+func New(w coraza.WAF, compile Compile) (*Screen, error) {
 	rules, err := read(w)
 	if err != nil {
 		return nil, err
@@ -67,43 +74,128 @@ func New(w coraza.WAF) (*Screen, error) {
 	if err := unseen(rules); err != nil {
 		return nil, err
 	}
-	s := &Screen{rules: rules}
-	narrowed, counted := targeted(rules), counted(rules)
-	for p := types.PhaseRequestHeaders; p <= types.PhaseResponseBody; p++ {
-		ph := &phase{}
-		var links []*link
-		for _, r := range rules {
-			if r.phase != p || r.mark != "" || r.id == 0 || counted[r] {
-				continue
-			}
-			of := conditionsOf(r)
-			of = slices.DeleteFunc(of, func(l *link) bool {
-				return slices.ContainsFunc(l.targets, func(t target) bool { return t.count && narrowed[t.variable] })
-			})
-			if len(of) == 0 {
-				continue
-			}
-			sc := screened{rule: r}
-			for _, l := range of {
-				sc.conditions = append(sc.conditions, len(links))
-				links = append(links, l)
-			}
-			ph.rules = append(ph.rules, sc)
-		}
-		if ph.program = newProgram(links); ph.program == nil {
-			return nil, fmt.Errorf("phase %d has more than %d chains of transformations", p, mostChains)
-		}
-		s.phases[p] = ph
-	}
+	s := &Screen{counted: counted(rules)}
 	s.works.New = func() any { return &work{} }
+	conditions := s.decidable(rules)
+	if s.Why = s.lighten(rules, conditions, compile); s.Why == nil {
+		// Rules that ordinary requests come near to are cheaper evaluated than
+		// asked about in vain.
+		near, err := s.near()
+		if err != nil {
+			return nil, err
+		}
+		for r := range near {
+			delete(conditions, r)
+		}
+		s.Why = s.lighten(rules, conditions, compile)
+	}
+	if s.Why != nil {
+		if err := s.arrange(rules, conditions); err != nil {
+			return nil, err
+		}
+	}
+	arm(rules, func(sp *spare) { sp.screen = s })
+	return s, nil
+}
+
+// lighten makes the light rule set and leaves to the screen what it must
+// decide beside it.
+func (s *Screen) lighten(rules []*rule, conditions map[*rule][]*link, compile Compile) error {
+	decidable, decides := map[*rule]bool{}, map[*rule][]*link{}
+	for r := range conditions {
+		decidable[r] = true
+	}
+	l, err := newLight(rules, decidable, compile)
+	if err != nil {
+		return err
+	}
+	for r, links := range conditions {
+		if l.roles[r] == decided {
+			decides[r] = links
+		}
+	}
+	if err := s.arrange(rules, decides); err != nil {
+		return err
+	}
+	w, err := compile(l.without())
+	if err != nil {
+		return err
+	}
+	own, err := read(w)
+	if err != nil {
+		return err
+	}
+	arm(own, func(sp *spare) { sp.screen, sp.tells = s, true })
+	s.Light, s.harmless = w, l.harmlessIDs()
+	return nil
+}
+
+// arrange makes the programs of all phases.
+func (s *Screen) arrange(rules []*rule, conditions map[*rule][]*link) (err error) {
+	for p := range s.phases {
+		if s.phases[p], err = newPhase(types.RulePhase(p), rules, conditions); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func arm(rules []*rule, set func(*spare)) {
 	for _, r := range rules {
 		for _, l := range r.links {
 			if sp, ok := l.operator.(*spare); ok {
-				sp.screen = s
+				set(sp)
 			}
 		}
 	}
-	return s, nil
+}
+
+// decidable are the rules with links that can be decided when their phase
+// begins, and those links.
+func (s *Screen) decidable(rules []*rule) map[*rule][]*link {
+	narrowed := targeted(rules)
+	all := map[*rule][]*link{}
+	for _, r := range rules {
+		if r.mark != "" || r.id == 0 || r.phase < types.PhaseRequestHeaders || r.phase > types.PhaseResponseBody {
+			continue
+		}
+		of := slices.DeleteFunc(conditionsOf(r), func(l *link) bool {
+			return slices.ContainsFunc(l.targets, func(t target) bool { return t.count && narrowed[t.variable] })
+		})
+		if len(of) > 0 {
+			all[r] = of
+		}
+	}
+	return all
+}
+
+// newPhase arranges what is to be decided of one phase's rules.
+func newPhase(p types.RulePhase, rules []*rule, conditions map[*rule][]*link) (*phase, error) {
+	ph := &phase{}
+	var links []*link
+	for _, r := range rules {
+		of := conditions[r]
+		if r.phase != p || len(of) == 0 {
+			continue
+		}
+		sc := screened{rule: r}
+		for _, l := range of {
+			sc.conditions = append(sc.conditions, len(links))
+			links = append(links, l)
+		}
+		ph.rules = append(ph.rules, sc)
+	}
+	if ph.program = newProgram(links); ph.program == nil {
+		return nil, fmt.Errorf("phase %d has more than %d chains of transformations", p, mostChains)
+	}
+	return ph, nil
+}
+
+// Clean reports whether a transaction of the light rule set has so far the
+// outcome that one of the whole rule set would have: no rule that is logged or
+// that stops a request has matched.
+func (s *Screen) Clean(tx types.Transaction) bool {
+	return !tx.IsInterrupted() && !slices.ContainsFunc(tx.MatchedRules(), func(m types.MatchedRule) bool { return !s.harmless[m.Rule().ID()] })
 }
 
 // targeted are the variables of which a rule may leave values out for others
@@ -122,24 +214,20 @@ func targeted(rules []*rule) map[variables.RuleVariable]bool {
 	return all
 }
 
-// may decides the rules of a phase that has just begun for tx: may is called
-// for each rule that may match, cannot for each that is proven not to.
-func (s *Screen) may(tx plugintypes.TransactionState, p types.RulePhase, may, cannot func(*rule)) {
-	ph := s.phases[p]
-	if ph == nil || len(ph.rules) == 0 {
+// may decides the rules of a phase that has begun for tx: whether each may
+// match or is proven not to.
+func (s *Screen) may(tx plugintypes.TransactionState, p types.RulePhase, each func(r *rule, may bool)) {
+	if int(p) >= len(s.phases) || len(s.phases[p].rules) == 0 {
 		return
 	}
+	ph := s.phases[p]
 	w := s.works.Get().(*work)
 	defer s.works.Put(w)
-	found := make(bits, len(ph.program.conditions)/64+1)
-	ph.decide(tx, w, found)
+	w.found = append(w.found[:0], make(bits, len(ph.program.conditions)/64+1)...)
+	ph.decide(tx, w, w.found)
 	for i := range ph.rules {
 		r := &ph.rules[i]
-		if slices.ContainsFunc(r.conditions, func(c int) bool { return !found.has(c) }) {
-			cannot(r.rule)
-		} else {
-			may(r.rule)
-		}
+		each(r.rule, !slices.ContainsFunc(r.conditions, func(c int) bool { return !w.found.has(c) }))
 	}
 }
 
@@ -195,9 +283,8 @@ func (b bits) join(other bits) {
 	}
 }
 
-// spareOperator is an operator that never matches: it takes the rules that
-// cannot match out of the transaction. A rule with it goes before all others
-// of its phase.
+// spareOperator takes the rules that cannot match out of the transaction and
+// never matches itself. A rule with it goes before all others of its phase.
 const spareOperator = "spareRules"
 
 // Directives are the rules that ask the screen, to be read before all others;
@@ -211,17 +298,30 @@ func Directives(id int) string {
 	return b.String()
 }
 
-type spare struct{ screen *Screen }
+type spare struct {
+	screen *Screen
+	tells  bool // of the light rule set: it matches if a rule may
+}
 
 func newSpare(plugintypes.OperatorOptions) (plugintypes.Operator, error) { return &spare{}, nil }
 
-// Evaluate spares the transaction what cannot match.
-func (s *spare) Evaluate(tx plugintypes.TransactionState, _ string) bool {
-	remover, ok := tx.(interface{ RemoveRuleByID(id int) })
-	if s.screen == nil || !ok {
-		return false
+// Evaluate spares the transaction what cannot match, or tells whether
+// something may.
+func (s *spare) Evaluate(tx plugintypes.TransactionState, _ string) (something bool) {
+	if s.screen == nil {
+		return s.tells
 	}
-	s.screen.may(tx, tx.LastPhase(), func(*rule) {}, func(r *rule) { remover.RemoveRuleByID(r.id) })
+	if s.tells {
+		s.screen.may(tx, tx.LastPhase(), func(_ *rule, may bool) { something = something || may })
+		return something
+	}
+	if remover, ok := tx.(interface{ RemoveRuleByID(id int) }); ok {
+		s.screen.may(tx, tx.LastPhase(), func(r *rule, may bool) {
+			if !may && !s.screen.counted[r] {
+				remover.RemoveRuleByID(r.id)
+			}
+		})
+	}
 	return false
 }
 

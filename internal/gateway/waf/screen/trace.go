@@ -1,0 +1,475 @@
+package screen
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/corazawaf/coraza/v3"
+	"github.com/corazawaf/coraza/v3/experimental"
+	"github.com/corazawaf/coraza/v3/experimental/plugins/plugintypes"
+	"github.com/corazawaf/coraza/v3/types"
+	"github.com/corazawaf/coraza/v3/types/variables"
+)
+
+// Most requests match nothing, and then what is left of a rule set is
+// bookkeeping: rules that look at nothing but what rules before them have set
+// (levels, thresholds, scores) go the same way every time. The light rule set
+// is without those and without all that the screen decides. A transaction of
+// it that has matched nothing but quiet rules has the outcome that the whole
+// rule set would have; any other is judged by the whole.
+
+// role is what becomes of a rule in the light rule set.
+type role uint8
+
+const (
+	native    role = iota // it stays: it looks at more than the screen can tell
+	decided               // the screen decides it
+	constant              // it looks at nothing but what constant rules have set
+	droppable             // it only ever spares decided rules something
+	dormant               // constant rules skip it
+)
+
+// light is the analysis behind a light rule set.
+type light struct {
+	rules []*rule
+	roles map[*rule]role
+	keep  map[*rule]bool // constant rules that native ones look at the results of
+	kinds map[string]string
+}
+
+// Compile makes a rule set of which the rules with these ids are removed.
+type Compile func(without []int) (coraza.WAF, error)
+
+// newLight sorts the rules into roles; decidable are those that the screen can
+// decide. Its error says why there is no light rule set.
+func newLight(rules []*rule, decidable map[*rule]bool, compile Compile) (*light, error) {
+	kinds, err := ctlKinds()
+	if err != nil {
+		return nil, err
+	}
+	l := &light{rules: rules, roles: map[*rule]role{}, keep: map[*rule]bool{}, kinds: kinds}
+	for _, r := range rules {
+		switch {
+		case r.mark != "" || r.id == 0:
+		case r.constant():
+			l.roles[r] = constant
+		case decidable[r] && !l.quiet(r):
+			l.roles[r] = decided
+		}
+	}
+	for _, r := range rules {
+		if r.mark == "" && l.roles[r] != constant && l.droppable(r) {
+			l.roles[r] = droppable
+		}
+	}
+	l.settle()
+	if err := l.trace(compile); err != nil {
+		return nil, err
+	}
+	l.need()
+	return l, nil
+}
+
+// settle takes the role of a constant from rules that look at what native ones
+// may set without matching, or may set quietly.
+func (l *light) settle() {
+	for changed := true; changed; {
+		changed = false
+		var writes []write
+		for _, r := range l.rules {
+			if r.mark == "" && l.roles[r] == native {
+				writes = append(writes, r.writes(l.quiet(r))...)
+			}
+		}
+		for _, r := range l.rules {
+			if l.roles[r] == constant && slices.ContainsFunc(r.reads(true), func(rd look) bool { return rd.any(writes) }) {
+				l.roles[r], changed = native, true
+			}
+		}
+	}
+}
+
+// trace runs the constant rules alone and finds what they skip. A transaction
+// may end after any phase.
+func (l *light) trace(compile Compile) error {
+	var others []int
+	for _, r := range l.rules {
+		if r.mark == "" && l.roles[r] != constant {
+			others = append(others, r.id)
+		}
+	}
+	w, err := compile(others)
+	if err != nil {
+		return err
+	}
+	if c, ok := w.(experimental.WAFCloser); ok {
+		defer c.Close()
+	}
+	var matched map[int]bool
+	for last := types.PhaseUnknown; last <= types.PhaseResponseBody; last++ {
+		if matched, err = l.run(w, last); err != nil {
+			return err
+		}
+	}
+	for p := types.PhaseRequestHeaders; p <= types.PhaseResponseBody; p++ {
+		after := ""
+		for _, r := range l.rules {
+			switch {
+			case r.mark != "":
+				if r.mark == after {
+					after = ""
+				}
+			case r.phase != p:
+			case after != "":
+				l.roles[r] = dormant
+			case l.roles[r] == constant && matched[r.id]:
+				for _, a := range r.links[0].actions {
+					if a.name == "skipafter" {
+						after = a.value
+					}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// run is a transaction of constant rules that ends after a phase: the rules
+// that it matches, none of which may be logged or stop it.
+func (l *light) run(w coraza.WAF, last types.RulePhase) (map[int]bool, error) {
+	tx := w.NewTransaction()
+	defer tx.Close()
+	for p := types.PhaseRequestHeaders; p <= last; p++ {
+		var err error
+		switch p {
+		case types.PhaseRequestHeaders:
+			tx.ProcessRequestHeaders()
+		case types.PhaseRequestBody:
+			_, err = tx.ProcessRequestBody()
+		case types.PhaseResponseHeaders:
+			tx.ProcessResponseHeaders(200, "HTTP/1.1")
+		case types.PhaseResponseBody:
+			_, err = tx.ProcessResponseBody()
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	tx.ProcessLogging()
+	matched := map[int]bool{}
+	for _, m := range tx.MatchedRules() {
+		matched[m.Rule().ID()] = true
+	}
+	for _, r := range l.rules {
+		if matched[r.id] && (r.log || r.stops()) {
+			return nil, fmt.Errorf("rule %d matches every request", r.id)
+		}
+	}
+	return matched, nil
+}
+
+// need finds the constant rules that the light rule set must have, because
+// rules in it look at what those set.
+func (l *light) need() {
+	for changed := true; changed; {
+		changed = false
+		var reads []look
+		for _, r := range l.rules {
+			if r.mark == "" && (l.roles[r] == native || l.keep[r]) {
+				reads = append(reads, r.reads(l.keep[r] || l.quiet(r))...)
+			}
+		}
+		for _, r := range l.rules {
+			if l.roles[r] == constant && !l.keep[r] && slices.ContainsFunc(reads, func(rd look) bool { return rd.any(r.writes(true)) }) {
+				l.keep[r], changed = true, true
+			}
+		}
+	}
+}
+
+// without lists the rules that the light rule set has not.
+func (l *light) without() (ids []int) {
+	for _, r := range l.rules {
+		if r.mark == "" && r.id != 0 && l.roles[r] != native && !l.keep[r] && !r.asks() {
+			ids = append(ids, r.id)
+		}
+	}
+	return ids
+}
+
+// harmlessIDs are the rules whose match leaves a light transaction clean.
+func (l *light) harmlessIDs() map[int]bool {
+	ids := map[int]bool{}
+	for _, r := range l.rules {
+		if r.mark == "" && !r.asks() && (l.keep[r] || l.roles[r] == native && l.quiet(r)) {
+			ids[r.id] = true
+		}
+	}
+	return ids
+}
+
+// constant reports whether the rule looks at nothing but TX.
+func (r *rule) constant() bool {
+	for _, l := range r.links {
+		if l.capture || l.operator != nil && !pure[l.function] || l.foreign() {
+			return false
+		}
+		for _, t := range l.targets {
+			if t.variable != variables.TX {
+				return false
+			}
+		}
+		for _, a := range l.actions {
+			switch {
+			case a.kind == plugintypes.ActionTypeMetadata, a.kind == plugintypes.ActionTypeData, harmless[a.name]:
+			case a.name == "setvar", a.name == "skipafter", a.name == "pass", a.name == "deny", a.name == "block", a.name == "drop":
+			default:
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// stops reports whether the rule ends a transaction, or part of it.
+func (r *rule) stops() bool {
+	return slices.ContainsFunc(r.links, func(l *link) bool {
+		return slices.ContainsFunc(l.actions, func(a action) bool { return a.kind == plugintypes.ActionTypeDisruptive && a.name != "pass" })
+	})
+}
+
+// asks reports whether the rule is one of Directives.
+func (r *rule) asks() bool {
+	_, ok := r.links[0].operator.(*spare)
+	return ok
+}
+
+// quiet reports whether a match of the rule changes nothing but variables that
+// rules look at and how a body is read.
+func (l *light) quiet(r *rule) bool {
+	if r.log || r.stops() {
+		return false
+	}
+	for _, k := range r.links {
+		for _, a := range k.actions {
+			switch {
+			case a.kind == plugintypes.ActionTypeMetadata, a.kind == plugintypes.ActionTypeData, harmless[a.name]:
+			case a.name == "setvar", a.name == "pass":
+			case a.name == "ctl" && (l.kinds[a.key] == "requestBodyProcessor" || l.kinds[a.key] == "forceRequestBodyVariable"):
+			default:
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// droppable reports whether the rule does nothing but spare decided rules
+// something: without it they are asked more, never less.
+func (l *light) droppable(r *rule) bool {
+	if r.log || r.stops() {
+		return false
+	}
+	spares := false
+	for _, k := range r.links {
+		if k.capture {
+			return false
+		}
+		for _, a := range k.actions {
+			switch {
+			case a.kind == plugintypes.ActionTypeMetadata, a.kind == plugintypes.ActionTypeData, harmless[a.name], a.name == "pass":
+			case a.name == "ctl" || a.name == "skip" || a.name == "skipafter":
+				affected, ok := l.affected(r, a)
+				if !ok || slices.ContainsFunc(affected, func(o *rule) bool { return l.roles[o] != decided }) {
+					return false
+				}
+				spares = true
+			default:
+				return false
+			}
+		}
+	}
+	return spares
+}
+
+// affected are the rules that an action takes out or narrows.
+func (l *light) affected(r *rule, a action) (all []*rule, ok bool) {
+	if a.name != "ctl" {
+		return l.skipped(r, a), true
+	}
+	kind := l.kinds[a.key]
+	if !strings.HasPrefix(kind, "ruleRemove") {
+		return nil, false
+	}
+	first, last := 0, -1
+	if strings.HasSuffix(kind, "ById") {
+		from, to, isRange := strings.Cut(a.value, "-")
+		if !isRange {
+			to = from
+		}
+		var err1, err2 error
+		first, err1 = strconv.Atoi(strings.TrimSpace(from))
+		last, err2 = strconv.Atoi(strings.TrimSpace(to))
+		if err1 != nil || err2 != nil {
+			return nil, false
+		}
+	}
+	for _, o := range l.rules {
+		if o.mark == "" && (o.id >= first && o.id <= last || strings.HasSuffix(kind, "ByTag") && slices.Contains(o.tags, a.value) ||
+			strings.HasSuffix(kind, "ByMsg") && o.msg == a.value) {
+			all = append(all, o)
+		}
+	}
+	return all, true
+}
+
+// skipped are the rules that a skip or skipAfter of a rule passes over.
+func (l *light) skipped(r *rule, a action) (all []*rule) {
+	left := a.count
+	for _, o := range l.rules[slices.Index(l.rules, r)+1:] {
+		switch {
+		case a.name == "skip" && left == 0, a.name == "skipafter" && o.mark == a.value:
+			return all
+		case o.mark != "":
+			left--
+		case o.phase == r.phase:
+			all = append(all, o)
+			left--
+		}
+	}
+	return all
+}
+
+// write is a variable of TX that is set: a key, or all keys that begin so.
+type write struct {
+	key    string
+	prefix bool
+}
+
+// look is a variable of TX that is looked at: a key, or all that match.
+type look struct {
+	key     string
+	pattern *regexp.Regexp
+	all     bool
+}
+
+func (rd look) any(writes []write) bool {
+	return slices.ContainsFunc(writes, func(w write) bool {
+		switch {
+		case rd.all:
+			return true
+		case rd.pattern != nil:
+			return w.prefix || rd.pattern.MatchString(w.key)
+		case w.prefix:
+			return strings.HasPrefix(rd.key, w.key)
+		}
+		return rd.key == w.key
+	})
+}
+
+// writes are the variables that the rule may set: without matching as a whole,
+// or, with matching, by its last link too.
+func (r *rule) writes(matching bool) (all []write) {
+	for i, l := range r.links {
+		if l.capture {
+			for n := range 10 {
+				all = append(all, write{key: strconv.Itoa(n)})
+			}
+		}
+		if i == len(r.links)-1 && !matching {
+			break
+		}
+		for _, a := range l.actions {
+			if a.name == "setvar" {
+				key, _, macro := strings.Cut(a.key, "%{")
+				all = append(all, write{key, macro})
+			}
+		}
+	}
+	return all
+}
+
+var macros = regexp.MustCompile(`%\{([^}]*)\}`)
+
+// reads are the variables of TX that the rule looks at: without matching as a
+// whole, or, with matching, to do what its last link does too.
+func (r *rule) reads(matching bool) (all []look) {
+	for i, l := range r.links {
+		for _, t := range l.targets {
+			if t.variable == variables.TX {
+				all = append(all, look{strings.ToLower(t.key), t.pattern, t.key == "" && t.pattern == nil})
+			}
+		}
+		acts := matching || i < len(r.links)-1
+		for _, m := range macros.FindAllStringSubmatch(l.macroTexts(acts), -1) {
+			if name, key, _ := strings.Cut(strings.ToLower(m[1]), "."); name == "tx" {
+				all = append(all, look{key: key, all: key == ""})
+			}
+		}
+		for _, a := range l.actions {
+			if acts && a.name == "setvar" && (strings.HasPrefix(a.value, "+") || strings.HasPrefix(a.value, "-")) {
+				key, _, macro := strings.Cut(a.key, "%{")
+				all = append(all, look{key: key, all: macro})
+			}
+		}
+	}
+	return all
+}
+
+// foreign reports whether the link expands variables other than those of TX.
+func (l *link) foreign() bool {
+	return slices.ContainsFunc(macros.FindAllStringSubmatch(l.macroTexts(true), -1), func(m []string) bool {
+		return !strings.HasPrefix(strings.ToLower(m[1]), "tx.")
+	})
+}
+
+// macroTexts are the texts of the link that are expanded: the operator's
+// argument and, if it acts, what it sets.
+func (l *link) macroTexts(acts bool) string {
+	texts := l.data
+	if !acts {
+		return texts
+	}
+	for _, a := range l.actions {
+		texts += "\n" + a.key + "\n" + a.value
+	}
+	return texts
+}
+
+// ctlKinds maps the numbers that Coraza gives to the kinds of ctl, as text, to
+// their names.
+func ctlKinds() (map[string]string, error) {
+	examples := map[string]string{
+		"requestBodyProcessor": "JSON", "forceRequestBodyVariable": "On", "ruleRemoveById": "1", "ruleRemoveByTag": "x", "ruleRemoveByMsg": "x",
+		"ruleRemoveTargetById": "1;ARGS", "ruleRemoveTargetByTag": "x;ARGS", "ruleRemoveTargetByMsg": "x;ARGS",
+	}
+	var b strings.Builder
+	var names []string
+	for name, value := range examples {
+		names = append(names, name)
+		fmt.Fprintf(&b, "SecAction \"id:%d,phase:1,pass,nolog,ctl:%s=%s\"\n", len(names), name, value)
+	}
+	w, err := coraza.NewWAF(coraza.NewWAFConfig().WithDirectives(b.String()))
+	if err != nil {
+		return nil, err
+	}
+	rules, err := read(w)
+	if err != nil {
+		return nil, err
+	}
+	kinds := map[string]string{}
+	for i, r := range rules {
+		for _, a := range r.links[0].actions {
+			if a.name == "ctl" {
+				kinds[a.key] = names[i]
+			}
+		}
+	}
+	if len(kinds) != len(examples) {
+		return nil, fmt.Errorf("this Coraza has other kinds of ctl")
+	}
+	return kinds, nil
+}
