@@ -180,7 +180,7 @@ SecRule ARGS "@rx \d{3}" "t:none"
 // IDENTITY_MUTATIONS says how many mutations each request has.
 func TestIdentity(t *testing.T) {
 	cases := waftest.Suite(t)
-	mutations, every := 1, 4
+	mutations, every := 1, 12
 	if n, err := strconv.Atoi(os.Getenv("IDENTITY_MUTATIONS")); err == nil {
 		mutations, every = n, 1
 	}

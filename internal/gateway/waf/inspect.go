@@ -143,7 +143,7 @@ func (in *inspection) request(w http.ResponseWriter) (it *types.Interruption, er
 	if r.Body == nil || r.Body == http.NoBody {
 		return in.lead(requestBody)
 	}
-	if !in.tx.IsRequestBodyAccessible() {
+	if !in.tx.IsRequestBodyAccessible() || in.tx.IsRuleEngineOff() {
 		r.Body = http.MaxBytesReader(w, r.Body, in.Engine.body)
 		return in.lead(requestBody)
 	}
@@ -155,7 +155,7 @@ func (in *inspection) request(w http.ResponseWriter) (it *types.Interruption, er
 func (in *inspection) requestBody(w http.ResponseWriter) (*types.Interruption, error) {
 	r, tx := in.r, in.tx
 	source := http.MaxBytesReader(w, r.Body, in.Engine.body)
-	it, n, err := tx.ReadRequestBodyFrom(&granted{Reader: source, in: in})
+	it, n, err := take(tx, &granted{Reader: source, in: in})
 	if err != nil {
 		return nil, bodyError(err)
 	}
@@ -175,6 +175,38 @@ func (in *inspection) requestBody(w http.ResponseWriter) (*types.Interruption, e
 		defer func() { <-in.large }()
 	}
 	return in.lead(requestBody)
+}
+
+// buffers lend the space through which bodies pass. (Coraza's own copying
+// takes a new one for each.)
+var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// take has the transaction take a body to its end.
+func take(tx types.Transaction, body io.Reader) (it *types.Interruption, n int, err error) {
+	buf := buffers.Get().(*[32 << 10]byte)
+	defer func() {
+		clear(buf[:])
+		buffers.Put(buf)
+	}()
+	for {
+		read, err := body.Read(buf[:])
+		if read > 0 {
+			it, taken, werr := tx.WriteRequestBody(buf[:read])
+			n += taken
+			if it != nil || werr != nil {
+				return it, n, werr
+			}
+			if taken < read {
+				return nil, n, &pasban.Error{Kind: pasban.Limited, Msg: "the request is larger than a rule of the WAF allows", Err: ErrTooLarge}
+			}
+		}
+		if err == io.EOF {
+			return nil, n, nil
+		}
+		if err != nil {
+			return nil, n, err
+		}
+	}
 }
 
 // turn waits until a large body may be inspected.

@@ -87,7 +87,7 @@ func (in *inspection) again(seen plugintypes.TransactionState) (*types.Interrupt
 		if err != nil {
 			return nil, err
 		}
-		if it, _, err := tx.ReadRequestBodyFrom(&granted{Reader: reader, in: in, n: in.taken}); it != nil || err != nil {
+		if it, _, err := take(tx, &granted{Reader: reader, in: in, n: in.taken}); it != nil || err != nil {
 			return it, err
 		}
 	}

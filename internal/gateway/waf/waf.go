@@ -118,7 +118,7 @@ func New(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.screen, err = screen.New(w, func(without []int) (coraza.WAF, error) { return compile(rules, directives+removed(without)) })
+	e.screen, err = screen.New(w, func(more string) (coraza.WAF, error) { return compile(rules, directives+more) })
 	switch {
 	case err != nil:
 		slog.Warn("the WAF evaluates every rule for every request: it takes ten times the processor", "why", err)
@@ -128,15 +128,6 @@ func New(o Options) (*Engine, error) {
 		e.light, _ = e.screen.Light.(experimental.WAFWithOptions)
 	}
 	return e, nil
-}
-
-// removed are the directives that take rules out of a rule set.
-func removed(ids []int) string {
-	var b strings.Builder
-	for _, id := range ids {
-		fmt.Fprintf(&b, "SecRuleRemoveById %d\n", id)
-	}
-	return b.String()
 }
 
 // screenRules is the id before those of the rules that ask the screen.

@@ -266,6 +266,10 @@ func TestRules(t *testing.T) {
 	if w := ask(h, "GET", "/free"+attack, ""); w.Code != 200 {
 		t.Errorf("the exception before the rules is not heeded: %d", w.Code)
 	}
+	echo := newEngine(t, Options{Before: []string{before}}).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }), f.hooks())
+	if w := ask(echo, "POST", "/free", "body=whole"); w.Body.String() != "body=whole" {
+		t.Errorf("a body that is not inspected came as %q", w.Body)
+	}
 	if w := ask(h, "GET", "/x?stop=now", ""); w.Code != 451 {
 		t.Errorf("the rule after is not heeded: %d", w.Code)
 	}

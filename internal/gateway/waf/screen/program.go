@@ -362,6 +362,8 @@ type work struct {
 	found    bits
 	values   []string // by node
 	variants []variant
+	names    []string
+	key      []byte
 }
 
 // variants transforms a value by every chain of the plan. What transforms to

@@ -34,9 +34,6 @@ func (r *remembered) has(pl *plan, value string) bool {
 }
 
 func (r *remembered) add(pl *plan, value string) {
-	if len(value) > longestKnow {
-		return
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.values == nil || len(r.values) >= mostKnown {

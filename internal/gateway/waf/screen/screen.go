@@ -47,6 +47,8 @@ type Screen struct {
 	phases   [types.PhaseResponseBody + 1]*phase
 	harmless map[int]bool   // rules that a clean transaction of Light may match
 	counted  map[*rule]bool // rules that others count: they are never taken out
+	memos    []*memo        // of native rules of phase 1
+	eased    []int          // constant rules that only those look at the results of
 	works    sync.Pool
 }
 
@@ -64,8 +66,8 @@ type screened struct {
 }
 
 // New analyses the rules of w and arms the operators in them that ask the
-// screen. compile makes the same rule set without some rules. Its error says
-// why nothing can be told.
+// screen. compile makes the same rule set again. Its error says why nothing can
+// be told.
 func New(w coraza.WAF, compile Compile) (*Screen, error) {
 	rules, err := read(w)
 	if err != nil {
@@ -117,7 +119,7 @@ func (s *Screen) lighten(rules []*rule, conditions map[*rule][]*link, compile Co
 	if err := s.arrange(rules, decides); err != nil {
 		return err
 	}
-	w, err := compile(l.without())
+	w, err := compile(l.lighter())
 	if err != nil {
 		return err
 	}
@@ -127,6 +129,7 @@ func (s *Screen) lighten(rules []*rule, conditions map[*rule][]*link, compile Co
 	}
 	arm(own, func(sp *spare) { sp.screen, sp.tells = s, true })
 	s.Light, s.harmless = w, l.harmlessIDs()
+	s.memos, s.eased = l.memorable()
 	return nil
 }
 
@@ -245,7 +248,7 @@ func (ph *phase) decide(tx plugintypes.TransactionState, w *work, found bits) {
 				continue
 			}
 			value := m.Value()
-			if v.cached && repeats(v.id, m.Key()) {
+			if v.cached && len(value) <= longestKnow && repeats(v.id, m.Key()) && !personal(value) {
 				if ph.known.has(pl, value) {
 					continue
 				}
@@ -312,6 +315,7 @@ func (s *spare) Evaluate(tx plugintypes.TransactionState, _ string) (something b
 		return s.tells
 	}
 	if s.tells {
+		s.screen.recall(tx)
 		s.screen.may(tx, tx.LastPhase(), func(_ *rule, may bool) { something = something || may })
 		return something
 	}

@@ -36,12 +36,15 @@ const (
 type light struct {
 	rules []*rule
 	roles map[*rule]role
-	keep  map[*rule]bool // constant rules that native ones look at the results of
 	kinds map[string]string
+
+	keep   map[*rule]bool  // constant rules that native ones look at the results of
+	always map[*rule]bool  // and those that others than memos do
+	memos  map[*rule]*memo // native rules whose outcome can be remembered
 }
 
-// Compile makes a rule set of which the rules with these ids are removed.
-type Compile func(without []int) (coraza.WAF, error)
+// Compile makes the same rule set with more directives at its end.
+type Compile func(more string) (coraza.WAF, error)
 
 // newLight sorts the rules into roles; decidable are those that the screen can
 // decide. Its error says why there is no light rule set.
@@ -50,7 +53,7 @@ func newLight(rules []*rule, decidable map[*rule]bool, compile Compile) (*light,
 	if err != nil {
 		return nil, err
 	}
-	l := &light{rules: rules, roles: map[*rule]role{}, keep: map[*rule]bool{}, kinds: kinds}
+	l := &light{rules: rules, roles: map[*rule]role{}, kinds: kinds, memos: map[*rule]*memo{}}
 	for _, r := range rules {
 		switch {
 		case r.mark != "" || r.id == 0:
@@ -65,12 +68,35 @@ func newLight(rules []*rule, decidable map[*rule]bool, compile Compile) (*light,
 			l.roles[r] = droppable
 		}
 	}
+	l.unset()
 	l.settle()
 	if err := l.trace(compile); err != nil {
 		return nil, err
 	}
-	l.need()
+	l.memorize()
+	l.keep = l.need(func(*rule) bool { return true })
+	l.always = l.need(func(r *rule) bool { return l.memos[r] == nil })
 	return l, nil
+}
+
+// unset finds the rules that wait for a variable which no rule sets.
+func (l *light) unset() {
+	var writes []write
+	for _, r := range l.rules {
+		writes = append(writes, r.writes(true)...)
+	}
+	for _, r := range l.rules {
+		if r.mark != "" || l.roles[r] != native || r.links[0].operator == nil || !pure[r.links[0].function] || r.links[0].foreign() {
+			continue
+		}
+		first := r.links[0]
+		if !slices.ContainsFunc(first.targets, func(t target) bool {
+			set := t.variable != variables.TX || look{strings.ToLower(t.key), t.pattern, t.key == "" && t.pattern == nil}.any(writes)
+			return set || t.count && (len(first.steps) > 0 || strings.Contains(first.data, "%{") || first.operator.Evaluate(quiet{}, "0") != first.negated)
+		}) {
+			l.roles[r] = dormant
+		}
+	}
 }
 
 // settle takes the role of a constant from rules that look at what native ones
@@ -95,13 +121,7 @@ func (l *light) settle() {
 // trace runs the constant rules alone and finds what they skip. A transaction
 // may end after any phase.
 func (l *light) trace(compile Compile) error {
-	var others []int
-	for _, r := range l.rules {
-		if r.mark == "" && l.roles[r] != constant {
-			others = append(others, r.id)
-		}
-	}
-	w, err := compile(others)
+	w, err := compile(l.removing(func(r *rule) bool { return l.roles[r] != constant }, false))
 	if err != nil {
 		return err
 	}
@@ -171,33 +191,55 @@ func (l *light) run(w coraza.WAF, last types.RulePhase) (map[int]bool, error) {
 	return matched, nil
 }
 
-// need finds the constant rules that the light rule set must have, because
-// rules in it look at what those set.
-func (l *light) need() {
+// need finds the constant rules that native ones look at the results of, of
+// those that are asked for.
+func (l *light) need(of func(*rule) bool) map[*rule]bool {
+	keep := map[*rule]bool{}
 	for changed := true; changed; {
 		changed = false
 		var reads []look
 		for _, r := range l.rules {
-			if r.mark == "" && (l.roles[r] == native || l.keep[r]) {
-				reads = append(reads, r.reads(l.keep[r] || l.quiet(r))...)
+			if r.mark == "" && (l.roles[r] == native && of(r) || keep[r]) {
+				reads = append(reads, r.reads(keep[r] || l.quiet(r))...)
 			}
 		}
 		for _, r := range l.rules {
-			if l.roles[r] == constant && !l.keep[r] && slices.ContainsFunc(reads, func(rd look) bool { return rd.any(r.writes(true)) }) {
-				l.keep[r], changed = true, true
+			if l.roles[r] == constant && !keep[r] && slices.ContainsFunc(reads, func(rd look) bool { return rd.any(r.writes(true)) }) {
+				keep[r], changed = true, true
 			}
 		}
 	}
+	return keep
 }
 
-// without lists the rules that the light rule set has not.
-func (l *light) without() (ids []int) {
-	for _, r := range l.rules {
-		if r.mark == "" && r.id != 0 && l.roles[r] != native && !l.keep[r] && !r.asks() {
-			ids = append(ids, r.id)
+// lighter are the directives that make the light rule set of the whole one.
+func (l *light) lighter() string {
+	markers := true // only rules that skip need them
+	for r := range l.keep {
+		markers = markers && !slices.ContainsFunc(r.links[0].actions, func(a action) bool { return a.name == "skipafter" })
+	}
+	return l.removing(func(r *rule) bool { return l.roles[r] != native && !l.keep[r] && !r.asks() }, markers)
+}
+
+// removing are the directives that remove rules, in ranges of ids, and
+// perhaps all markers, which have the id 0.
+func (l *light) removing(which func(*rule) bool, markers bool) string {
+	rules := slices.DeleteFunc(slices.Clone(l.rules), func(r *rule) bool { return r.mark != "" || r.id == 0 })
+	slices.SortFunc(rules, func(a, b *rule) int { return a.id - b.id })
+	var b strings.Builder
+	if markers {
+		b.WriteString("SecRuleRemoveById 0-0\n")
+	}
+	for i := 0; i < len(rules); i++ {
+		first := i
+		for i < len(rules) && which(rules[i]) {
+			i++
+		}
+		if first < i {
+			fmt.Fprintf(&b, "SecRuleRemoveById %d-%d\n", rules[first].id, rules[i-1].id)
 		}
 	}
-	return ids
+	return b.String()
 }
 
 // harmlessIDs are the rules whose match leaves a light transaction clean.
@@ -361,13 +403,31 @@ func (rd look) any(writes []write) bool {
 		switch {
 		case rd.all:
 			return true
+		case rd.pattern != nil && w.prefix:
+			begin, anchored := beginning(rd.pattern)
+			return !anchored || strings.HasPrefix(w.key, begin) || strings.HasPrefix(begin, w.key)
 		case rd.pattern != nil:
-			return w.prefix || rd.pattern.MatchString(w.key)
+			return rd.pattern.MatchString(w.key)
 		case w.prefix:
 			return strings.HasPrefix(rd.key, w.key)
 		}
 		return rd.key == w.key
 	})
+}
+
+// beginning is what every match of an expression begins with, if it is bound
+// to the beginning of the text.
+func beginning(re *regexp.Regexp) (text string, anchored bool) {
+	rest, anchored := strings.CutPrefix(re.String(), "^")
+	if !anchored || strings.ContainsAny(rest, "|(") {
+		return "", false
+	}
+	tail, err := regexp.Compile(rest)
+	if err != nil {
+		return "", false
+	}
+	text, _ = tail.LiteralPrefix()
+	return text, true
 }
 
 // writes are the variables that the rule may set: without matching as a whole,
