@@ -11,9 +11,9 @@
 //
 // Scan reports what regexp.Regexp.MatchString reports, for every expression
 // and every text, invalid UTF-8 included. Memory is bounded for each automaton.
-// A text made to need ever new states costs a bounded amount more than package
-// regexp: making states uses up a credit that earlier texts have to earn, and
-// without credit Scan says that it does not know.
+// Making states uses up a credit that is earned by the length of texts; without
+// credit Scan says that it does not know. A text made to need ever new states
+// costs a bounded amount more than package regexp.
 //
 // # What this package must never do
 //
@@ -41,7 +41,7 @@ const (
 	manySlots  = 1 << 18 // and for several
 	firstMoney = 1 << 14 // transitions that may be made before texts have earned any
 	mostMoney  = 1 << 15
-	bytesEarn  = 64 // bytes walked on known states that earn one transition
+	bytesEarn  = 32 // bytes of text that earn one transition
 )
 
 // small is the number of runes whose class is looked up in a table: those of
@@ -225,6 +225,7 @@ func (d *DFA) Scan(text string, want uint64) (hits uint64, ok bool) {
 		next := s.next[class].Load()
 		if next == nil {
 			if next = d.make(s, class); next == nil {
+				d.earn(len(text), made)
 				return 0, false
 			}
 			made++
@@ -240,6 +241,7 @@ func (d *DFA) Scan(text string, want uint64) (hits uint64, ok bool) {
 	next := s.next[d.end()].Load()
 	if next == nil {
 		if next = d.make(s, d.end()); next == nil {
+			d.earn(len(text), made)
 			return 0, false
 		}
 		made++
@@ -248,10 +250,12 @@ func (d *DFA) Scan(text string, want uint64) (hits uint64, ok bool) {
 	return hits | next.hits&want, true
 }
 
-// earn gives credit for a text that was walked mostly on known states.
+// earn gives credit for the bytes of a text beyond what its own transitions
+// have used up. A text that was given up earns too: package regexp takes more
+// time for it than the transitions would.
 func (d *DFA) earn(bytes, made int) {
-	if bytes >= bytesEarn && made == 0 && d.money.Load() < mostMoney {
-		d.money.Add(int64(bytes / bytesEarn))
+	if n := bytes/bytesEarn - made; n > 0 && d.money.Load() < mostMoney {
+		d.money.Add(int64(n))
 	}
 }
 

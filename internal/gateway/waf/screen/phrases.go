@@ -1,13 +1,31 @@
 package screen
 
+import "slices"
+
 // phraseSet finds which of several lists have a phrase in a text, letters of
 // ASCII in either case. It is the automaton of Aho and Corasick (Efficient
-// string matching, CACM 18, 1975) with every transition in a table.
+// string matching, CACM 18, 1975); the transitions of the states that most of
+// a text is spent in, after at most one character, are in a table.
 type phraseSet struct {
 	class [256]uint8
 	wide  int      // classes of bytes
-	next  []uint32 // by state and class
-	hits  []uint64 // by state: the lists of which a phrase ends here
+	table []uint32 // by state and class, of the first states
+	dense uint32   // how many those are
+	nodes []phraseNode
+	edges []phraseEdge
+	hits  []uint64 // the sets of lists of which phrases end somewhere
+}
+
+// phraseNode is a state: what leads on from it, and where to look else.
+type phraseNode struct {
+	from, to uint32 // its edges
+	suffix   uint32 // the longest suffix that begins another phrase
+	hits     uint32 // index of the lists of which a phrase ends here
+}
+
+type phraseEdge struct {
+	next  uint32
+	class uint8
 }
 
 // newPhraseSet takes at most 64 lists.
@@ -26,13 +44,13 @@ func newPhraseSet(lists [][]string) *phraseSet {
 	for c := byte('A'); c <= 'Z'; c++ {
 		s.class[c] = s.class[c|0x20]
 	}
-	s.grow()
+	tree := []*branch{{}}
 	for i, list := range lists {
 		for _, phrase := range list {
-			s.add(phrase, 1<<i)
+			tree = s.add(tree, phrase, 1<<i)
 		}
 	}
-	s.link()
+	s.link(tree)
 	return s
 }
 
@@ -43,61 +61,108 @@ func lowered(c byte) byte {
 	return c
 }
 
-func (s *phraseSet) grow() uint32 {
-	s.next = append(s.next, make([]uint32, s.wide)...)
-	s.hits = append(s.hits, 0)
-	return uint32(len(s.hits) - 1)
+// branch is a node of the tree of phrases while it grows.
+type branch struct {
+	edges []phraseEdge
+	hits  uint64
 }
 
-func (s *phraseSet) add(phrase string, list uint64) {
+func (b *branch) on(class uint8) uint32 {
+	for _, e := range b.edges {
+		if e.class == class {
+			return e.next
+		}
+	}
+	return 0
+}
+
+func (s *phraseSet) add(tree []*branch, phrase string, list uint64) []*branch {
 	at := uint32(0)
 	for i := range len(phrase) {
-		to := int(at)*s.wide + int(s.class[lowered(phrase[i])])
-		if s.next[to] == 0 {
-			n := s.grow()
-			s.next[to] = n
+		class := s.class[lowered(phrase[i])]
+		next := tree[at].on(class)
+		if next == 0 {
+			next = uint32(len(tree))
+			tree = append(tree, &branch{})
+			tree[at].edges = append(tree[at].edges, phraseEdge{next, class})
 		}
-		at = s.next[to]
+		at = next
 	}
-	s.hits[at] |= list
+	tree[at].hits |= list
+	return tree
 }
 
-// link completes the table: where a phrase does not go on, the longest suffix
-// that begins another one does.
-func (s *phraseSet) link() {
-	suffix := make([]uint32, len(s.hits))
-	var queue []uint32
-	for c := range s.wide {
-		if n := s.next[c]; n != 0 {
-			queue = append(queue, n)
+// link numbers the nodes by their depth, so that those with a table come
+// first, and finds their suffixes.
+func (s *phraseSet) link(tree []*branch) {
+	order, number := []uint32{0}, make([]uint32, len(tree))
+	suffix := make([]uint32, len(tree)) // by the tree's numbers
+	for i := 0; i < len(order); i++ {
+		at := order[i]
+		number[at] = uint32(i)
+		for _, e := range tree[at].edges {
+			order = append(order, e.next)
+			if at == 0 {
+				continue
+			}
+			fall := suffix[at]
+			for fall != 0 && tree[fall].on(e.class) == 0 {
+				fall = suffix[fall]
+			}
+			suffix[e.next] = tree[fall].on(e.class)
+		}
+		tree[at].hits |= tree[suffix[at]].hits
+	}
+	s.dense = uint32(1 + len(tree[0].edges))
+	for _, at := range order {
+		n := phraseNode{from: uint32(len(s.edges)), suffix: number[suffix[at]]}
+		for _, e := range tree[at].edges {
+			s.edges = append(s.edges, phraseEdge{number[e.next], e.class})
+		}
+		n.to = uint32(len(s.edges))
+		if n.hits = uint32(slices.Index(s.hits, tree[at].hits)); int32(n.hits) < 0 {
+			n.hits = uint32(len(s.hits))
+			s.hits = append(s.hits, tree[at].hits)
+		}
+		s.nodes = append(s.nodes, n)
+	}
+	for at := range s.dense {
+		for class := range s.wide {
+			s.table = append(s.table, s.walk(at, uint8(class)))
 		}
 	}
-	for len(queue) > 0 {
-		at := queue[0]
-		queue = queue[1:]
-		s.hits[at] |= s.hits[suffix[at]]
-		for c := range s.wide {
-			to, fall := int(at)*s.wide+c, s.next[int(suffix[at])*s.wide+c]
-			if n := s.next[to]; n != 0 {
-				suffix[n] = fall
-				queue = append(queue, n)
-			} else {
-				s.next[to] = fall
+}
+
+// walk is where a byte of the class leads from a state.
+func (s *phraseSet) walk(at uint32, class uint8) uint32 {
+	for {
+		n := &s.nodes[at]
+		for _, e := range s.edges[n.from:n.to] {
+			if e.class == class {
+				return e.next
 			}
 		}
-	}
-	for i := range s.hits {
-		s.hits[i] |= s.hits[0] // an empty phrase is everywhere
+		if at == 0 {
+			return 0
+		}
+		if at = n.suffix; at < s.dense && len(s.table) == int(s.dense)*s.wide {
+			return s.table[int(at)*s.wide+int(class)]
+		}
 	}
 }
 
 // find returns which of the wanted lists have a phrase in the text.
 func (s *phraseSet) find(text string, want uint64) (hits uint64) {
-	hits = s.hits[0] & want
-	at := 0
+	hits = s.hits[s.nodes[0].hits] & want
+	at := uint32(0)
 	for i := range len(text) {
-		at = int(s.next[at*s.wide+int(s.class[text[i]])])
-		if h := s.hits[at]; h != 0 {
+		class := s.class[text[i]]
+		if at < s.dense {
+			at = s.table[int(at)*s.wide+int(class)]
+		} else {
+			at = s.walk(at, class)
+		}
+		if h := s.hits[s.nodes[at].hits]; h != 0 {
 			if hits |= h & want; hits == want {
 				return hits
 			}

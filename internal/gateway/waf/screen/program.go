@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +26,10 @@ func (b bits) set(i int)      { b[i/64] |= 1 << (i % 64) }
 // together is how many expressions share an automaton: more make ever more
 // states, fewer make more scans.
 const together = 24
+
+// longExpression is the number of instructions from which an expression has
+// few others beside it.
+const longExpression = 400
 
 // mostChains is how many chains of transformations a phase may have: sets of
 // them are words.
@@ -225,7 +230,13 @@ func newClass(list []*condition) *class {
 			c.others = append(c.others, cond)
 		}
 	}
-	for some := range slices.Chunk(expressions, together) {
+	// Long expressions, of counted repetitions, have many states: together they
+	// would have the product.
+	long := func(cond *condition) bool { return size(cond) > longExpression }
+	for some := range slices.Chunk(slices.DeleteFunc(slices.Clone(expressions), long), together) {
+		c.scans = append(c.scans, c.scansOf(some, dfa.Compile)...)
+	}
+	for some := range slices.Chunk(slices.DeleteFunc(expressions, func(cond *condition) bool { return !long(cond) }), 3) {
 		c.scans = append(c.scans, c.scansOf(some, dfa.Compile)...)
 	}
 	for some := range slices.Chunk(bytes, together) {
@@ -241,6 +252,20 @@ func newClass(list []*condition) *class {
 		c.phrases = append(c.phrases, g)
 	}
 	return c
+}
+
+// size is the number of instructions of an expression, 0 if it has none.
+func size(cond *condition) int {
+	expr, _, _ := cond.expression()
+	re, err := syntax.Parse(expr, syntax.Perl)
+	if err != nil {
+		return 0
+	}
+	prog, err := syntax.Compile(re.Simplify())
+	if err != nil {
+		return 0
+	}
+	return len(prog.Inst)
 }
 
 // scansOf makes one automaton of expressions, or several if they are too many
