@@ -172,6 +172,7 @@ func (p *proxy) modify(res *http.Response) error {
 			delete(res.Header, name)
 		}
 	}
+	res.Header.Del("Alt-Svc") // where visitors connect to is not the service's to say
 	if cookies := res.Header.Values("Set-Cookie"); len(cookies) > 0 {
 		res.Header.Del("Set-Cookie")
 		for _, c := range cookies {
