@@ -125,6 +125,7 @@ type Gateway struct {
 	acme    *acmeSource // nil in other modes
 	state   atomic.Pointer[state]
 
+	closed  sync.Once
 	mu      sync.Mutex          // covers engines
 	engines map[*waf.Engine]int // how many states use each
 }
@@ -195,8 +196,14 @@ func limitsOf(c *config.Config) flood.Limits {
 }
 
 // Close ends what Serve does not: timers, orders of certificates and the WAF's
-// log. Call it after Serve has returned.
+// log. Call it after Serve has returned; a second call does nothing.
 func (g *Gateway) Close() error {
+	var err error
+	g.closed.Do(func() { err = g.close() })
+	return err
+}
+
+func (g *Gateway) close() error {
 	if g.acme != nil {
 		g.acme.close()
 	}

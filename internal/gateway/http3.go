@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -21,9 +22,10 @@ import (
 // Bounds of HTTP/3 beside those of all connections.
 const (
 	quicHandshake = 5 * time.Second
-	quicStreams   = 100       // requests at once on one connection, as with HTTP/2
-	quicStream    = 512 << 10 // bytes of one request in flight
-	quicConn      = 2 << 20   // bytes of one connection's requests in flight
+	quicStreams   = 100         // requests at once on one connection, as with HTTP/2
+	quicStream    = 512 << 10   // bytes of one request in flight
+	quicConn      = 2 << 20     // bytes of one connection's requests in flight
+	quicLinger    = time.Second // the end of an answer has so long to arrive before its connection is closed
 	altSvcAge     = 24 * time.Hour
 )
 
@@ -117,13 +119,17 @@ func (s *http3Server) serveConn(conn *quic.Conn) {
 		}
 	}()
 	var requests sync.WaitGroup
+	var last atomic.Int64 // when a request ended, in nanoseconds since 1970
 	for {
 		str, err := conn.AcceptStream(s.grace)
 		if err != nil {
 			break
 		}
 		str.SetReadDeadline(time.Now().Add(headerTime))
-		requests.Go(func() { raw.HandleRequestStream(str) })
+		requests.Go(func() {
+			raw.HandleRequestStream(str)
+			last.Store(time.Now().UnixNano())
+		})
 	}
 	// What comes now is safe to send again elsewhere (RFC 9114, section 5.2).
 	go func() {
@@ -137,6 +143,10 @@ func (s *http3Server) serveConn(conn *quic.Conn) {
 		}
 	}()
 	requests.Wait()
+	select {
+	case <-conn.Context().Done():
+	case <-time.After(time.Until(time.Unix(0, last.Load()).Add(quicLinger))):
+	}
 	raw.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "")
 }
 
