@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -23,7 +24,11 @@ func withHTTP3(c *config.Config) { c.TLS, c.HTTP3 = config.TLS{Mode: "local"}, t
 
 // client3 speaks HTTP/3 with the gateway at addr, whatever a request's host.
 func client3(t *testing.T, g *Gateway, addr string) *http.Client {
-	tr := &http3.Transport{TLSClientConfig: &tls.Config{RootCAs: roots(t, g.o.Config.Data), ServerName: "localhost"},
+	return clientOfHTTP3(t, addr, roots(t, g.o.Config.Data))
+}
+
+func clientOfHTTP3(t *testing.T, addr string, trusted *x509.CertPool) *http.Client {
+	tr := &http3.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted, ServerName: "localhost"},
 		Dial: func(ctx context.Context, _ string, tc *tls.Config, qc *quic.Config) (*quic.Conn, error) {
 			return quic.DialAddr(ctx, addr, tc, qc)
 		}}
