@@ -36,7 +36,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -313,7 +312,7 @@ func (g *Gateway) buildSite(conf config.Site, st, old *state) (*site, error) {
 
 // Handler is the gateway without its listener: limits of rate, then the site.
 func (g *Gateway) Handler() http.Handler {
-	h := g.limiter.Handler(http.HandlerFunc(g.admitted), g.flooded)
+	h := g.survive(g.limiter.Handler(http.HandlerFunc(g.admitted), g.flooded))
 	if g.state.Load().certificate == nil {
 		return behindBalancer(h)
 	}
@@ -329,13 +328,13 @@ func (g *Gateway) admitted(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		s = st.other
 	}
-	if r.ContentLength > st.config.Limits.Body {
-		g.fail(w, r, http.StatusRequestEntityTooLarge, &pasban.Error{Kind: pasban.Limited, Msg: "the request is too large",
-			Hint: fmt.Sprintf("at most %d bytes", st.config.Limits.Body)})
+	if err := checkRequest(r, st.config.Limits); err != nil {
+		w.Header().Set("Connection", "close")
+		g.fail(w, r, bodyStatus(err), err)
 		return
 	}
 	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = http.MaxBytesReader(w, r.Body, st.config.Limits.Body)
+		r.Body = shaped(http.MaxBytesReader(w, r.Body, st.config.Limits.Body), r, st.config.Limits)
 	}
 	s.ServeHTTP(w, r)
 }

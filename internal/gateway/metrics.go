@@ -12,6 +12,9 @@ const (
 	countDenied   = "denied"   // not shown: role, purpose, policy, budget, journal
 	countShown    = "shown"    // guarded, accounted for and handed on
 	countUpstream = "upstream" // an upstream failed
+
+	countMalformed = "malformed" // not a request that every server reads alike
+	countPanicked  = "panicked"  // something of ours failed while it was handled
 )
 
 // metrics counts requests and connections since the start.

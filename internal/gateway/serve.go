@@ -129,14 +129,16 @@ func (g *Gateway) publicFront(base context.Context, ln net.Listener, handler htt
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 100, WriteByteTimeout: writeTime, SendPingTimeout: idleTime},
 	}
+	watchWires(srv)
+	srv.HTTP2.CountError = g.unreadableStream
 	srv.RegisterOnShutdown(g.streams.end)
 	f := front{drain: srv.Shutdown, abort: srv.Close}
 	if st.certificate == nil {
-		f.serve = func() error { return srv.Serve(ln) }
+		f.serve = func() error { return srv.Serve(wires{ln, g.unreadable}) }
 		return f
 	}
-	srv.TLSConfig = tlsConfig(g.certificate)
-	f.serve = func() error { return srv.ServeTLS(ln, "", "") }
+	srv.TLSConfig = tlsConfig(g.certificate) // tells net/http that HTTP/2 is spoken
+	f.serve = func() error { return srv.Serve(newSecureWires(ln, srv.TLSConfig, g.unreadable)) }
 	return f
 }
 

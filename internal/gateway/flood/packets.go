@@ -42,3 +42,12 @@ func clientAt(addr net.Addr) netip.Prefix {
 	}
 	return Client(ap.Addr())
 }
+
+// Note counts something that a client did and that is to be reported as
+// refusals are: first is true once in a while, for what the caller then reports
+// itself under id; what follows comes as a Report. The zero Prefix is for what
+// no client is to blame for.
+func (l *Limiter) Note(client netip.Prefix, what string) (id string, first bool) {
+	id, begin := l.note(client, what)
+	return id, begin != nil
+}

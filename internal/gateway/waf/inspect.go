@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -114,7 +115,7 @@ func (e *Engine) inspect(r *http.Request, h Hooks) *inspection {
 func (in *inspection) request(w http.ResponseWriter) (it *types.Interruption, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			it, err = nil, &pasban.Error{Kind: pasban.Unavailable, Msg: "the WAF failed", Err: fmt.Errorf("panic: %v", p)}
+			it, err = nil, &pasban.Error{Kind: pasban.Unavailable, Msg: "the WAF failed", Err: panicked(p)}
 		}
 	}()
 	r, tx := in.r, in.tx
@@ -315,6 +316,25 @@ func (b *replay) Close() error {
 	defer b.mu.Unlock()
 	b.closed = true
 	return nil
+}
+
+// ErrPanic is in the chain of the error of a request in whose inspection a rule,
+// or Coraza, panicked.
+var ErrPanic = errors.New("panic")
+
+// panicked keeps where a panic came from, and not what it said: that may be a
+// part of the request.
+func panicked(p any) error {
+	var from string
+	var pcs [32]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(4, pcs[:])])
+	for f, more := frames.Next(); more; f, more = frames.Next() {
+		if !strings.HasPrefix(f.Function, "runtime.") {
+			from = fmt.Sprintf("%s:%d", f.Function, f.Line)
+			break
+		}
+	}
+	return fmt.Errorf("%w of type %T in %s", ErrPanic, p, from)
 }
 
 // ErrTooLarge is in the chain of the error of a request whose body is larger
