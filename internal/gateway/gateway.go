@@ -329,7 +329,9 @@ func (g *Gateway) admitted(w http.ResponseWriter, r *http.Request) {
 		s = st.other
 	}
 	if err := checkRequest(r, st.config.Limits); err != nil {
-		w.Header().Set("Connection", "close")
+		if r.ProtoMajor == 1 {
+			w.Header().Set("Connection", "close") // where the next request begins is not sure
+		}
 		g.fail(w, r, bodyStatus(err), err)
 		return
 	}

@@ -54,8 +54,8 @@ func checkRequest(r *http.Request, l config.Limits) error {
 	if reason := faultOf(r.Context()); reason != "" {
 		return bad(reason)
 	}
-	if r.Method == http.MethodConnect || r.URL.Host != "" {
-		return bad("a request to a proxy")
+	if r.Method == http.MethodConnect || r.ProtoMajor >= 2 && r.URL.Host != "" {
+		return bad(faultProxy)
 	}
 	if hosts := r.Header["Host"]; len(hosts) > 1 || len(hosts) == 1 && !strings.EqualFold(hosts[0], r.Host) {
 		return bad("two hosts")

@@ -20,6 +20,7 @@ const (
 	faultTwoLengths = "content-length beside transfer-encoding"
 	faultFold       = "folded header line"
 	faultBareLF     = "line without carriage return"
+	faultProxy      = "a request to a proxy" // RFC 9112, section 3.2.2: net/http takes its host for ours
 )
 
 // wire looks at the header lines of HTTP/1 requests as they were sent, and at
@@ -165,9 +166,13 @@ func (h *head) end() {
 			h.fault = faultTwoLengths
 		}
 		return
-	case h.lines > 0 && (h.line[0] == ' ' || h.line[0] == '\t'):
+	case h.lines == 0:
+		if _, target, ok := bytes.Cut(h.line, []byte(" ")); ok && len(target) > 0 && target[0] != '/' && target[0] != '*' {
+			h.fault = faultProxy
+		}
+	case h.line[0] == ' ' || h.line[0] == '\t':
 		h.fault = faultFold
-	case h.lines > 0:
+	default:
 		name, _, _ := bytes.Cut(h.line, []byte(":"))
 		name = bytes.TrimSpace(name)
 		h.length = h.length || bytes.EqualFold(name, []byte("content-length"))
