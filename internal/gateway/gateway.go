@@ -3,13 +3,14 @@
 //
 // # The way of a request
 //
-//	connection limits → client's rate → WAF → own surfaces, or:
+//	connection limits → wire → client's rate → form → WAF → own surfaces, or:
 //	path check → route → session → purpose → Guard (decide, journal) → upstream
 //
 // [Gateway] owns the public listener ([Gateway.Serve]) and can exchange its
 // whole configuration between two requests ([Gateway.Reload]). Package flood
 // holds the limits, package waf the firewall; ca.go is the local certificate
-// authority, proxy.go talks to the guarded services, guard.go is the way of a
+// authority, acme.go gets certificates from others, http3.go answers by UDP,
+// wire.go and malformed.go refuse what is no good HTTP, proxy.go talks to the guarded services, guard.go is the way of a
 // request for a citizen's data, path.go and subject.go read what outsiders
 // wrote, client.go tells who the visitor is behind a balancer. DESIGN.md says
 // why it is built like this.
@@ -24,7 +25,9 @@
 //     service gets; an address that two readers may read differently is refused.
 //   - The service never gets Pasban's cookie, nor a client's claim about who or
 //     where it is. Visitors never get a promise that Pasban did not give.
-//   - If the firewall, the journal or the guard fails, nothing is shown.
+//   - If the firewall, the journal or the guard fails or panics, nothing is
+//     shown, and the next request is answered.
+//   - What reaches a service is framed in one way.
 //
 // # What this package must never do
 //

@@ -51,7 +51,7 @@ func malformed(status int, reason, hint string) error {
 // those that ask for more work than any honest one. The body is not read yet.
 func checkRequest(r *http.Request, l config.Limits) error {
 	bad := func(reason string) error { return malformed(http.StatusBadRequest, reason, "") }
-	if reason := faultOf(r.Context()); reason != "" {
+	if reason := faultOf(r); reason != "" {
 		return bad(reason)
 	}
 	if r.Method == http.MethodConnect || r.ProtoMajor >= 2 && r.URL.Host != "" {

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"slices"
 	"sync"
-	"time"
 )
 
 // What is said of requests whose framing or header lines two servers may read
@@ -36,12 +35,15 @@ type wire struct {
 
 type wireKey struct{}
 
-// faultOf is what is wrong with a request's header lines, "" if nothing is.
-func faultOf(ctx context.Context) string {
-	if w, ok := ctx.Value(wireKey{}).(*wire); ok {
-		return w.head.fault
+// faultOf is what is wrong with a request's header lines, "" if nothing is, or
+// if they are not those that were looked at: a client that pipelines has sent
+// them with the request before.
+func faultOf(r *http.Request) string {
+	w, ok := r.Context().Value(wireKey{}).(*wire)
+	if !ok || !w.head.done || !bytes.HasPrefix(w.head.first, []byte(r.Method+" ")) {
+		return ""
 	}
-	return ""
+	return w.head.fault
 }
 
 // Read implements net.Conn.
@@ -117,6 +119,7 @@ type head struct {
 	done  bool
 	fault string
 
+	first      []byte // the beginning of the request line
 	line       []byte // the beginning of the line under way
 	size       int    // of the line under way
 	last       byte   // of the line under way
@@ -167,6 +170,7 @@ func (h *head) end() {
 		}
 		return
 	case h.lines == 0:
+		h.first = bytes.Clone(h.line)
 		if _, target, ok := bytes.Cut(h.line, []byte(" ")); ok && len(target) > 0 && target[0] != '/' && target[0] != '*' {
 			h.fault = faultProxy
 		}
@@ -204,14 +208,14 @@ type secureWires struct {
 	wires
 	config *tls.Config
 	ready  chan net.Conn
-	failed chan error // what Accept failed with
+	failed chan error
 	closed chan struct{}
 	once   sync.Once
 }
 
 func newSecureWires(ln net.Listener, config *tls.Config, unreadable func(net.Addr, string)) *secureWires {
 	l := &secureWires{wires: wires{ln, unreadable}, config: config,
-		ready: make(chan net.Conn), failed: make(chan error, 1), closed: make(chan struct{})}
+		ready: make(chan net.Conn), failed: make(chan error), closed: make(chan struct{})}
 	go l.accept()
 	return l
 }
@@ -219,15 +223,17 @@ func newSecureWires(ln net.Listener, config *tls.Config, unreadable func(net.Add
 func (l *secureWires) accept() {
 	for {
 		c, err := l.Listener.Accept()
-		if err != nil {
-			if ne, ok := err.(net.Error); ok && ne.Temporary() { //nolint:staticcheck // as net/http does: out of file descriptors
-				time.Sleep(50 * time.Millisecond)
-				continue
-			}
-			l.failed <- err
+		if err == nil {
+			go l.handshake(c)
+			continue
+		}
+		select {
+		case l.failed <- err: // net/http knows which errors pass, and waits
+		case <-l.closed:
+		}
+		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		go l.handshake(c)
 	}
 }
 
@@ -265,6 +271,8 @@ func (l *secureWires) Accept() (net.Conn, error) {
 		return c, nil
 	case err := <-l.failed:
 		return nil, err
+	case <-l.closed:
+		return nil, net.ErrClosed
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/tls"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -52,6 +53,34 @@ func TestWire(t *testing.T) {
 	}
 	if _, err := r.ReadByte(); err == nil {
 		t.Error("the connection goes on, although where a request begins is not sure")
+	}
+}
+
+// TestPipelined: requests that come before the one before them is answered are
+// answered, wherever they are cut.
+func TestPipelined(t *testing.T) {
+	upstream := upstreamOf(t, func(w http.ResponseWriter, r *http.Request) {})
+	g, _ := newGateway(t, nil, siteOf(upstream, config.Route{Match: "/", SignIn: "none"}))
+	addr := serve(t, g)
+	one := "GET / HTTP/1.1\r\nHost: a.example\r\nX-A: b c\r\n\r\n"
+	for cut := 1; cut < len(one); cut++ {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := bufio.NewReader(conn)
+		io.WriteString(conn, one+one+one[:cut])
+		for i := range 3 {
+			if i == 2 {
+				io.WriteString(conn, one[cut:])
+			}
+			res, err := http.ReadResponse(r, nil)
+			if err != nil || res.StatusCode != 200 {
+				t.Fatalf("cut at %d, request %d: %v, %v", cut, i, res, err)
+			}
+			io.Copy(io.Discard, res.Body)
+		}
+		conn.Close()
 	}
 }
 
