@@ -169,6 +169,9 @@ func TestACME(t *testing.T) {
 
 	secret := 0
 	filepath.WalkDir(filepath.Join(data, "acme"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			t.Fatal(err)
+		}
 		info, err := d.Info()
 		if err != nil || info.Mode().Perm()&0o077 != 0 {
 			t.Errorf("%s: mode %v, %v", path, info.Mode(), err)

@@ -224,7 +224,13 @@ func TestMalformed(t *testing.T) {
 		for i, c := range rawCases {
 			p.take()
 			// A client of its own: facts of one are gathered.
-			if got := exchangeRaw(t, addr, i+2, []byte(c.raw), c.name == "body that breaks off"); got != c.status {
+			cut := c.name == "body that breaks off"
+			got := exchangeRaw(t, addr, i+2, []byte(c.raw), cut)
+			if cut && mode == "off" && got == http.StatusBadGateway {
+				service.take()
+				continue // while the proxy reads the body, it may learn first that the client is gone
+			}
+			if got != c.status {
 				t.Errorf("waf %s, %s: answered %d, want %d", mode, c.name, got, c.status)
 				continue
 			}
