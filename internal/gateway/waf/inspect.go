@@ -97,6 +97,7 @@ type inspection struct {
 	body     *replay // nil if the request has none
 	taken    int64   // its bytes
 	mine     int64   // bytes granted to this request's body
+	panicked bool    // an earlier phase did, and was told of
 }
 
 func (e *Engine) inspect(r *http.Request, h Hooks) *inspection {
@@ -115,6 +116,7 @@ func (e *Engine) inspect(r *http.Request, h Hooks) *inspection {
 func (in *inspection) request(w http.ResponseWriter) (it *types.Interruption, err error) {
 	defer func() {
 		if p := recover(); p != nil {
+			in.panicked = true
 			it, err = nil, &pasban.Error{Kind: pasban.Unavailable, Msg: "the WAF failed", Err: panicked(p)}
 		}
 	}()
@@ -198,7 +200,9 @@ func (in *inspection) close() {
 	if in.body != nil {
 		in.body.Close()
 	}
-	if _, err := in.lead(logging); err != nil {
+	if err := in.conclude(); errors.Is(err, ErrPanic) && !in.panicked {
+		defer panic(err) // nobody knows of it yet; what is held is given back before
+	} else if err != nil {
 		slog.Error("what the WAF has found could not be settled", "incident", in.tx.ID(), "err", err)
 	}
 	if in.hooks.ended != nil {
@@ -215,6 +219,18 @@ func (in *inspection) close() {
 		in.first.Close()
 	}
 	in.held.Add(-in.mine)
+}
+
+// conclude runs phase 5. A rule that panicked before may do so again here,
+// where the whole rule set judges what the light one could not.
+func (in *inspection) conclude() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicked(p)
+		}
+	}()
+	_, err = in.lead(logging)
+	return err
 }
 
 // disruptive finds the actions that block in the text of a rule.

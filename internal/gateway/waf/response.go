@@ -205,6 +205,7 @@ func (w *responseWriter) send() {
 func (w *responseWriter) check(to stage, run func() (*types.Interruption, error)) {
 	defer func() {
 		if p := recover(); p != nil {
+			w.in.panicked = true
 			w.fail(panicked(p))
 		}
 	}()
