@@ -81,6 +81,15 @@ func (c *cli) printStatus(s node.Status) {
 	fmt.Fprintf(c.out, "agency   %s, up since %s\n", s.Agency, s.Started)
 	fmt.Fprintf(c.out, "journal  %d facts, %d of them leaves\n", s.Figures.Facts, s.Figures.Leaves)
 	fmt.Fprintf(c.out, "ledger   %d leaves under the last checkpoint, %.1f s behind\n", s.Figures.Checkpoint, s.Figures.LagSeconds)
+	for _, cert := range s.Figures.Certificates {
+		switch {
+		case cert.Problem != "": // told above
+		case cert.Warning != "":
+			fmt.Fprintf(c.out, "warning  certificate of %s: %s\n", cert.Host, cert.Warning)
+		default:
+			fmt.Fprintf(c.out, "cert     %s, until %s\n", cert.Host, cert.NotAfter.Format(time.DateOnly))
+		}
+	}
 	for _, level := range []string{"critical", "high", "medium", "low", "informational"} {
 		if n := s.Figures.OpenAlerts[level]; n > 0 {
 			fmt.Fprintf(c.out, "alerts   %d open, %s\n", n, level)

@@ -1,9 +1,11 @@
 package config
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net"
 	"net/http"
+	"net/mail"
 	"net/netip"
 	"net/url"
 	"os"
@@ -95,8 +97,6 @@ func (k *checker) address(field, addr string) (host string, port int, ok bool) {
 func (k *checker) tls() {
 	t := k.c.TLS
 	switch t.Mode {
-	case "acme":
-		k.bad("tls.mode", "use files or local", "this build cannot get certificates by ACME")
 	case "files":
 		k.file("tls.cert", t.Cert)
 		k.file("tls.key", t.Key)
@@ -105,6 +105,57 @@ func (k *checker) tls() {
 			if k.doc.Has(f) {
 				k.bad(f, "set tls.mode to files", "not used with mode %s", t.Mode)
 			}
+		}
+	}
+	if t.Mode == "acme" {
+		k.acme(t.ACME)
+	} else if k.doc.Has("tls.acme") {
+		k.bad("tls.acme", "set tls.mode to acme", "not used with mode %s", t.Mode)
+	}
+	if t.Mode == "off" && k.c.HTTP3 {
+		k.bad("http3", "leave it to the balancer", "HTTP/3 needs TLS of its own, not mode off")
+	}
+	if !k.doc.Has("tls.http") {
+		return
+	}
+	switch k.address("tls.http", t.HTTP); {
+	case t.Mode == "off":
+		k.bad("tls.http", "leave it to the balancer", "not used with mode off")
+	case (t.HTTP == k.c.Listen || t.HTTP == k.c.Admin) && !strings.HasSuffix(t.HTTP, ":0"):
+		k.bad("tls.http", "", "the same address as listen or admin")
+	}
+}
+
+// acme checks what certificates are asked with, and for which names.
+func (k *checker) acme(a ACME) {
+	if u, err := url.Parse(a.Directory); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
+		k.bad("tls.acme.directory", "such as https://acme-v02.api.letsencrypt.org/directory", "not the address of an ACME directory")
+	}
+	if a.Email != "" {
+		if m, err := mail.ParseAddress(a.Email); err != nil || m.Address != a.Email {
+			k.bad("tls.acme.email", "such as webmaster@land.example", "not an address: %q", a.Email)
+		}
+	}
+	if a.CAFile != "" {
+		k.file("tls.acme.ca_file", a.CAFile)
+	}
+	if !a.Agree {
+		k.bad("tls.acme.agree", "read the authority's terms of service, then set agree: true", "certificates are given only to those who agree")
+	}
+	if (a.EAB.KID == "") != (a.EAB.HMAC == "") {
+		k.bad("tls.acme.eab", "as the authority gave them", "kid and hmac go together")
+	}
+	if key := strings.TrimRight(a.EAB.HMAC.Value(), "="); key != "" {
+		if _, err := base64.RawURLEncoding.DecodeString(key); err != nil {
+			k.bad("tls.acme.eab.hmac", "base64url, as the authority gave it", "not a key")
+		}
+	}
+	if len(k.c.Sites) == 0 {
+		k.bad("tls.mode", "list a site with a host", "there is no name to get a certificate for")
+	}
+	for i, s := range k.c.Sites {
+		if s.Host == "*" {
+			k.bad(fmt.Sprintf("sites[%d].host", i), "name every host", `no authority gives a certificate for "*" by ACME`)
 		}
 	}
 }

@@ -54,6 +54,9 @@ type Config struct {
 	Admin string `yaml:"admin" default:"127.0.0.1:9443"`
 	// TLS says where the public listener's certificate comes from.
 	TLS TLS `yaml:"tls"`
+	// HTTP3 has the node answer HTTP/3 too, on the UDP port of the same number
+	// as listen, and tell browsers so (RFC 9114). Needs TLS.
+	HTTP3 bool `yaml:"http3" default:"false"`
 	// Store is "sqlite" (a file under data) or a postgres:// address. Secret:
 	// file:PATH and ${ENV} are allowed.
 	Store Secret `yaml:"store" default:"sqlite"`
@@ -116,13 +119,45 @@ type Agency struct {
 // TLS says where the public listener's certificate comes from.
 type TLS struct {
 	// Mode is local (a certificate authority of its own under data, for
-	// development), files, or off (plain HTTP, behind a terminating balancer).
-	// acme is not in this build.
+	// development), acme (from an authority that speaks ACME, RFC 8555), files,
+	// or off (plain HTTP, behind a terminating balancer).
 	Mode string `yaml:"mode" enum:"local|acme|files|off" default:"local"`
 	// Cert is the PEM file of the certificate chain, with mode files.
 	Cert string `yaml:"cert"`
 	// Key is the PEM file of the private key, with mode files.
 	Key string `yaml:"key"`
+	// ACME says from which authority certificates come, with mode acme.
+	ACME ACME `yaml:"acme"`
+	// HTTP is the address of a plain listener, host:port, such as ":80", that
+	// sends visitors to https and, with mode acme, answers HTTP-01 challenges.
+	// Without it there is none.
+	HTTP string `yaml:"http"`
+}
+
+// ACME is an authority that gives certificates to whoever controls a name
+// (RFC 8555): one for each host of the sites.
+type ACME struct {
+	// Directory is the address of the authority's directory.
+	Directory string `yaml:"directory" default:"https://acme-v02.api.letsencrypt.org/directory"`
+	// Email is where the authority may write to about the account.
+	Email string `yaml:"email"`
+	// CAFile is a PEM file of the roots to trust for the directory itself, for
+	// an authority of the agency's own. Without it: those of the machine.
+	CAFile string `yaml:"ca_file"`
+	// EAB binds the account to one that the authority knows already (RFC 8555,
+	// section 7.3.4), for authorities that ask for it.
+	EAB EAB `yaml:"eab"`
+	// Agree says that you have read the authority's terms of service and agree.
+	Agree bool `yaml:"agree"`
+}
+
+// EAB is an external account binding.
+type EAB struct {
+	// KID is the key's identifier, as the authority gave it.
+	KID string `yaml:"kid"`
+	// HMAC is the key, base64url as the authority gave it. Secret: file:PATH
+	// and ${ENV} are allowed.
+	HMAC Secret `yaml:"hmac"`
 }
 
 // Keys says where keys come from.
@@ -211,6 +246,11 @@ type Limits struct {
 	Body int64 `yaml:"body" default:"1048576" min:"1024" max:"1073741824"`
 	// Header is the largest request header, in bytes.
 	Header int `yaml:"header" default:"32768" min:"4096" max:"1048576"`
+	// Parameters is how many parameters query and form of a request may have
+	// together. The firewall reads no more than 999.
+	Parameters int `yaml:"parameters" default:"999" min:"1" max:"999"`
+	// Depth is how deep JSON and XML in a request's body may be nested.
+	Depth int `yaml:"depth" default:"64" min:"1" max:"500"`
 	// Connections is how many connections are held open at once.
 	Connections int `yaml:"connections" default:"4096" min:"1" max:"1000000"`
 }

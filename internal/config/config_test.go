@@ -73,7 +73,7 @@ func TestDefaults(t *testing.T) {
 	}
 	got := fmt.Sprint(c.Listen, c.Admin, c.TLS.Mode, c.Store.Value(), c.Relay.Value(), c.Events.Value(), c.Keys.KEK.Value(),
 		c.Ledger.Origin, c.Ledger.Storage, c.Sites[0].WAF.Paranoia, c.Sites[0].WAF.Mode, c.Sites[0].Timeout, c.Limits)
-	want := ":8443 127.0.0.1:9443 local sqlite none embedded age land-records/ledger posix 1 block 30s {{20 60} 1048576 32768 4096}"
+	want := ":8443 127.0.0.1:9443 local sqlite none embedded age land-records/ledger posix 1 block 30s {{20 60} 1048576 32768 999 64 4096}"
 	if strings.Join(strings.Fields(got), " ") != want {
 		// Print puts no space between two strings.
 		if strings.ReplaceAll(got, " ", "") != strings.ReplaceAll(want, " ", "") {
@@ -123,7 +123,18 @@ func TestProblems(t *testing.T) {
 		{"admin public", minimal + `admin: ":9443"`, "the admin address is never public"},
 		{"admin public v6", minimal + `admin: "[::]:9443"`, "the admin address is never public"},
 		{"admin = listen", minimal + "admin: 127.0.0.1:1\nlisten: 127.0.0.1:1", "the same address as listen"},
-		{"acme", minimal + "tls: {mode: acme}", "this build cannot get certificates by ACME"},
+		{"acme unread terms", minimal + "tls: {mode: acme}", "certificates are given only to those who agree"},
+		{"acme for any host", strings.Replace(withSite(`{match: "GET /", signin: none}`), "host: land.example", `host: "*"`, 1) + "tls: {mode: acme, acme: {agree: true}}", `no authority gives a certificate for "*"`},
+		{"acme in the clear", minimal + "tls: {mode: acme, acme: {agree: true, directory: \"http://ca.example/dir\"}}", "not the address of an ACME directory"},
+		{"acme address", minimal + "tls: {mode: acme, acme: {agree: true, email: nobody}}", "not an address"},
+		{"acme roots", minimal + "tls: {mode: acme, acme: {agree: true, ca_file: nowhere.pem}}", "no such file"},
+		{"acme half bound", minimal + "tls: {mode: acme, acme: {agree: true, eab: {kid: a}}}", "kid and hmac go together"},
+		{"acme key", minimal + "tls: {mode: acme, acme: {agree: true, eab: {kid: a, hmac: \"*\"}}}", "not a key"},
+		{"acme, other mode", minimal + "tls: {acme: {agree: true}}", "not used with mode local"},
+		{"plain listener", minimal + "tls: {http: \":8443\"}", "the same address as listen or admin"},
+		{"plain listener twice", minimal + "tls: {mode: off, http: \":80\"}", "not used with mode off"},
+		{"http3 without tls", minimal + "tls: {mode: off}\nhttp3: true", "HTTP/3 needs TLS of its own"},
+		{"too many parameters", minimal + "limits: {parameters: 1000}", "999"},
 		{"files", minimal + "tls: {mode: files, cert: nowhere.pem}", "no such file"},
 		{"files without key", minimal + "tls: {mode: files}", `tls.key: missing key "key"`},
 		{"cert unused", minimal + "tls: {cert: x.pem}", "not used with mode local"},
@@ -281,5 +292,20 @@ func TestNearest(t *testing.T) {
 		if got := config.Nearest(name, valid); got != want {
 			t.Errorf("%q: %q, want %q", name, got, want)
 		}
+	}
+}
+
+// TestACME: what is needed for certificates by ACME, and what stands in for
+// what is not given.
+func TestACME(t *testing.T) {
+	t.Setenv("PASBAN_TEST_EAB", "c2VjcmV0")
+	c, problems := read(t, withSite(`{match: "GET /", signin: none}`)+
+		`tls: {mode: acme, http: ":80", acme: {agree: true, email: webmaster@land.example, eab: {kid: a, hmac: "${PASBAN_TEST_EAB}"}}}`+"\nhttp3: true\n")
+	if problems != nil {
+		t.Fatal(problems)
+	}
+	a := c.TLS.ACME
+	if a.Directory != "https://acme-v02.api.letsencrypt.org/directory" || a.EAB.HMAC.Value() != "c2VjcmV0" || !c.HTTP3 || c.TLS.HTTP != ":80" {
+		t.Errorf("%+v", c.TLS)
 	}
 }

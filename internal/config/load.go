@@ -92,7 +92,7 @@ func (k *checker) fill() {
 // paths makes every path absolute and expands the patterns of file lists.
 func (k *checker) paths() {
 	c := k.c
-	for _, p := range []*string{&c.Data, &c.TLS.Cert, &c.TLS.Key, &c.Keys.Identity} {
+	for _, p := range []*string{&c.Data, &c.TLS.Cert, &c.TLS.Key, &c.TLS.ACME.CAFile, &c.Keys.Identity} {
 		*p = k.abs(*p)
 	}
 	for i := range c.Sites {

@@ -72,7 +72,7 @@ func Fields() []Field {
 		{"Policies", "strings", "ids of the policies that decided"},
 		{"Reasons", "strings", "why, in words"},
 		{"WafRules", "strings", "ids of the WAF rules that matched"},
-		{"Engine", "string", "the part of the gateway that a fact comes from: waf, flood or proxy"},
+		{"Engine", "string", "the part of the gateway that a fact comes from: waf, flood, proxy, http, tls or gateway"},
 		{"Attacks", "strings", "classes of attack that the WAF rules are tagged with: sqli, xss, …"},
 		{"WafMode", "string", "detect if the WAF would have blocked the request but only looks on"},
 		{"What", "string", "what there was too much of: requests or connections"},
@@ -225,7 +225,7 @@ func serviceOf(b pasban.Body, r pasban.Restricted) string {
 		return ServiceGateway
 	case pasban.KindAlarm:
 		switch b.Action {
-		case "upstream":
+		case "upstream", "certificate", "panic":
 			return ServiceGateway
 		case "report":
 			return ServiceRegistry

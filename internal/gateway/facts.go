@@ -108,6 +108,10 @@ func (g *Gateway) flooded(w http.ResponseWriter, r *http.Request, ref flood.Refu
 // floodReport records what the limiter tells: one fact when a client begins,
 // then one in a while with the count.
 func (g *Gateway) floodReport(rep flood.Report) {
+	if rep.What == whatMalformed || rep.What == whatPanics {
+		g.moreMalformed(rep)
+		return
+	}
 	f := pasban.NewFact(pasban.KindBlock, g.agency(), pasban.Actor{}, time.Now())
 	f.Body.ID, f.Body.Action, f.Body.Outcome = rep.ID, "flood", pasban.Denied
 	f.Restricted.Status = http.StatusTooManyRequests

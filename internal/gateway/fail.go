@@ -20,6 +20,11 @@ const IncidentHeader = "Pasban-Incident"
 // what a WAF rule asks for); 0 is the kind's.
 func (g *Gateway) fail(w http.ResponseWriter, r *http.Request, status int, err error) {
 	e := asError(err)
+	if reason := g.reportable(err); reason != "" && e.ID == "" {
+		told := *e
+		told.ID = g.reportMalformed(r, reason, status)
+		err, e = &told, &told
+	}
 	if e.ID != "" {
 		w.Header().Set(IncidentHeader, e.ID)
 	}
@@ -69,6 +74,9 @@ func (w retryWriter) WriteHeader(status int) {
 // bodyStatus is the status of a request whose body could not be taken, 0 if
 // that is not what is wrong.
 func bodyStatus(err error) int {
+	if f, ok := errors.AsType[*fault](err); ok {
+		return f.status
+	}
 	switch {
 	case errors.Is(err, waf.ErrTooLarge), errors.Is(err, errTooLarge):
 		return http.StatusRequestEntityTooLarge

@@ -3,13 +3,14 @@
 //
 // # The way of a request
 //
-//	connection limits → client's rate → WAF → own surfaces, or:
+//	connection limits → wire → client's rate → form → WAF → own surfaces, or:
 //	path check → route → session → purpose → Guard (decide, journal) → upstream
 //
 // [Gateway] owns the public listener ([Gateway.Serve]) and can exchange its
 // whole configuration between two requests ([Gateway.Reload]). Package flood
 // holds the limits, package waf the firewall; ca.go is the local certificate
-// authority, proxy.go talks to the guarded services, guard.go is the way of a
+// authority, acme.go gets certificates from others, http3.go answers by UDP,
+// wire.go and malformed.go refuse what is no good HTTP, proxy.go talks to the guarded services, guard.go is the way of a
 // request for a citizen's data, path.go and subject.go read what outsiders
 // wrote, client.go tells who the visitor is behind a balancer. DESIGN.md says
 // why it is built like this.
@@ -24,7 +25,9 @@
 //     service gets; an address that two readers may read differently is refused.
 //   - The service never gets Pasban's cookie, nor a client's claim about who or
 //     where it is. Visitors never get a promise that Pasban did not give.
-//   - If the firewall, the journal or the guard fails, nothing is shown.
+//   - If the firewall, the journal or the guard fails or panics, nothing is
+//     shown, and the next request is answered.
+//   - What reaches a service is framed in one way.
 //
 // # What this package must never do
 //
@@ -36,10 +39,10 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 
 	"pasban"
@@ -121,23 +124,30 @@ type Gateway struct {
 	temp    string // where parts of uploads lie while they are inspected
 	streams streams
 	metrics metrics
+	acme    *acmeSource // nil in other modes
 	state   atomic.Pointer[state]
+
+	closed  sync.Once
+	mu      sync.Mutex          // covers engines
+	engines map[*waf.Engine]int // how many states use each
 }
 
 // state is everything that a reload exchanges. It is never changed once it is
-// in use.
+// in use, and what it holds is closed after the last request that uses it.
 type state struct {
+	uses        atomic.Int64 // requests under way, and one for being the current state
 	config      *config.Config
 	certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error) // nil: plain HTTP
 	sites       map[string]*site
 	other       *site // for hosts that no site names
 	engines     map[string]*waf.Engine
+	acme        *acmeSettings // nil in other modes
 }
 
 // New builds a gateway. It opens the WAF's log and, in TLS mode local, makes
 // the certificate authority; it does not listen yet.
 func New(o Options) (*Gateway, error) {
-	g := &Gateway{o: o}
+	g := &Gateway{o: o, engines: map[*waf.Engine]int{}}
 	if g.o.Visitor == nil {
 		g.o.Visitor = signedIn
 	}
@@ -151,12 +161,18 @@ func New(o Options) (*Gateway, error) {
 	}
 	g.limiter = flood.New(limitsOf(o.Config), g.floodReport)
 	g.metrics = newMetrics(func() float64 { return float64(g.limiter.Connections()) })
+	if o.Config.TLS.Mode == tlsACME {
+		if g.acme, err = newACME(filepath.Join(o.Config.Data, "acme"), g.certificateChanged); err != nil {
+			g.Close()
+			return nil, err
+		}
+	}
 	st, err := g.build(o.Config, nil)
 	if err != nil {
 		g.Close()
 		return nil, err
 	}
-	g.state.Store(st)
+	g.use(st)
 	return g, nil
 }
 
@@ -181,15 +197,22 @@ func limitsOf(c *config.Config) flood.Limits {
 	return l
 }
 
-// Close ends what Serve does not: timers and the WAF's log. Call it after
-// Serve has returned.
+// Close ends what Serve does not: timers, orders of certificates and the WAF's
+// log. Call it after Serve has returned; a second call does nothing.
 func (g *Gateway) Close() error {
+	var err error
+	g.closed.Do(func() { err = g.close() })
+	return err
+}
+
+func (g *Gateway) close() error {
+	if g.acme != nil {
+		g.acme.close()
+	}
 	g.limiter.Close()
 	g.cancel()
 	if st := g.state.Load(); st != nil {
-		for _, e := range st.engines {
-			e.Close()
-		}
+		g.leave(st)
 	}
 	return g.log.Close()
 }
@@ -201,19 +224,17 @@ func (g *Gateway) Close() error {
 // TLS is on at all do not change while the node runs.
 func (g *Gateway) Reload(c *config.Config) error {
 	old := g.state.Load()
-	if c.Data != old.config.Data || (c.TLS.Mode == tlsOff) != (old.certificate == nil) {
-		return &pasban.Error{Kind: pasban.Invalid, Msg: "data and tls: off cannot change while the node runs", Hint: "restart it"}
+	if c.Data != old.config.Data || (c.TLS.Mode == tlsOff) != (old.certificate == nil) || (c.TLS.Mode == tlsACME) != (g.acme != nil) {
+		return &pasban.Error{Kind: pasban.Invalid, Msg: "data and tls modes off and acme cannot change while the node runs", Hint: "restart it"}
 	}
 	st, err := g.build(c, old)
 	if err != nil {
 		return err
 	}
-	g.state.Store(st)
+	g.use(st)
 	g.limiter.Set(limitsOf(c))
-	for key, e := range old.engines {
-		if st.engines[key] != e {
-			e.Close()
-		}
+	if g.acme != nil {
+		g.acme.apply(st.acme)
 	}
 	for _, s := range old.sites {
 		if s.proxy != nil {
@@ -232,7 +253,12 @@ func (g *Gateway) build(c *config.Config, old *state) (*state, error) {
 		t.hosts = append(t.hosts, s.Host)
 	}
 	var err error
-	if st.certificate, err = t.certificates(); err != nil {
+	if st.acme, err = acmeSettingsOf(c); err != nil {
+		return nil, err
+	}
+	if st.acme != nil {
+		st.certificate = g.acme.certificate
+	} else if st.certificate, err = t.certificates(); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -289,7 +315,7 @@ func (g *Gateway) buildSite(conf config.Site, st, old *state) (*site, error) {
 
 // Handler is the gateway without its listener: limits of rate, then the site.
 func (g *Gateway) Handler() http.Handler {
-	h := g.limiter.Handler(http.HandlerFunc(g.admitted), g.flooded)
+	h := g.survive(g.limiter.Handler(http.HandlerFunc(g.admitted), g.flooded))
 	if g.state.Load().certificate == nil {
 		return behindBalancer(h)
 	}
@@ -299,18 +325,21 @@ func (g *Gateway) Handler() http.Handler {
 // admitted leads an admitted request to its site.
 func (g *Gateway) admitted(w http.ResponseWriter, r *http.Request) {
 	g.metrics.count(countAdmitted)
-	st := g.state.Load()
+	st := g.enter()
+	defer g.leave(st)
 	s, ok := st.sites[hostOf(r)]
 	if !ok {
 		s = st.other
 	}
-	if r.ContentLength > st.config.Limits.Body {
-		g.fail(w, r, http.StatusRequestEntityTooLarge, &pasban.Error{Kind: pasban.Limited, Msg: "the request is too large",
-			Hint: fmt.Sprintf("at most %d bytes", st.config.Limits.Body)})
+	if err := checkRequest(r, st.config.Limits); err != nil {
+		if r.ProtoMajor == 1 {
+			w.Header().Set("Connection", "close") // where the next request begins is not sure
+		}
+		g.fail(w, r, bodyStatus(err), err)
 		return
 	}
 	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = http.MaxBytesReader(w, r.Body, st.config.Limits.Body)
+		r.Body = shaped(http.MaxBytesReader(w, r.Body, st.config.Limits.Body), r, st.config.Limits)
 	}
 	s.ServeHTTP(w, r)
 }

@@ -12,11 +12,15 @@ const (
 	countDenied   = "denied"   // not shown: role, purpose, policy, budget, journal
 	countShown    = "shown"    // guarded, accounted for and handed on
 	countUpstream = "upstream" // an upstream failed
+
+	countMalformed = "malformed" // not a request that every server reads alike
+	countPanicked  = "panicked"  // something of ours failed while it was handled
 )
 
 // metrics counts requests and connections since the start.
 type metrics struct {
 	requests *prometheus.CounterVec
+	orders   *prometheus.CounterVec
 	conns    prometheus.GaugeFunc
 }
 
@@ -25,6 +29,9 @@ func newMetrics(conns func() float64) metrics {
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pasban_gateway_requests_total", Help: "Requests by what became of them; one request can count more than once.",
 		}, []string{"outcome"}),
+		orders: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pasban_certificate_orders_total", Help: "Orders of certificates by ACME, by how they ended: obtained or failed.",
+		}, []string{"result"}),
 		conns: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "pasban_gateway_connections", Help: "Connections that are open."}, conns),
 	}
 }
@@ -36,11 +43,15 @@ var _ prometheus.Collector = (*Gateway)(nil)
 // Describe makes the gateway a collector of its metrics.
 func (g *Gateway) Describe(to chan<- *prometheus.Desc) {
 	g.metrics.requests.Describe(to)
+	g.metrics.orders.Describe(to)
 	g.metrics.conns.Describe(to)
+	to <- certDesc
 }
 
 // Collect reports what was counted since the gateway was made.
 func (g *Gateway) Collect(to chan<- prometheus.Metric) {
 	g.metrics.requests.Collect(to)
+	g.metrics.orders.Collect(to)
 	g.metrics.conns.Collect(to)
+	g.collectCertificates(to)
 }

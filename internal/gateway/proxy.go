@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -172,6 +173,7 @@ func (p *proxy) modify(res *http.Response) error {
 			delete(res.Header, name)
 		}
 	}
+	res.Header.Del("Alt-Svc") // where visitors connect to is not the service's to say
 	if cookies := res.Header.Values("Set-Cookie"); len(cookies) > 0 {
 		res.Header.Del("Set-Cookie")
 		for _, c := range cookies {
@@ -222,7 +224,7 @@ func whole(res *http.Response, max int64) ([]byte, error) {
 // failure answers for an upstream that did not.
 func (p *proxy) failure(w http.ResponseWriter, r *http.Request, err error) {
 	if e, ok := errors.AsType[*pasban.Error](err); ok {
-		p.failed(w, r, page.Status(e.Kind), err)
+		p.failed(w, r, cmp.Or(bodyStatus(err), page.Status(e.Kind)), err)
 		return
 	}
 	if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
@@ -314,8 +316,8 @@ func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
 			}
 			return res, nil
 		}
-		if r.Context().Err() != nil {
-			break
+		if r.Context().Err() != nil || bodyStatus(err) != 0 {
+			break // the visitor's doing, not the service's
 		}
 		if t.fail() {
 			p.alarm(t.url, err)

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"pasban"
 	"pasban/internal/gateway/flood"
 )
 
@@ -24,53 +25,121 @@ const (
 	drainTime  = 20 * time.Second
 )
 
-// Serve answers on ln until ctx ends, then drains: no new requests, those
-// under way end in their own time, at most twenty seconds; event streams are
-// told to end at once, their readers come back to the next process. It closes
-// ln and returns nil after a clean end.
+// Serve answers on ln until ctx ends, and with http3 on the UDP port of the
+// same number, and with tls.http on that plain address too. Then it drains: no
+// new requests, those under way end in their own time, at most twenty seconds;
+// event streams are told to end at once, their readers come back to the next
+// process. It closes ln and returns nil after a clean end.
 func (g *Gateway) Serve(ctx context.Context, ln net.Listener) error {
 	base, abandon := context.WithCancel(context.WithoutCancel(ctx))
 	defer abandon()
-	conf := g.state.Load().config
+	fronts, err := g.fronts(base, ln)
+	if err != nil {
+		ln.Close()
+		return err
+	}
+	served := make(chan error, len(fronts))
+	for _, f := range fronts {
+		go func() { served <- f.serve() }()
+	}
+	go g.watchCertificates(base)
+	end := func(stop func(front) error) (err error) {
+		stopped := make(chan error, len(fronts))
+		for _, f := range fronts {
+			go func() { stopped <- stop(f) }()
+		}
+		for range fronts {
+			err = errors.Join(err, <-stopped)
+		}
+		return err
+	}
+	left := len(fronts)
+	select {
+	case err = <-served:
+		left--
+		abandon()
+		end(func(f front) error { return f.abort() })
+	case <-ctx.Done():
+		patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+		defer cancel()
+		err = end(func(f front) error { return f.drain(patience) })
+		abandon()
+		if err != nil {
+			slog.WarnContext(ctx, "requests were cut off at the end", "after", drainTime)
+		}
+		err = end(func(f front) error { return f.abort() })
+	}
+	for range left {
+		if serr := <-served; !errors.Is(serr, http.ErrServerClosed) {
+			err = errors.Join(err, serr)
+		}
+	}
+	return err
+}
+
+// front is one listener with its server.
+type front struct {
+	serve func() error                // until the server ends; http.ErrServerClosed is a clean end
+	drain func(context.Context) error // ends it when its requests have ended
+	abort func() error                // ends it now
+}
+
+// fronts opens what else is listened on and makes the servers.
+func (g *Gateway) fronts(base context.Context, ln net.Listener) (all []front, err error) {
+	st := g.state.Load()
+	handler := flood.Pace(g.streams.handler(g.Handler()), writeTime, bodyTime)
+	addr := ln.Addr()
+	if st.certificate != nil && st.config.HTTP3 {
+		f, err := g.http3Front(addr, handler)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, f)
+		handler = advertise(handler)
+	}
+	var plain net.Addr
+	if st.config.TLS.HTTP != "" {
+		pln, err := net.Listen("tcp", st.config.TLS.HTTP)
+		if err != nil {
+			for _, f := range all {
+				f.abort()
+			}
+			return nil, &pasban.Error{Kind: pasban.Unavailable, Where: st.config.File + ": tls.http", Msg: "cannot listen on " + st.config.TLS.HTTP, Err: err}
+		}
+		plain = pln.Addr()
+		srv := g.plainServer()
+		all = append(all, front{serve: func() error { return srv.Serve(g.limiter.Listener(pln)) }, drain: srv.Shutdown, abort: srv.Close})
+	}
+	all = append(all, g.publicFront(base, g.limiter.Listener(ln), handler))
+	if g.acme != nil {
+		g.acme.start(g.ctx, st.acme, addr, plain)
+	}
+	return all, nil
+}
+
+// publicFront answers HTTP/1 and HTTP/2.
+func (g *Gateway) publicFront(base context.Context, ln net.Listener, handler http.Handler) front {
+	st := g.state.Load()
 	srv := &http.Server{
-		Handler:           flood.Pace(g.streams.handler(g.Handler()), writeTime, bodyTime),
+		Handler:           handler,
 		BaseContext:       func(net.Listener) context.Context { return base },
 		ReadHeaderTimeout: headerTime,
 		IdleTimeout:       idleTime,
-		MaxHeaderBytes:    conf.Limits.Header,
+		MaxHeaderBytes:    st.config.Limits.Header,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 100, WriteByteTimeout: writeTime, SendPingTimeout: idleTime},
 	}
+	watchWires(srv)
+	srv.HTTP2.CountError = g.unreadableStream
 	srv.RegisterOnShutdown(g.streams.end)
-
-	ln = g.limiter.Listener(ln)
-	served := make(chan error, 1)
-	go func() {
-		if g.state.Load().certificate == nil {
-			served <- srv.Serve(ln)
-			return
-		}
-		srv.TLSConfig = tlsConfig(g.certificate)
-		served <- srv.ServeTLS(ln, "", "")
-	}()
-	select {
-	case err := <-served:
-		srv.Close()
-		return err
-	case <-ctx.Done():
+	f := front{drain: srv.Shutdown, abort: srv.Close}
+	if st.certificate == nil {
+		f.serve = func() error { return srv.Serve(wires{ln, g.unreadable}) }
+		return f
 	}
-	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
-	defer cancel()
-	err := srv.Shutdown(patience)
-	abandon()
-	if err != nil {
-		slog.WarnContext(ctx, "requests were cut off at the end", "after", drainTime)
-		err = srv.Close()
-	}
-	if serr := <-served; !errors.Is(serr, http.ErrServerClosed) {
-		err = errors.Join(err, serr)
-	}
-	return err
+	srv.TLSConfig = tlsConfig(g.certificate) // tells net/http that HTTP/2 is spoken
+	f.serve = func() error { return srv.Serve(newSecureWires(ln, srv.TLSConfig, g.unreadable)) }
+	return f
 }
 
 // certificate is that of the current configuration.

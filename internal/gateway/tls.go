@@ -10,6 +10,7 @@ import (
 // Modes of TLS, as the config names them.
 const (
 	tlsLocal = "local"
+	tlsACME  = "acme"
 	tlsFiles = "files"
 	tlsOff   = "off"
 )
@@ -45,7 +46,7 @@ func (t tlsOptions) certificates() (func(*tls.ClientHelloInfo) (*tls.Certificate
 		}
 		return ca.certificate, nil
 	}
-	return nil, &pasban.Error{Kind: pasban.Invalid, Msg: "TLS mode " + t.mode, Hint: "local, files or off"}
+	return nil, &pasban.Error{Kind: pasban.Invalid, Msg: "TLS mode " + t.mode, Hint: "local, acme, files or off"}
 }
 
 // tlsConfig is TLS 1.3 alone, with the hybrid post-quantum key agreement
@@ -54,7 +55,7 @@ func tlsConfig(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error))
 	return &tls.Config{
 		MinVersion:       tls.VersionTLS13,
 		CurvePreferences: []tls.CurveID{tls.X25519MLKEM768, tls.SecP256r1MLKEM768, tls.X25519, tls.CurveP256},
-		NextProtos:       []string{"h2", "http/1.1"},
+		NextProtos:       []string{"h2", "http/1.1", acmeProtocol},
 		GetCertificate:   certificate,
 	}
 }

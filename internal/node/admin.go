@@ -3,12 +3,16 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"pasban"
+	"pasban/internal/gateway"
 )
 
 // StatusSchema names the form of the document at /readyz and of `pasban status --json`.
@@ -38,6 +42,8 @@ type Figures struct {
 	Checkpoint uint64         `json:"checkpoint"`  // leaves under the last signed checkpoint
 	LagSeconds float64        `json:"lag_seconds"` // age of the oldest leaf that no checkpoint covers
 	OpenAlerts map[string]int `json:"open_alerts"` // by level
+
+	Certificates []gateway.Certificate `json:"certificates,omitempty"` // one for each site
 }
 
 // Status asks every part. It never fails: a part that cannot answer is a problem.
@@ -58,6 +64,8 @@ func (n *Node) Status(ctx context.Context) Status {
 	part("journal", err)
 	part("ledger", n.ledger.Healthy())
 	part("detection", n.detection.get())
+	s.Figures.Certificates = n.gateway.Certificates()
+	part("certificates", certificateProblems(s.Figures.Certificates))
 	s.Figures.Facts, s.Figures.Leaves = facts, leaves
 	ls := n.ledger.Status()
 	s.Figures.Checkpoint, s.Figures.LagSeconds = ls.Size, ls.LagTime.Seconds()
@@ -70,6 +78,18 @@ func (n *Node) Status(ctx context.Context) Status {
 		part("alerts", err)
 	}
 	return s
+}
+
+// certificateProblems names the hosts that nobody can reach: guarded routes do
+// not answer there.
+func certificateProblems(all []gateway.Certificate) error {
+	var errs []error
+	for _, c := range all {
+		if c.Problem != "" {
+			errs = append(errs, &pasban.Error{Kind: pasban.Unavailable, Where: c.Host, Msg: c.Problem})
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // admin is the handler of the address that is never public.

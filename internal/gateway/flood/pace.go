@@ -24,7 +24,7 @@ func Pace(next http.Handler, write, body time.Duration) http.Handler {
 			p.rc.SetWriteDeadline(time.Now().Add(d))
 		}
 		next.ServeHTTP(p, r)
-		if !p.stream {
+		if !p.stream || r.ProtoMajor == 3 { // HTTP/3 flushes what is left on the handler's goroutine, too
 			p.rc.SetWriteDeadline(time.Now().Add(d))
 		}
 	})

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -96,6 +97,7 @@ type inspection struct {
 	body     *replay // nil if the request has none
 	taken    int64   // its bytes
 	mine     int64   // bytes granted to this request's body
+	panicked bool    // an earlier phase did, and was told of
 }
 
 func (e *Engine) inspect(r *http.Request, h Hooks) *inspection {
@@ -114,7 +116,8 @@ func (e *Engine) inspect(r *http.Request, h Hooks) *inspection {
 func (in *inspection) request(w http.ResponseWriter) (it *types.Interruption, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			it, err = nil, &pasban.Error{Kind: pasban.Unavailable, Msg: "the WAF failed", Err: fmt.Errorf("panic: %v", p)}
+			in.panicked = true
+			it, err = nil, &pasban.Error{Kind: pasban.Unavailable, Msg: "the WAF failed", Err: panicked(p)}
 		}
 	}()
 	r, tx := in.r, in.tx
@@ -229,7 +232,9 @@ func (in *inspection) close() {
 	if in.body != nil {
 		in.body.Close()
 	}
-	if _, err := in.lead(logging); err != nil {
+	if err := in.conclude(); errors.Is(err, ErrPanic) && !in.panicked {
+		defer panic(err) // nobody knows of it yet; what is held is given back before
+	} else if err != nil {
 		slog.Error("what the WAF has found could not be settled", "incident", in.tx.ID(), "err", err)
 	}
 	if in.hooks.ended != nil {
@@ -246,6 +251,18 @@ func (in *inspection) close() {
 		in.first.Close()
 	}
 	in.held.Add(-in.mine)
+}
+
+// conclude runs phase 5. A rule that panicked before may do so again here,
+// where the whole rule set judges what the light one could not.
+func (in *inspection) conclude() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicked(p)
+		}
+	}()
+	_, err = in.lead(logging)
+	return err
 }
 
 // disruptive finds the actions that block in the text of a rule.
@@ -347,6 +364,25 @@ func (b *replay) Close() error {
 	defer b.mu.Unlock()
 	b.closed = true
 	return nil
+}
+
+// ErrPanic is in the chain of the error of a request in whose inspection a rule,
+// or Coraza, panicked.
+var ErrPanic = errors.New("panic")
+
+// panicked keeps where a panic came from, and not what it said: that may be a
+// part of the request.
+func panicked(p any) error {
+	var from string
+	var pcs [32]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(4, pcs[:])])
+	for f, more := frames.Next(); more; f, more = frames.Next() {
+		if !strings.HasPrefix(f.Function, "runtime.") {
+			from = fmt.Sprintf("%s:%d", f.Function, f.Line)
+			break
+		}
+	}
+	return fmt.Errorf("%w of type %T in %s", ErrPanic, p, from)
 }
 
 // ErrTooLarge is in the chain of the error of a request whose body is larger

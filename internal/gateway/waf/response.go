@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -206,7 +205,8 @@ func (w *responseWriter) send() {
 func (w *responseWriter) check(to stage, run func() (*types.Interruption, error)) {
 	defer func() {
 		if p := recover(); p != nil {
-			w.fail(fmt.Errorf("panic: %v", p))
+			w.in.panicked = true
+			w.fail(panicked(p))
 		}
 	}()
 	it, err := w.in.settle(to, run)
