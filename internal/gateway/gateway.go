@@ -38,8 +38,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 
 	"pasban"
@@ -113,15 +115,17 @@ type Options struct {
 
 // Gateway is the public side of a node. It is safe for concurrent use.
 type Gateway struct {
-	o       Options
-	ctx     context.Context // ends with Close: for facts that no request carries
-	cancel  context.CancelFunc
-	limiter *flood.Limiter
-	log     *waf.Log
-	temp    string // where parts of uploads lie while they are inspected
-	streams streams
-	metrics metrics
-	state   atomic.Pointer[state]
+	o        Options
+	ctx      context.Context // ends with Close: for facts that no request carries
+	cancel   context.CancelFunc
+	limiter  *flood.Limiter
+	log      *waf.Log
+	temp     string // where parts of uploads lie while they are inspected
+	streams  streams
+	metrics  metrics
+	access   *accessLog
+	watching sync.WaitGroup // on upstreams
+	state    atomic.Pointer[state]
 }
 
 // state is everything that a reload exchanges. It is never changed once it is
@@ -132,6 +136,9 @@ type state struct {
 	sites       map[string]*site
 	other       *site // for hosts that no site names
 	engines     map[string]*waf.Engine
+	proxies     []netip.Prefix     // trusted to say who the visitor is
+	tracer      *tracer            // nil: nothing is traced
+	stop        context.CancelFunc // ends what begin began
 }
 
 // New builds a gateway. It opens the WAF's log and, in TLS mode local, makes
@@ -150,12 +157,16 @@ func New(o Options) (*Gateway, error) {
 		return nil, errors.Join(err, g.log.Close())
 	}
 	g.limiter = flood.New(limitsOf(o.Config), g.floodReport)
-	g.metrics = newMetrics(func() float64 { return float64(g.limiter.Connections()) })
+	g.access = openAccessLog(filepath.Join(o.Config.Data, "log", "access.log"))
+	g.metrics = newMetrics(func() float64 { return float64(g.limiter.Connections()) },
+		func() float64 { return float64(g.streams.upgraded.Load()) },
+		func() float64 { return float64(g.access.dropped.Load()) })
 	st, err := g.build(o.Config, nil)
 	if err != nil {
 		g.Close()
 		return nil, err
 	}
+	g.begin(st)
 	g.state.Store(st)
 	return g, nil
 }
@@ -175,7 +186,7 @@ func emptyDir(path string) (string, error) {
 
 func limitsOf(c *config.Config) flood.Limits {
 	l := flood.Limits{Rate: c.Limits.Rate.PerSecond, Burst: c.Limits.Rate.Burst, Conns: c.Limits.Connections}
-	if c.TLS.Mode == tlsOff {
+	if c.TLS.Mode == tlsOff || len(c.Proxies) > 0 {
 		l.ConnsPerClient = l.Conns // they are all the balancer's
 	}
 	return l
@@ -187,11 +198,36 @@ func (g *Gateway) Close() error {
 	g.limiter.Close()
 	g.cancel()
 	if st := g.state.Load(); st != nil {
+		st.end()
+		st.tracer.close()
 		for _, e := range st.engines {
 			e.Close()
 		}
 	}
-	return g.log.Close()
+	g.watching.Wait()
+	return errors.Join(g.access.Close(), g.log.Close())
+}
+
+// begin starts what a configuration does beside requests: asking upstreams
+// whether they are well.
+func (g *Gateway) begin(st *state) {
+	ctx, cancel := context.WithCancel(g.ctx)
+	st.stop = cancel
+	for _, s := range st.sites {
+		if s.proxy != nil {
+			g.watching.Go(func() { s.proxy.pool.watch(ctx) })
+		}
+	}
+}
+
+// end stops what begin started. Requests under the old configuration go on.
+func (st *state) end() {
+	st.stop()
+	for _, s := range st.sites {
+		if s.proxy != nil {
+			s.proxy.pool.close()
+		}
+	}
 }
 
 // Reload exchanges the configuration: sites, routes, rules, limits and
@@ -201,13 +237,15 @@ func (g *Gateway) Close() error {
 // TLS is on at all do not change while the node runs.
 func (g *Gateway) Reload(c *config.Config) error {
 	old := g.state.Load()
-	if c.Data != old.config.Data || (c.TLS.Mode == tlsOff) != (old.certificate == nil) {
-		return &pasban.Error{Kind: pasban.Invalid, Msg: "data and tls: off cannot change while the node runs", Hint: "restart it"}
+	if c.Data != old.config.Data || (c.TLS.Mode == tlsOff) != (old.certificate == nil) ||
+		(c.ClientAddress == inProxyProtocol) != (old.config.ClientAddress == inProxyProtocol) {
+		return &pasban.Error{Kind: pasban.Invalid, Msg: "data, tls: off and client_address: proxy-protocol cannot change while the node runs", Hint: "restart it"}
 	}
 	st, err := g.build(c, old)
 	if err != nil {
 		return err
 	}
+	g.begin(st)
 	g.state.Store(st)
 	g.limiter.Set(limitsOf(c))
 	for key, e := range old.engines {
@@ -215,18 +253,15 @@ func (g *Gateway) Reload(c *config.Config) error {
 			e.Close()
 		}
 	}
-	for _, s := range old.sites {
-		if s.proxy != nil {
-			s.proxy.pool.transport.CloseIdleConnections()
-		}
-	}
+	old.end()
+	go old.tracer.close()
 	return nil
 }
 
 // build makes a state; firewalls whose rules did not change are taken over
 // from the old one.
 func (g *Gateway) build(c *config.Config, old *state) (*state, error) {
-	st := &state{config: c, sites: map[string]*site{}, engines: map[string]*waf.Engine{}}
+	st := &state{config: c, sites: map[string]*site{}, engines: map[string]*waf.Engine{}, proxies: c.TrustedProxies()}
 	t := tlsOptions{mode: c.TLS.Mode, dir: filepath.Join(c.Data, "ca"), cert: c.TLS.Cert, key: c.TLS.Key}
 	for _, s := range c.Sites {
 		t.hosts = append(t.hosts, s.Host)
@@ -252,6 +287,9 @@ func (g *Gateway) build(c *config.Config, old *state) (*state, error) {
 		if st.other, err = g.buildSite(none, st, old); err != nil {
 			return nil, err
 		}
+	}
+	if c.Traces.OTLP != "" {
+		st.tracer = newTracer(c)
 	}
 	return st, nil
 }
@@ -284,16 +322,17 @@ func (g *Gateway) buildSite(conf config.Site, st, old *state) (*site, error) {
 		}
 		st.engines[key] = engine
 	}
-	return g.newSite(conf, st.config, engine)
+	var before *site
+	if old != nil {
+		before = old.sites[conf.Host]
+	}
+	return g.newSite(conf, st.config, engine, before)
 }
 
-// Handler is the gateway without its listener: limits of rate, then the site.
+// Handler is the gateway without its listener: who the visitor is, what is told
+// of the request, limits of rate, then the site.
 func (g *Gateway) Handler() http.Handler {
-	h := g.limiter.Handler(http.HandlerFunc(g.admitted), g.flooded)
-	if g.state.Load().certificate == nil {
-		return behindBalancer(h)
-	}
-	return h
+	return g.clients(g.visited(g.limiter.Handler(http.HandlerFunc(g.admitted), g.flooded)))
 }
 
 // admitted leads an admitted request to its site.
