@@ -20,10 +20,6 @@ const (
 	inProxyProtocol = "proxy-protocol"
 )
 
-// maxHops is how many proxies a request may have come through, in the eyes of
-// those who read their list.
-const maxHops = 64
-
 type viaKey struct{}
 
 // via says that a request came through a proxy that is trusted.
@@ -85,7 +81,7 @@ func (st *state) trusts(a netip.Addr) bool {
 // address, the trusted proxy that wrote it is as far as can be told; the zero
 // Addr if that is the peer.
 func (st *state) forwardedFor(list string) (client netip.Addr) {
-	for range maxHops {
+	for {
 		i := strings.LastIndexByte(list, ',')
 		a, ok := hop(strings.TrimSpace(list[i+1:]))
 		if !ok {
@@ -97,24 +93,39 @@ func (st *state) forwardedFor(list string) (client netip.Addr) {
 		}
 		list = list[:i]
 	}
-	return client
 }
 
 // forwarded reads Forwarded (RFC 7239) likewise. proto is what the same
 // element says of the scheme.
 func (st *state) forwarded(list string) (client netip.Addr, proto string) {
-	elements, ok := splitQuoted(list, ',')
-	for i := len(elements) - 1; ok && i >= 0 && len(elements)-i <= maxHops; i-- {
-		a, p, ok := forwardedElement(elements[i])
+	for more, element := true, ""; more; {
+		list, element, more = lastElement(list)
+		a, p, ok := forwardedElement(element)
 		if !ok {
 			return client, proto
 		}
 		client, proto = a, p
-		if len(st.proxies) == 0 || !st.trusts(a) {
+		if len(st.proxies) == 0 || !st.trusts(a) || len(list) == 0 {
 			break
 		}
 	}
 	return client, proto
+}
+
+// lastElement cuts the last element off a list in which commas may be quoted.
+// It reads backwards, so that a quote that a visitor left open does not hide
+// what a proxy has added.
+func lastElement(list string) (rest, last string, more bool) {
+	quoted := false
+	for i := len(list) - 1; i >= 0; i-- {
+		switch {
+		case list[i] == '"' && (i == 0 || list[i-1] != '\\'):
+			quoted = !quoted
+		case list[i] == ',' && !quoted:
+			return list[:i], list[i+1:], true
+		}
+	}
+	return "", list, false
 }
 
 // forwardedElement reads what one proxy says: for and proto, each at most once.
