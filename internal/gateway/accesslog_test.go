@@ -103,13 +103,13 @@ func TestAccessLogTellsNothing(t *testing.T) {
 
 func TestAccessLogJSON(t *testing.T) {
 	g, _ := newGateway(t, withLog("json"), siteOf(upstreamOf(t, fixedPage), config.Route{Match: "/", SignIn: "none"}))
-	get(g, "POST", "/a%20b", "User-Agent", "synthetic\nline")
+	get(g, "POST", "/a%20b", "User-Agent", "synthetic\t\"line")
 	lines := logged(t, g)
 	var rec accessRecord
 	if err := json.Unmarshal([]byte(lines[0]), &rec); err != nil || len(lines) != 1 {
 		t.Fatalf("%v: %q", err, lines)
 	}
-	if rec.UserAgent != "synthetic\nline" || rec.Path != "/a%20b" {
+	if rec.UserAgent != "synthetic\t\"line" || rec.Path != "/a%20b" {
 		t.Errorf("%+v", rec)
 	}
 	if rec.Method != "POST" || rec.Status != 200 || rec.Bytes != 60 || rec.Client != "192.0.2.1" || rec.Site != "*" || rec.Upstream == "" ||

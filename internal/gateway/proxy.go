@@ -224,6 +224,14 @@ func (p *proxy) failure(w http.ResponseWriter, r *http.Request, err error) {
 		p.failed(w, r, http.StatusBadGateway, &pasban.Error{Kind: pasban.Upstream, Msg: "the visitor left", Err: err})
 		return
 	}
+	if errors.Is(err, errVisitor) {
+		status := http.StatusBadRequest
+		if timeout(err) {
+			status = http.StatusRequestTimeout
+		}
+		p.failed(w, r, status, &pasban.Error{Kind: pasban.Invalid, Msg: "the request did not arrive whole", Err: err})
+		return
+	}
 	p.count(countUpstream)
 	status, msg := http.StatusBadGateway, "the service cannot be reached"
 	if timeout(err) {

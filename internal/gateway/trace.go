@@ -283,9 +283,9 @@ func otlpOf(s sdktrace.ReadOnlySpan) otlpSpan {
 func otlpAttributes(all []attribute.KeyValue) []otlpAttribute {
 	var out []otlpAttribute
 	for _, a := range all {
-		value := map[string]any{"stringValue": a.Value.Emit()}
+		value := map[string]any{"stringValue": a.Value.String()}
 		if a.Value.Type() == attribute.INT64 {
-			value = map[string]any{"intValue": a.Value.Emit()}
+			value = map[string]any{"intValue": a.Value.String()}
 		}
 		out = append(out, otlpAttribute{Key: string(a.Key), Value: value})
 	}

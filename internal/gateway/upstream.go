@@ -186,7 +186,7 @@ const (
 
 // again says whether a request may go to another upstream after it came to this.
 func again(r *http.Request, res *http.Response, err error) int {
-	if err == nil && !gatewayError(res.StatusCode) {
+	if err == nil && !gatewayError(res.StatusCode) || errors.Is(err, errVisitor) {
 		return never
 	}
 	if refused(err) {
@@ -227,8 +227,9 @@ func (p *pool) send(r *http.Request, t *target, body io.ReadCloser) (*http.Respo
 	u := *r.URL
 	u.Scheme, u.Host = t.scheme, t.addr
 	out.URL = &u
+	from := &source{Reader: body}
 	if body != nil && body != http.NoBody {
-		out.Body = io.NopCloser(body) // a failed dial must not close it
+		out.Body = from // a failed dial must not close it
 	}
 	span.inject(out, t.name)
 	t.busy.Add(1)
@@ -239,6 +240,9 @@ func (p *pool) send(r *http.Request, t *target, body io.ReadCloser) (*http.Respo
 	if err != nil {
 		leave()
 		span.failed()
+		if from.broken.Load() {
+			return nil, errors.Join(errVisitor, err)
+		}
 		if r.Context().Err() == nil && t.failed(err, refused(err)) {
 			p.report(t, err)
 		}
@@ -254,6 +258,27 @@ func (p *pool) send(r *http.Request, t *target, body io.ReadCloser) (*http.Respo
 	res.Body = leased(res, leave)
 	return res, nil
 }
+
+// errVisitor marks a failure that is the visitor's: the request's body did not
+// arrive, or was longer than allowed. No upstream is to blame for that.
+var errVisitor = errors.New("the request did not arrive whole")
+
+// source is a request's body on its way to an upstream. Closing it leaves the
+// body open.
+type source struct {
+	io.Reader
+	broken atomic.Bool
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		s.broken.Store(true)
+	}
+	return n, err
+}
+
+func (s *source) Close() error { return nil }
 
 // measure notes how long an upstream took to begin its answer.
 func (p *pool) measure(ctx context.Context, t *target, begin time.Time, res *http.Response, span *span) {
