@@ -3,15 +3,18 @@
 //
 // # The way of a request
 //
-//	connection limits → client's rate → WAF → own surfaces, or:
+//	connection limits → who the visitor is → access log, trace → client's rate →
+//	WAF → own surfaces, or:
 //	path check → route → session → purpose → Guard (decide, journal) → upstream
 //
 // [Gateway] owns the public listener ([Gateway.Serve]) and can exchange its
 // whole configuration between two requests ([Gateway.Reload]). Package flood
 // holds the limits, package waf the firewall; ca.go is the local certificate
-// authority, proxy.go talks to the guarded services, guard.go is the way of a
+// authority, proxy.go talks to the guarded services through the pool of
+// upstream.go and health.go, visit.go is what accesslog.go, metrics.go and
+// trace.go tell of a request, guard.go is the way of a
 // request for a citizen's data, path.go and subject.go read what outsiders
-// wrote, client.go tells who the visitor is behind a balancer. DESIGN.md says
+// wrote, client.go tells who the visitor is behind proxies. DESIGN.md says
 // why it is built like this.
 //
 // # Guarantees
