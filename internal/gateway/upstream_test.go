@@ -168,11 +168,11 @@ func TestHealth(t *testing.T) {
 		step(200, 10, false)
 		step(0, 20+3, false)
 		step(0, 10, true)
+		cancel()
+		<-done
 		if want := []string{"/up answered 500, want 200", "<nil>"}; len(said) != 3 || !slices.Equal(said[:2], want) {
 			t.Errorf("said %q", said)
 		}
-		cancel()
-		<-done
 		srv.Close()
 		p.close()
 	})
