@@ -53,6 +53,7 @@ func (k *checker) check() {
 	k.engines()
 	k.people()
 	k.budgets()
+	k.proxying()
 	if k.c.Limits.Rate.PerSecond <= 0 && k.doc.Has("limits.rate.per_second") {
 		k.bad("limits.rate.per_second", "more than 0", "nobody would get through")
 	}
@@ -244,11 +245,12 @@ func (k *checker) site(path string, s *Site) {
 	}
 	for i, raw := range s.Upstream {
 		u, err := url.Parse(raw)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" ||
+		if err != nil || !slices.Contains([]string{"http", "https", "h2c"}, u.Scheme) || u.Hostname() == "" ||
 			u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Path != "" && u.Path != "/" {
 			k.bad(fmt.Sprintf("%s.upstream[%d]", path, i), "such as http://127.0.0.1:9000, without a path", "not the address of a service")
 		}
 	}
+	k.upstreams(path, s)
 	if s.Timeout <= 0 || s.Timeout > 10*time.Minute {
 		k.bad(path+".timeout", "up to 10m", "%s is out of range", s.Timeout)
 	}

@@ -57,6 +57,21 @@ type Config struct {
 	// HTTP3 has the node answer HTTP/3 too, on the UDP port of the same number
 	// as listen, and tell browsers so (RFC 9114). Needs TLS.
 	HTTP3 bool `yaml:"http3" default:"false"`
+	// Proxies are the networks of the proxies and balancers in front of this node
+	// that are trusted to say whom they ask for: CIDR prefixes or addresses.
+	// Without this key nobody is, but for the balancer of tls.mode off, which is
+	// any neighbour with a private address.
+	Proxies []string `yaml:"proxies"`
+	// ClientAddress is where trusted proxies write the visitor's address:
+	// x-forwarded-for (the right-most address that is not a trusted proxy's),
+	// forwarded (RFC 7239, likewise) or proxy-protocol (version 1 or 2, before
+	// TLS). Only that one is read: proxies pass on what they do not know.
+	ClientAddress string `yaml:"client_address" enum:"x-forwarded-for|forwarded|proxy-protocol" default:"x-forwarded-for"`
+	// AccessLog is the form of data/log/access.log: combined (as Apache and nginx
+	// write it, with the request's id and times added), json, or off.
+	AccessLog string `yaml:"access_log" enum:"off|combined|json" default:"combined"`
+	// Traces says where OpenTelemetry traces go.
+	Traces Traces `yaml:"traces"`
 	// Store is "sqlite" (a file under data) or a postgres:// address. Secret:
 	// file:PATH and ${ENV} are allowed.
 	Store Secret `yaml:"store" default:"sqlite"`
@@ -271,8 +286,18 @@ type Site struct {
 	// Name is what people call the service. Without it: the host, or the
 	// agency's name for "*".
 	Name *Text `yaml:"name"`
-	// Upstream are the addresses of the service; requests go to them in turn.
+	// Upstream are the addresses of the service: http, https, or h2c (HTTP/2
+	// without TLS, as gRPC services speak it).
 	Upstream []string `yaml:"upstream" required:"true"`
+	// Balance says which upstream a request goes to: round_robin (in turn),
+	// least_requests (fewest under way), random_two (the less busy one of two
+	// drawn at random) or client (the same one for the same client address).
+	Balance string `yaml:"balance" default:"round_robin" enum:"round_robin|least_requests|random_two|client"`
+	// Health asks the upstreams at intervals whether they can serve. Without it
+	// only requests tell.
+	Health *Health `yaml:"health"`
+	// UpstreamTLS says how https upstreams prove who they are.
+	UpstreamTLS UpstreamTLS `yaml:"upstream_tls"`
 	// Timeout is how long the service may take to begin its answer.
 	Timeout time.Duration `yaml:"timeout" default:"30s"`
 	// WAF is the firewall in front of the site.

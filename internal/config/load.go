@@ -96,6 +96,7 @@ func (k *checker) paths() {
 		*p = k.abs(*p)
 	}
 	for i := range c.Sites {
+		c.Sites[i].UpstreamTLS.CA = k.abs(c.Sites[i].UpstreamTLS.CA)
 		for _, list := range [][]string{c.Sites[i].WAF.Custom, c.Sites[i].WAF.CustomAfter} {
 			for j := range list {
 				list[j] = k.abs(list[j])

@@ -18,6 +18,9 @@ import (
 //go:embed config.go
 var configSource string
 
+//go:embed proxying.go
+var proxyingSource string
+
 // SchemaID names the schema of pasban.yaml.
 const SchemaID = "pasban.config.v1"
 
@@ -34,6 +37,7 @@ func Schema() []byte {
 // beside those of this package's own types.
 func SchemaOf(v any, id, title, source string) []byte {
 	s := schemaBuilder{comments: fieldComments(configSource)}
+	maps.Copy(s.comments, fieldComments(proxyingSource))
 	if source != "" {
 		maps.Copy(s.comments, fieldComments(source))
 	}

@@ -76,7 +76,7 @@ func BenchmarkMix(b *testing.B) {
 		b.Run("gateway/waf="+mode, func(b *testing.B) {
 			site := siteOf(upstream, config.Route{Match: "/", SignIn: "none"})
 			site.WAF.Mode = mode
-			g, _ := newGateway(b, nil, site)
+			g, _ := newGateway(b, func(c *config.Config) { c.AccessLog = "combined" }, site)
 			measure(b, "http://"+serve(b, g), waftest.Benign)
 		})
 	}

@@ -3,16 +3,19 @@
 //
 // # The way of a request
 //
-//	connection limits → wire → client's rate → form → WAF → own surfaces, or:
+//	connection limits → wire → who the visitor is → access log, trace → client's rate →
+//	form → WAF → own surfaces, or:
 //	path check → route → session → purpose → Guard (decide, journal) → upstream
 //
 // [Gateway] owns the public listener ([Gateway.Serve]) and can exchange its
 // whole configuration between two requests ([Gateway.Reload]). Package flood
 // holds the limits, package waf the firewall; ca.go is the local certificate
 // authority, acme.go gets certificates from others, http3.go answers by UDP,
-// wire.go and malformed.go refuse what is no good HTTP, proxy.go talks to the guarded services, guard.go is the way of a
+// wire.go and malformed.go refuse what is no good HTTP, proxy.go talks to the
+// guarded services through the pool of upstream.go and health.go, visit.go is
+// what accesslog.go, metrics.go and trace.go tell of a request, guard.go is the way of a
 // request for a citizen's data, path.go and subject.go read what outsiders
-// wrote, client.go tells who the visitor is behind a balancer. DESIGN.md says
+// wrote, client.go tells who the visitor is behind proxies. DESIGN.md says
 // why it is built like this.
 //
 // # Guarantees
@@ -40,6 +43,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -116,16 +120,18 @@ type Options struct {
 
 // Gateway is the public side of a node. It is safe for concurrent use.
 type Gateway struct {
-	o       Options
-	ctx     context.Context // ends with Close: for facts that no request carries
-	cancel  context.CancelFunc
-	limiter *flood.Limiter
-	log     *waf.Log
-	temp    string // where parts of uploads lie while they are inspected
-	streams streams
-	metrics metrics
-	acme    *acmeSource // nil in other modes
-	state   atomic.Pointer[state]
+	o        Options
+	ctx      context.Context // ends with Close: for facts that no request carries
+	cancel   context.CancelFunc
+	limiter  *flood.Limiter
+	log      *waf.Log
+	temp     string // where parts of uploads lie while they are inspected
+	streams  streams
+	metrics  metrics
+	access   *accessLog
+	watching sync.WaitGroup // on upstreams
+	acme     *acmeSource    // nil in other modes
+	state    atomic.Pointer[state]
 
 	closed  sync.Once
 	mu      sync.Mutex          // covers engines
@@ -141,7 +147,10 @@ type state struct {
 	sites       map[string]*site
 	other       *site // for hosts that no site names
 	engines     map[string]*waf.Engine
-	acme        *acmeSettings // nil in other modes
+	acme        *acmeSettings      // nil in other modes
+	proxies     []netip.Prefix     // trusted to say who the visitor is
+	tracer      *tracer            // nil: nothing is traced
+	stop        context.CancelFunc // ends what begin began
 }
 
 // New builds a gateway. It opens the WAF's log and, in TLS mode local, makes
@@ -160,7 +169,10 @@ func New(o Options) (*Gateway, error) {
 		return nil, errors.Join(err, g.log.Close())
 	}
 	g.limiter = flood.New(limitsOf(o.Config), g.floodReport)
-	g.metrics = newMetrics(func() float64 { return float64(g.limiter.Connections()) })
+	g.access = openAccessLog(filepath.Join(o.Config.Data, "log", "access.log"))
+	g.metrics = newMetrics(func() float64 { return float64(g.limiter.Connections()) },
+		func() float64 { return float64(g.streams.upgraded.Load()) },
+		func() float64 { return float64(g.access.dropped.Load()) })
 	if o.Config.TLS.Mode == tlsACME {
 		if g.acme, err = newACME(filepath.Join(o.Config.Data, "acme"), g.certificateChanged); err != nil {
 			g.Close()
@@ -172,6 +184,7 @@ func New(o Options) (*Gateway, error) {
 		g.Close()
 		return nil, err
 	}
+	g.begin(st)
 	g.use(st)
 	return g, nil
 }
@@ -191,7 +204,7 @@ func emptyDir(path string) (string, error) {
 
 func limitsOf(c *config.Config) flood.Limits {
 	l := flood.Limits{Rate: c.Limits.Rate.PerSecond, Burst: c.Limits.Rate.Burst, Conns: c.Limits.Connections}
-	if c.TLS.Mode == tlsOff {
+	if c.TLS.Mode == tlsOff || len(c.Proxies) > 0 {
 		l.ConnsPerClient = l.Conns // they are all the balancer's
 	}
 	return l
@@ -212,9 +225,24 @@ func (g *Gateway) close() error {
 	g.limiter.Close()
 	g.cancel()
 	if st := g.state.Load(); st != nil {
+		st.stop()
+		st.tracer.close()
 		g.leave(st)
 	}
-	return g.log.Close()
+	g.watching.Wait()
+	return errors.Join(g.access.Close(), g.log.Close())
+}
+
+// begin starts what a configuration does beside requests: asking upstreams
+// whether they are well.
+func (g *Gateway) begin(st *state) {
+	ctx, cancel := context.WithCancel(g.ctx)
+	st.stop = cancel
+	for _, s := range st.sites {
+		if s.proxy != nil {
+			g.watching.Go(func() { s.proxy.pool.watch(ctx) })
+		}
+	}
 }
 
 // Reload exchanges the configuration: sites, routes, rules, limits and
@@ -224,30 +252,28 @@ func (g *Gateway) close() error {
 // TLS is on at all do not change while the node runs.
 func (g *Gateway) Reload(c *config.Config) error {
 	old := g.state.Load()
-	if c.Data != old.config.Data || (c.TLS.Mode == tlsOff) != (old.certificate == nil) || (c.TLS.Mode == tlsACME) != (g.acme != nil) {
-		return &pasban.Error{Kind: pasban.Invalid, Msg: "data and tls modes off and acme cannot change while the node runs", Hint: "restart it"}
+	if c.Data != old.config.Data || (c.TLS.Mode == tlsOff) != (old.certificate == nil) || (c.TLS.Mode == tlsACME) != (g.acme != nil) ||
+		(c.ClientAddress == inProxyProtocol) != (old.config.ClientAddress == inProxyProtocol) {
+		return &pasban.Error{Kind: pasban.Invalid, Msg: "data, tls modes off and acme, and client_address: proxy-protocol cannot change while the node runs", Hint: "restart it"}
 	}
 	st, err := g.build(c, old)
 	if err != nil {
 		return err
 	}
+	g.begin(st)
 	g.use(st)
 	g.limiter.Set(limitsOf(c))
 	if g.acme != nil {
 		g.acme.apply(st.acme)
 	}
-	for _, s := range old.sites {
-		if s.proxy != nil {
-			s.proxy.pool.transport.CloseIdleConnections()
-		}
-	}
+	old.stop()
 	return nil
 }
 
 // build makes a state; firewalls whose rules did not change are taken over
 // from the old one.
 func (g *Gateway) build(c *config.Config, old *state) (*state, error) {
-	st := &state{config: c, sites: map[string]*site{}, engines: map[string]*waf.Engine{}}
+	st := &state{config: c, sites: map[string]*site{}, engines: map[string]*waf.Engine{}, proxies: c.TrustedProxies()}
 	t := tlsOptions{mode: c.TLS.Mode, dir: filepath.Join(c.Data, "ca"), cert: c.TLS.Cert, key: c.TLS.Key}
 	for _, s := range c.Sites {
 		t.hosts = append(t.hosts, s.Host)
@@ -278,6 +304,9 @@ func (g *Gateway) build(c *config.Config, old *state) (*state, error) {
 		if st.other, err = g.buildSite(none, st, old); err != nil {
 			return nil, err
 		}
+	}
+	if c.Traces.OTLP != "" {
+		st.tracer = newTracer(c)
 	}
 	return st, nil
 }
@@ -310,16 +339,17 @@ func (g *Gateway) buildSite(conf config.Site, st, old *state) (*site, error) {
 		}
 		st.engines[key] = engine
 	}
-	return g.newSite(conf, st.config, engine)
+	var before *site
+	if old != nil {
+		before = old.sites[conf.Host]
+	}
+	return g.newSite(conf, st.config, engine, before)
 }
 
-// Handler is the gateway without its listener: limits of rate, then the site.
+// Handler is the gateway without its listener: who the visitor is, what is told
+// of the request, limits of rate, then the site.
 func (g *Gateway) Handler() http.Handler {
-	h := g.survive(g.limiter.Handler(http.HandlerFunc(g.admitted), g.flooded))
-	if g.state.Load().certificate == nil {
-		return behindBalancer(h)
-	}
-	return h
+	return g.clients(g.visited(g.survive(g.limiter.Handler(http.HandlerFunc(g.admitted), g.flooded))))
 }
 
 // admitted leads an admitted request to its site.

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"time"
@@ -83,7 +84,7 @@ func (gd *guarded) lookThenAsk(w http.ResponseWriter, r *http.Request, look regi
 		}
 		look.Subjects = []pasban.Subject{subject}
 	}
-	shown, err := g.o.Guard.Disclose(r.Context(), look, nil)
+	shown, err := g.disclose(r.Context(), look)
 	if err != nil {
 		g.metrics.count(countDenied)
 		g.fail(w, r, 0, err)
@@ -119,7 +120,7 @@ func (gd *guarded) askThenLook(w http.ResponseWriter, r *http.Request, look regi
 			}
 			look.Subjects = append(look.Subjects, subject)
 		}
-		shown, err := g.o.Guard.Disclose(r.Context(), look, nil)
+		shown, err := g.disclose(r.Context(), look)
 		if err != nil {
 			g.metrics.count(countDenied)
 			return asError(err)
@@ -129,6 +130,17 @@ func (gd *guarded) askThenLook(w http.ResponseWriter, r *http.Request, look regi
 		return nil
 	}
 	gd.site.proxy.serve(w, r, x)
+}
+
+// disclose asks the guard, as a step of the request's trace.
+func (g *Gateway) disclose(ctx context.Context, look registry.Look) (registry.Disclosure, error) {
+	ctx, span := visitOf(ctx).span(ctx, "guard", spanInternal)
+	defer span.end()
+	shown, err := g.o.Guard.Disclose(ctx, look, nil)
+	if err != nil {
+		span.failed()
+	}
+	return shown, err
 }
 
 // headers are the promises of a disclosure, as the visitor gets them.

@@ -11,10 +11,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
-	"net/url"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"pasban"
@@ -26,8 +24,6 @@ import (
 const (
 	dialTimeout = 3 * time.Second
 	stall       = 2 * time.Minute // an answer that stops for longer is given up
-	downFor     = 5 * time.Second // how long an upstream that refused is asked last
-	alarmEvery  = 10 * time.Second
 )
 
 // proxy hands requests of one site on to its upstreams.
@@ -48,13 +44,8 @@ type exchange struct {
 
 type exchangeKey struct{}
 
-func newProxy(site config.Site, alarm func(upstream *url.URL, err error),
-	failed func(http.ResponseWriter, *http.Request, int, error), count func(string)) (*proxy, error) {
-	p := &proxy{site: site, failed: failed, count: count}
-	var err error
-	if p.pool, err = newPool(site, alarm); err != nil {
-		return nil, err
-	}
+func newProxy(site config.Site, pool *pool, failed func(http.ResponseWriter, *http.Request, int, error), count func(string)) *proxy {
+	p := &proxy{site: site, pool: pool, failed: failed, count: count}
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite:        p.rewrite,
 		Transport:      p.pool,
@@ -63,7 +54,7 @@ func newProxy(site config.Site, alarm func(upstream *url.URL, err error),
 		ErrorLog:       slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
 		BufferPool:     &buffers{},
 	}
-	return p, nil
+	return p
 }
 
 // ServeHTTP proxies a request that nobody need account for.
@@ -101,7 +92,7 @@ func (p *proxy) rewrite(pr *httputil.ProxyRequest) {
 	stripCookie(pr.Out.Header)
 	pr.Out.Trailer = nil // headers that come after the body speak for nobody either
 	pr.SetXForwarded()
-	if proto := balancerProto(pr.In); proto != "" {
+	if proto := viaProto(pr.In); proto != "" {
 		pr.Out.Header.Set("X-Forwarded-Proto", proto)
 	}
 	// The body is here already.
@@ -235,6 +226,14 @@ func (p *proxy) failure(w http.ResponseWriter, r *http.Request, err error) {
 		p.failed(w, r, http.StatusBadGateway, &pasban.Error{Kind: pasban.Upstream, Msg: "the visitor left", Err: err})
 		return
 	}
+	if errors.Is(err, errVisitor) {
+		status := http.StatusBadRequest
+		if timeout(err) {
+			status = http.StatusRequestTimeout
+		}
+		p.failed(w, r, status, &pasban.Error{Kind: pasban.Invalid, Msg: "the request did not arrive whole", Err: err})
+		return
+	}
 	p.count(countUpstream)
 	status, msg := http.StatusBadGateway, "the service cannot be reached"
 	if timeout(err) {
@@ -249,153 +248,6 @@ func timeout(err error) bool {
 	}
 	e, ok := errors.AsType[net.Error](err)
 	return ok && e.Timeout()
-}
-
-// pool is the transport over a site's upstreams: in turn, those that refused
-// lately last. A request goes to the next one only if nothing of it was sent.
-type pool struct {
-	targets   []*target
-	next      atomic.Uint32
-	transport *http.Transport
-	alarm     func(*url.URL, error)
-}
-
-type target struct {
-	url *url.URL
-
-	mu      sync.Mutex // covers the times
-	down    time.Time  // asked last until then
-	alarmed time.Time  // last alarm
-}
-
-func newPool(site config.Site, alarm func(*url.URL, error)) (*pool, error) {
-	p := &pool{alarm: alarm, transport: &http.Transport{
-		DialContext:           (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   dialTimeout,
-		ResponseHeaderTimeout: site.Timeout,
-		ExpectContinueTimeout: time.Second,
-		IdleConnTimeout:       90 * time.Second,
-		MaxIdleConns:          256,
-		MaxIdleConnsPerHost:   64,
-		DisableCompression:    true,
-		ForceAttemptHTTP2:     true,
-		// Proxy stays nil: the environment does not reroute guarded traffic.
-		MaxResponseHeaderBytes: 256 << 10,
-	}}
-	for _, raw := range site.Upstream {
-		u, err := url.Parse(raw)
-		if err != nil || u.Host == "" {
-			return nil, &pasban.Error{Kind: pasban.Invalid, Msg: "not the address of a service", Where: raw, Err: err}
-		}
-		p.targets = append(p.targets, &target{url: u})
-	}
-	if len(p.targets) == 0 {
-		return nil, &pasban.Error{Kind: pasban.Invalid, Msg: "the site has no upstream", Where: site.Host}
-	}
-	return p, nil
-}
-
-// RoundTrip sends the request to the first upstream that takes it.
-func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
-	body := r.Body
-	var err error
-	for _, t := range p.order() {
-		out := r.WithContext(r.Context()) // a RoundTripper must not change its request
-		u := *r.URL
-		u.Scheme, u.Host = t.url.Scheme, t.url.Host
-		out.URL = &u
-		if body != nil && body != http.NoBody {
-			out.Body = io.NopCloser(body) // a failed dial must not close it
-		}
-		var res *http.Response
-		res, err = p.transport.RoundTrip(out)
-		if err == nil {
-			t.up()
-			if res.StatusCode != http.StatusSwitchingProtocols {
-				res.Body = watch(res)
-			}
-			return res, nil
-		}
-		if r.Context().Err() != nil || bodyStatus(err) != 0 {
-			break // the visitor's doing, not the service's
-		}
-		if t.fail() {
-			p.alarm(t.url, err)
-		}
-		if op, ok := errors.AsType[*net.OpError](err); !ok || op.Op != "dial" {
-			break
-		}
-	}
-	if body != nil {
-		body.Close()
-	}
-	return nil, err
-}
-
-// order lists the upstreams in turn, those that are down last.
-func (p *pool) order() []*target {
-	first := int(p.next.Add(1))
-	var up, down []*target
-	for i := range p.targets {
-		t := p.targets[(first+i)%len(p.targets)]
-		if t.isDown() {
-			down = append(down, t)
-		} else {
-			up = append(up, t)
-		}
-	}
-	return append(up, down...)
-}
-
-func (t *target) isDown() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return time.Now().Before(t.down)
-}
-
-func (t *target) up() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.down = time.Time{}
-}
-
-// fail notes a failure and reports whether it is time for an alarm.
-func (t *target) fail() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	now := time.Now()
-	t.down = now.Add(downFor)
-	if now.Sub(t.alarmed) < alarmEvery {
-		return false
-	}
-	t.alarmed = now
-	return true
-}
-
-// watch gives up an answer that stops for longer than stall. Event streams may
-// be silent for as long as they like.
-func watch(res *http.Response) io.ReadCloser {
-	if strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream") {
-		return res.Body
-	}
-	b := &watched{ReadCloser: res.Body}
-	b.timer = time.AfterFunc(stall, func() { res.Body.Close() })
-	return b
-}
-
-type watched struct {
-	io.ReadCloser
-	timer *time.Timer
-}
-
-func (b *watched) Read(p []byte) (int, error) {
-	b.timer.Reset(stall)
-	return b.ReadCloser.Read(p)
-}
-
-func (b *watched) Close() error {
-	b.timer.Stop()
-	return b.ReadCloser.Close()
 }
 
 // buffers lends the copying buffers of all proxied answers.

@@ -49,7 +49,8 @@ func (g *Gateway) leave(st *state) {
 	}
 	for _, s := range st.sites {
 		if s.proxy != nil {
-			s.proxy.pool.transport.CloseIdleConnections()
+			s.proxy.pool.close()
 		}
 	}
+	go st.tracer.close() // it may wait for the collector
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"pasban"
@@ -110,7 +112,7 @@ func (g *Gateway) fronts(base context.Context, ln net.Listener) (all []front, er
 		srv := g.plainServer()
 		all = append(all, front{serve: func() error { return srv.Serve(g.limiter.Listener(pln)) }, drain: srv.Shutdown, abort: srv.Close})
 	}
-	all = append(all, g.publicFront(base, g.limiter.Listener(ln), handler))
+	all = append(all, g.publicFront(base, g.proxyProtocol(g.limiter.Listener(ln)), handler))
 	if g.acme != nil {
 		g.acme.start(g.ctx, st.acme, addr, plain)
 	}
@@ -147,9 +149,11 @@ func (g *Gateway) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, err
 	return g.state.Load().certificate(hello)
 }
 
-// streams knows the event streams that are open, so that they do not hold up
-// the end of the server.
+// streams knows the event streams and the upgraded connections that are open,
+// so that they do not hold up the end of the server, or outlive it.
 type streams struct {
+	upgraded atomic.Int64 // connections
+
 	mu     sync.Mutex // covers both
 	open   map[*streamWriter]context.CancelFunc
 	ending bool
@@ -184,6 +188,9 @@ func (s *streams) remove(w *streamWriter) {
 	if !w.stream {
 		return
 	}
+	if w.taken {
+		s.upgraded.Add(-1)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.open, w)
@@ -206,6 +213,7 @@ type streamWriter struct {
 	cancel context.CancelFunc
 	stream bool
 	begun  bool
+	taken  bool // the connection was upgraded
 }
 
 func (w *streamWriter) WriteHeader(status int) {
@@ -233,6 +241,18 @@ func (w *streamWriter) begin() {
 func (w *streamWriter) Flush() {
 	w.begin()
 	http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// Hijack hands the connection over. The server forgets it; we do not: it is
+// closed at the end like an event stream.
+func (w *streamWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err == nil {
+		w.begun, w.stream, w.taken = true, true, true
+		w.all.upgraded.Add(1)
+		w.all.add(w)
+	}
+	return conn, rw, err
 }
 
 // Unwrap lets a ResponseController reach the connection.

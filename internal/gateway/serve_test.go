@@ -39,6 +39,11 @@ func roots(t testing.TB, dir string) *x509.CertPool {
 	return pool
 }
 
+// trusting is a client's configuration that trusts the gateway's own authority.
+func trusting(t testing.TB, g *Gateway) *tls.Config {
+	return &tls.Config{RootCAs: roots(t, g.o.Config.Data), ServerName: "localhost"}
+}
+
 func TestTLS(t *testing.T) {
 	upstream := upstreamOf(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Header.Get("X-Forwarded-Proto")) })
 	site := siteOf(upstream, config.Route{Match: "GET /", SignIn: "none"})

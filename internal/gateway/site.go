@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -36,13 +37,18 @@ type route struct {
 
 // newSite builds a site of the configuration; engine is nil if its firewall is
 // off.
-func (g *Gateway) newSite(conf config.Site, c *config.Config, engine *waf.Engine) (*site, error) {
+func (g *Gateway) newSite(conf config.Site, c *config.Config, engine *waf.Engine, old *site) (*site, error) {
 	s := &site{g: g, conf: conf, name: nameOf(conf, c), mux: http.NewServeMux()}
 	if len(conf.Upstream) > 0 {
-		var err error
-		if s.proxy, err = newProxy(conf, s.upstreamAlarm, g.fail, g.metrics.count); err != nil {
+		var before *pool
+		if old != nil && old.proxy != nil {
+			before = old.proxy.pool
+		}
+		pool, err := newPool(conf, before, &g.metrics, s.upstreamChanged)
+		if err != nil {
 			return nil, err
 		}
+		s.proxy = newProxy(conf, pool, g.fail, g.metrics.count)
 	}
 	for _, r := range conf.Routes {
 		rt := &route{Route: r}
@@ -64,7 +70,7 @@ func (g *Gateway) newSite(conf config.Site, c *config.Config, engine *waf.Engine
 	if engine != nil {
 		hooks := waf.Hooks{Blocked: s.wafBlocked, Observed: s.wafObserved, Failed: s.wafFailed}
 		s.own = g.o.Sessions.Middleware(g.strangers(engine.RequestHandler(g.o.Own, hooks)))
-		s.theirs = engine.Handler(s.theirs, hooks)
+		s.theirs = inspected(engine.Handler(passed(s.theirs), hooks))
 	}
 	return s, nil
 }
@@ -129,7 +135,10 @@ func (s *site) serve(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case ok && s.confusable(rt, r):
 		s.refuse(w, r, ambiguous("it resembles a guarded one"), "path resembles a guarded route")
-	case ok, pattern != "": // a pattern without route: ServeMux redirects to the path with a slash
+	case ok:
+		visitOf(r.Context()).follows(rt)
+		s.mux.ServeHTTP(w, r)
+	case pattern != "": // a pattern without route: ServeMux redirects to the path with a slash
 		s.mux.ServeHTTP(w, r)
 	case r.URL.Path == "/" && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 		w.Header().Set("Vary", "Accept-Language, Cookie")
@@ -199,12 +208,20 @@ func hostOf(r *http.Request) string {
 	return strings.TrimSuffix(strings.ToLower(host), ".")
 }
 
-// upstreamAlarm records that an upstream does not answer.
-func (s *site) upstreamAlarm(upstream *url.URL, err error) {
-	// One alarm stands for the failures of some seconds.
+// upstreamChanged records that an upstream does not answer, or that it does
+// again (problem is nil).
+func (s *site) upstreamChanged(t *target, problem error) {
 	f := pasban.NewFact(pasban.KindAlarm, s.g.agency(), pasban.Actor{Kind: pasban.ActorSystem}, time.Now())
 	f.Body.Service, f.Body.Action, f.Body.Outcome = s.name, "upstream", pasban.Denied
 	f.Restricted.Reasons = []string{"upstream unreachable"}
-	f.Restricted.More = map[string]string{"engine": "proxy", "upstream": upstream.Host, "error": clean(err.Error(), 512)}
+	f.Restricted.More = map[string]string{"engine": "proxy", "upstream": t.addr}
+	if problem == nil {
+		f.Body.Outcome = pasban.Allowed
+		f.Restricted.Reasons = []string{"upstream back"}
+		slog.Info("an upstream is back", "site", s.name, "upstream", t.name)
+	} else {
+		f.Restricted.More["error"] = clean(problem.Error(), 512)
+		slog.Warn("an upstream does not answer", "site", s.name, "upstream", t.name, "err", problem)
+	}
 	go s.g.record(s.g.ctx, f)
 }

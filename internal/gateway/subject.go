@@ -112,6 +112,7 @@ func readForm(r *http.Request, max int64) (url.Values, error) {
 		return nil, &pasban.Error{Kind: pasban.Limited, Msg: "the form is too large", Err: errTooLarge}
 	}
 	r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	if media == "multipart/form-data" {
 		return readMultipart(body, params["boundary"])
 	}

@@ -66,6 +66,13 @@ func (n *Node) Status(ctx context.Context) Status {
 	part("detection", n.detection.get())
 	s.Figures.Certificates = n.gateway.Certificates()
 	part("certificates", certificateProblems(s.Figures.Certificates))
+	for _, u := range n.gateway.Upstreams() {
+		p := Part{Part: "upstream " + u.Upstream + " of " + u.Site, OK: u.Problem == nil}
+		if u.Problem != nil {
+			p.Reason = "it is asked last: " + u.Problem.Error()
+		}
+		s.Parts = append(s.Parts, p) // its service is ill, this node is not
+	}
 	s.Figures.Facts, s.Figures.Leaves = facts, leaves
 	ls := n.ledger.Status()
 	s.Figures.Checkpoint, s.Figures.LagSeconds = ls.Size, ls.LagTime.Seconds()

@@ -171,6 +171,7 @@ func (in *inspection) requestBody(w http.ResponseWriter) (*types.Interruption, e
 	}
 	in.body, in.taken = &replay{Reader: reader}, int64(n)
 	r.Body, r.ContentLength, r.TransferEncoding = in.body, int64(n), nil
+	r.GetBody = in.fresh
 	if n > largeBody {
 		if err := in.turn(); err != nil {
 			return nil, err
@@ -210,6 +211,18 @@ func take(tx types.Transaction, body io.Reader) (it *types.Interruption, n int, 
 			return nil, n, err
 		}
 	}
+}
+
+// fresh gives the body from its beginning, for a request that is sent a second
+// time. The reader before reads no more. Only the request's goroutine calls it.
+func (in *inspection) fresh() (io.ReadCloser, error) {
+	in.body.Close()
+	reader, err := in.tx.RequestBodyReader()
+	if err != nil {
+		return nil, err
+	}
+	in.body = &replay{Reader: reader}
+	return in.body, nil
 }
 
 // turn waits until a large body may be inspected.

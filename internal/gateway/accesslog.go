@@ -1,0 +1,302 @@
+package gateway
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"pasban"
+	"pasban/internal/durable"
+	"pasban/internal/identity"
+)
+
+// Bounds of the access log.
+const (
+	accessQueue = 4096     // lines that wait for the disk; more are dropped and counted
+	accessMost  = 64 << 20 // bytes; then it starts anew, the file before kept with ".1" added
+	accessText  = 512      // bytes of one value
+)
+
+// accessLog writes a line for each request. Requests never wait for the disk.
+//
+// It is read by people who may not know who looked at whom. So an address on a
+// guarded route is written as the route's pattern, numbers that read as a CNIC
+// are masked in every other, and queries are not written at all: they hold
+// names, one-time codes and tokens, which no pattern finds.
+type accessLog struct {
+	lines   chan []byte
+	dropped atomic.Uint64
+	stop    chan struct{}
+	stopped sync.WaitGroup
+	end     func()
+}
+
+// openAccessLog starts the writer. The file is made when there is something to
+// write.
+func openAccessLog(path string) *accessLog {
+	l := &accessLog{lines: make(chan []byte, accessQueue), stop: make(chan struct{})}
+	l.end = sync.OnceFunc(func() { close(l.stop) })
+	l.stopped.Go(func() { l.run(&rotated{path: path}) })
+	return l
+}
+
+// Close writes what waits and closes the file. Lines that come later are dropped.
+func (l *accessLog) Close() error {
+	l.end()
+	l.stopped.Wait()
+	return nil
+}
+
+func (l *accessLog) write(form string, v *visit, r *http.Request, took time.Duration) {
+	line := combinedLine
+	if form == "json" {
+		line = jsonLine
+	}
+	select {
+	case l.lines <- line(v, r, took):
+	default:
+		l.dropped.Add(1)
+	}
+}
+
+// run gathers lines that are there already and writes them together.
+func (l *accessLog) run(f *rotated) {
+	defer f.close()
+	var batch []byte
+	for {
+		select {
+		case line := <-l.lines:
+			batch = append(batch[:0], line...)
+		case <-l.stop:
+			for {
+				select {
+				case line := <-l.lines:
+					f.write(line)
+				default:
+					return
+				}
+			}
+		}
+		for more := true; more && len(batch) < 64<<10; {
+			select {
+			case line := <-l.lines:
+				batch = append(batch, line...)
+			default:
+				more = false
+			}
+		}
+		f.write(batch)
+	}
+}
+
+// rotated is a file that starts anew when it is full. It belongs to one
+// goroutine. A disk that takes nothing is complained of once until it does.
+type rotated struct {
+	path   string
+	file   *os.File
+	size   int64
+	broken bool
+}
+
+func (f *rotated) write(p []byte) {
+	err := f.ready(int64(len(p)))
+	if err == nil {
+		var n int
+		n, err = f.file.Write(p)
+		f.size += int64(n)
+	}
+	if err != nil && !f.broken {
+		slog.Error("the access log is not writable", "path", f.path, "err", err)
+	}
+	f.broken = err != nil
+}
+
+// ready opens the file, anew if it is full.
+func (f *rotated) ready(n int64) error {
+	if f.file != nil && f.size+n > accessMost {
+		f.close()
+		if err := os.Rename(f.path, f.path+".1"); err != nil {
+			return err
+		}
+	}
+	if f.file != nil {
+		return nil
+	}
+	if err := durable.MkdirAll(filepath.Dir(f.path), durable.DirMode); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(f.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		file.Close()
+		return err
+	}
+	f.file, f.size = file, info.Size()
+	return nil
+}
+
+func (f *rotated) close() {
+	if f.file != nil {
+		f.file.Close()
+		f.file = nil
+	}
+}
+
+// combinedLine is the combined log format of Apache and nginx, with the site,
+// the incident id, seconds in all, the upstream, its seconds and the retries
+// after it:
+//
+//	192.0.2.7 - - [26/Nov/2026:16:23:50 +0000] "GET /a HTTP/2.0" 200 60 "-" "curl/8" land.example - 0.002 http://127.0.0.1:9000 0.001 0
+func combinedLine(v *visit, r *http.Request, took time.Duration) []byte {
+	b := make([]byte, 0, 384)
+	b = append(b, identity.ClientOf(r).IP...)
+	b = append(b, " - - ["...)
+	b = v.begin.AppendFormat(b, "02/Jan/2006:15:04:05 -0700")
+	b = append(b, "] "...)
+	b = quoted(b, cutText(r.Method)+" "+v.address(r)+" "+r.Proto)
+	b = append(b, ' ')
+	b = strconv.AppendInt(b, int64(v.status), 10)
+	b = append(b, ' ')
+	b = strconv.AppendInt(b, v.written.Load(), 10)
+	b = append(b, ' ')
+	b = quoted(b, referrer(r))
+	b = append(b, ' ')
+	b = quoted(b, orDash(private(r.UserAgent())))
+	b = append(b, ' ')
+	b = append(b, v.site...)
+	b = append(b, ' ')
+	b = append(b, orDash(v.incident())...)
+	b = append(b, ' ')
+	b = strconv.AppendFloat(b, took.Seconds(), 'f', 3, 64)
+	b = append(b, ' ')
+	b = append(b, orDash(v.upstream)...)
+	b = append(b, ' ')
+	b = strconv.AppendFloat(b, v.upstreamTime.Seconds(), 'f', 3, 64)
+	b = append(b, ' ')
+	b = strconv.AppendInt(b, int64(v.retries), 10)
+	return append(b, '\n')
+}
+
+// accessRecord is one line of the log in form json.
+type accessRecord struct {
+	Time         string  `json:"time"` // RFC 3339 UTC, when the request began
+	Client       string  `json:"client"`
+	Site         string  `json:"site"`
+	Method       string  `json:"method"`
+	Path         string  `json:"path"`
+	Protocol     string  `json:"protocol"`
+	Status       int     `json:"status"`
+	Bytes        int64   `json:"bytes"`
+	Duration     float64 `json:"duration"` // seconds
+	Referrer     string  `json:"referrer,omitempty"`
+	UserAgent    string  `json:"user_agent,omitempty"`
+	ID           string  `json:"id,omitempty"` // of the incident, if it was refused
+	Trace        string  `json:"trace,omitempty"`
+	Upstream     string  `json:"upstream,omitempty"`
+	UpstreamTime float64 `json:"upstream_time,omitempty"` // seconds
+	Retries      int     `json:"retries,omitempty"`
+}
+
+func jsonLine(v *visit, r *http.Request, took time.Duration) []byte {
+	line, err := json.Marshal(accessRecord{
+		Time: v.begin.UTC().Format(time.RFC3339Nano), Client: identity.ClientOf(r).IP, Site: v.site,
+		Method: cutText(r.Method), Path: v.address(r), Protocol: r.Proto, Status: v.status, Bytes: v.written.Load(),
+		Duration: took.Seconds(), Referrer: strings.TrimPrefix(referrer(r), "-"), UserAgent: private(r.UserAgent()),
+		ID: v.incident(), Trace: v.traced.id(), Upstream: v.upstream, UpstreamTime: v.upstreamTime.Seconds(), Retries: v.retries,
+	})
+	if err != nil { // only strings and numbers
+		return nil
+	}
+	return append(line, '\n')
+}
+
+// incident is the id that the visitor was told, which the console finds.
+func (v *visit) incident() string { return v.Header().Get(IncidentHeader) }
+
+// address is what the log says was asked for.
+func (v *visit) address(r *http.Request) string {
+	if v.route != "" {
+		_, path, ok := strings.Cut(v.route, " ")
+		if !ok {
+			path = v.route
+		}
+		return path
+	}
+	path := private(hideLinks(r.URL.EscapedPath()))
+	if path == "" {
+		return "*" // OPTIONS *
+	}
+	return path
+}
+
+// referrer is where the visitor came from, without the query; "-" if nowhere.
+func referrer(r *http.Request) string {
+	u, err := url.Parse(r.Referer())
+	if err != nil || u.Host == "" {
+		return "-"
+	}
+	return private(u.Scheme + "://" + u.Host + hideLinks(u.EscapedPath()))
+}
+
+// private is text from a request, cut, without numbers that read as a CNIC, however
+// their digits, hyphens and escapes are written.
+func private(text string) string { return cutText(hideNumbers(text[:min(len(text), 8*accessText)])) }
+
+func hideNumbers(text string) string {
+	if !strings.ContainsAny(text, "0123456789") {
+		return plainDigits(text)
+	}
+	plain := text
+	for range 3 { // escaped more than once
+		next, err := url.PathUnescape(plain)
+		if err != nil || next == plain {
+			break
+		}
+		plain = next
+	}
+	if masked := plainDigits(plain); masked != plain {
+		return masked
+	}
+	return text
+}
+
+// plainDigits masks what reads as a CNIC once foreign digits and hyphens are
+// replaced; text without one is returned as it is.
+func plainDigits(text string) string {
+	latin := text
+	if plain := plainText([]byte(text)); plain != nil {
+		latin = string(plain)
+	}
+	if masked := pasban.MaskCNICs(latin); masked != latin {
+		return strings.ToValidUTF8(masked, "\ufffd")
+	}
+	return text
+}
+
+func cutText(s string) string {
+	if len(s) > accessText {
+		return strings.ToValidUTF8(s[:accessText], "")
+	}
+	return s
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// quoted appends s in quotes; no request can end the line or the value.
+func quoted(b []byte, s string) []byte { return strconv.AppendQuote(b, s) }
