@@ -184,6 +184,8 @@ func (w *walker) problem(n ast.Node, path, hint, format string, args ...any) {
 
 var (
 	durationType = reflect.TypeFor[time.Duration]()
+	// ruleRangeType is the one kind of text that may be written as a number.
+	ruleRangeType = reflect.TypeFor[RuleRange]()
 	posType      = reflect.TypeFor[Pos]()
 	nodeType     = reflect.TypeFor[ast.Node]()
 )
@@ -352,7 +354,12 @@ func (w *walker) scalar(n ast.Node, v reflect.Value, path string, rules fieldRul
 		}
 		v.SetInt(int64(d))
 	case v.Kind() == reflect.String:
-		text, ok := w.text(n, path)
+		text, ok := "", false
+		if i, isInt := n.(*ast.IntegerNode); isInt && v.Type() == ruleRangeType {
+			text, ok = i.Token.Value, true
+		} else {
+			text, ok = w.text(n, path)
+		}
 		if !ok {
 			return
 		}
