@@ -186,8 +186,8 @@ var (
 	durationType = reflect.TypeFor[time.Duration]()
 	// ruleRangeType is the one kind of text that may be written as a number.
 	ruleRangeType = reflect.TypeFor[RuleRange]()
-	posType      = reflect.TypeFor[Pos]()
-	nodeType     = reflect.TypeFor[ast.Node]()
+	posType       = reflect.TypeFor[Pos]()
+	nodeType      = reflect.TypeFor[ast.Node]()
 )
 
 // value decodes one node into v.

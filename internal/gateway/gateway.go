@@ -268,7 +268,7 @@ func (st *state) discard(old *state) {
 func (g *Gateway) buildSite(conf config.Site, st, old *state) (*site, error) {
 	var engine *waf.Engine
 	if conf.WAF.Mode != "off" {
-		o := wafOptions(conf.WAF, st.config)
+		o := wafOptions(conf, st.config)
 		o.TempDir, o.Log = g.temp, g.log
 		key, err := waf.Directives(o)
 		if err != nil {

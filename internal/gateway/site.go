@@ -64,6 +64,7 @@ func (g *Gateway) newSite(conf config.Site, c *config.Config, engine *waf.Engine
 	if engine != nil {
 		hooks := waf.Hooks{Blocked: s.wafBlocked, Observed: s.wafObserved, Failed: s.wafFailed}
 		s.own = g.o.Sessions.Middleware(g.strangers(engine.RequestHandler(g.o.Own, hooks)))
+		hooks.Route = s.routeOf
 		s.theirs = engine.Handler(s.theirs, hooks)
 	}
 	return s, nil
@@ -137,6 +138,20 @@ func (s *site) serve(w http.ResponseWriter, r *http.Request) {
 	default:
 		s.refuse(w, r, &pasban.Error{Kind: pasban.NotFound, Msg: "there is nothing at this address"}, "no route")
 	}
+}
+
+// routeOf returns the pattern of the route that serve will follow, "" if the
+// request will be refused or redirected.
+func (s *site) routeOf(r *http.Request) string {
+	if checkPath(r) != nil {
+		return ""
+	}
+	if h, _ := s.mux.Handler(r); h != nil {
+		if rt, ok := h.(*route); ok {
+			return rt.Match
+		}
+	}
+	return ""
 }
 
 // confusable reports whether a request for an open route would be for a
