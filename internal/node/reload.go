@@ -55,7 +55,11 @@ func (n *Node) reload(ctx context.Context) error {
 	if _, err := n.journal.Record(ctx, f); err != nil {
 		return err
 	}
-	if err := n.gateway.Reload(next.Config); err != nil {
+	tuned, err := n.tuned(ctx, next.Config)
+	if err != nil {
+		return err
+	}
+	if err := n.gateway.Reload(tuned); err != nil {
 		return err
 	}
 	n.guard.Reload(registry.Rules{Policies: next.Policies, Budgets: access.WithLimits(next.Config.Access.Budgets)})

@@ -25,7 +25,7 @@ import (
 const (
 	firstExclusion = 8_000_000
 	firstWatched   = 8_090_000
-	maxExclusions  = 1000
+	maxExclusions  = 10_000
 	markerID       = 999_999
 )
 
@@ -158,6 +158,7 @@ func (o Options) watches(pattern string) bool {
 
 var (
 	idOfRule  = regexp.MustCompile(`\bid:'?(\d+)`)
+	idOfOurs  = regexp.MustCompile(`\bid:'?80\d{5}\b`)
 	tagOfRule = regexp.MustCompile(`\btag:'([^']+)'`)
 )
 

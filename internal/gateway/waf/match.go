@@ -24,6 +24,7 @@ const (
 // Match is one place in a request at which a rule matched.
 type Match struct {
 	Rule   int    `json:"rule"`
+	Msg    string `json:"msg,omitempty"`
 	Target string `json:"at"`    // ARGS:note, REQUEST_HEADERS:Referer …
 	Shape  string `json:"shape"` // the matched part as Shape leaves it
 	Level  int    `json:"level,omitempty"`
@@ -52,6 +53,7 @@ func matchesOf(m types.MatchedRule) (all []Match) {
 		one := Match{Rule: m.Rule().ID(), Target: targetOf(d), Shape: Shape(matchedPart(m, d)), Level: d.ChainLevel()}
 		if d.ChainLevel() == last {
 			one.Score = score
+			one.Msg = pasban.MaskCNICs(strings.ToValidUTF8(cutRunes(m.Message(), 200), "\ufffd"))
 		}
 		all = append(all, one)
 	}

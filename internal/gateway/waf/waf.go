@@ -239,6 +239,9 @@ func appendFiles(b *strings.Builder, files []string, read func(string) ([]byte, 
 			if strings.HasPrefix(strings.ToLower(strings.TrimSpace(line)), "secrxprefilter") {
 				return ruleError(name, i+1, errors.New("SecRxPreFilter loses detections: remove it"))
 			}
+			if idOfOurs.MatchString(line) {
+				return ruleError(name, i+1, errors.New("ids from 8000000 to 8099999 are for exclusions: take another"))
+			}
 		}
 		b.Write(text)
 		b.WriteByte('\n')
