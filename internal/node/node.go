@@ -124,10 +124,11 @@ func New(ctx context.Context, s *Setup, o Options) (_ *Node, err error) {
 		}
 		own.Handle(path, h)
 	}
-	tuned, err := n.tuned(ctx, s.Config)
+	tuned, version, err := n.tuned(ctx, s.Config)
 	if err != nil {
 		return nil, err
 	}
+	n.tuning = version
 	n.gateway, err = gateway.New(gateway.Options{
 		Config: tuned, Guard: n.guard, Subjects: n.vault, Facts: n.journal, Sessions: n.identity,
 		Pages: n.pages, Own: own,

@@ -13,18 +13,16 @@ import (
 const tuningPause = 5 * time.Second
 
 // tuned returns the configuration with the analysts' exclusions in it, and
-// notes their version. The caller holds reloading, or is alone.
-func (n *Node) tuned(ctx context.Context, c *config.Config) (*config.Config, error) {
-	version, err := n.soc.ExclusionsVersion(ctx) // before the list: a change in between is seen again
-	if err != nil {
-		return nil, err
+// their version.
+func (n *Node) tuned(ctx context.Context, c *config.Config) (_ *config.Config, version string, err error) {
+	if version, err = n.soc.ExclusionsVersion(ctx); err != nil { // before the list: a change in between is seen again
+		return nil, "", err
 	}
 	list, err := n.soc.Exclusions(ctx)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	n.tuning = version
-	return soc.WithExclusions(c, list, time.Now()), nil
+	return soc.WithExclusions(c, list, time.Now()), version, nil
 }
 
 // tune puts the analysts' exclusions in force, without dropping a request, if
@@ -36,15 +34,14 @@ func (n *Node) tune(ctx context.Context) error {
 	if err != nil || version == n.tuning {
 		return err
 	}
-	before := n.tuning
-	tuned, err := n.tuned(ctx, n.Config())
-	if err == nil {
-		err = n.gateway.Reload(tuned)
-	}
+	tuned, version, err := n.tuned(ctx, n.Config())
 	if err != nil {
-		n.tuning = before // tried again
 		return err
 	}
+	if err := n.gateway.Reload(tuned); err != nil {
+		return err
+	}
+	n.tuning = version
 	n.log.Info("exclusions of the firewall are in force", "version", n.tuning)
 	return nil
 }

@@ -78,6 +78,9 @@ func targetOf(d types.MatchData) string {
 // matchedPart is what of the value made the rule match, where its message
 // tells ("Matched Data: … found within ARGS:note: …"), else the value.
 func matchedPart(m types.MatchedRule, d types.MatchData) string {
+	if raw := m.Rule().Raw(); strings.Contains(raw, "@detectSQLi") || strings.Contains(raw, "@detectXSS") {
+		return d.Value() // of libinjection's operators the message has only the fingerprint
+	}
 	data := d.Data()
 	if data == "" {
 		data = m.Data()
