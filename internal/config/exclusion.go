@@ -37,7 +37,7 @@ func ruleID(s string) (int, bool) {
 // reserved reports whether no exclusion may name rules of a thousand.
 func reserved(thousand int) bool {
 	return thousand >= 900 && thousand <= 910 || thousand == 949 || thousand == 959 || thousand == 980 || thousand == 999 ||
-		thousand >= 8000 && thousand < 8100
+		thousand >= 8000 && thousand < 8100 || thousand == 99_999
 }
 
 // maxReason is the longest reason of an exclusion, in characters.

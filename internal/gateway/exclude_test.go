@@ -93,8 +93,8 @@ func TestExclusionOfRoute(t *testing.T) {
 	}
 }
 
-// TestExclusionReload: exclusions come and go while requests do, without one dropped.
-func TestExclusionReload(t *testing.T) {
+// TestTune: exclusions come and go while requests do, without one dropped.
+func TestTune(t *testing.T) {
 	up := upstreamOf(t, func(http.ResponseWriter, *http.Request) {})
 	s := siteOf(up, config.Route{Match: "POST /apply", SignIn: "none"})
 	s.WAF.Mode = "block"
@@ -117,16 +117,22 @@ func TestExclusionReload(t *testing.T) {
 	c := *g.state.Load().config
 	c.Sites = slices.Clone(c.Sites)
 	c.Sites[0].WAF.Exclusions = []config.Exclusion{{Tag: "attack-sqli", Route: "POST /apply", Reason: "synthetic", Expires: lastDay}}
-	if err := g.Reload(&c); err != nil {
+	if err := g.Tune(&c); err != nil {
 		t.Fatal(err)
 	}
 	if code := askForm(h, "POST", "/apply", sqliForm); code != 200 {
 		t.Errorf("excluded: %d", code)
 	}
+	wrong := c
+	wrong.Sites = slices.Clone(c.Sites)
+	wrong.Sites[0].WAF.Exclusions = []config.Exclusion{{Rules: []config.RuleRange{"949110"}, Reason: "synthetic", Expires: lastDay}}
+	if err := g.Tune(&wrong); err == nil || askForm(h, "POST", "/apply", sqliForm) != 200 {
+		t.Errorf("one that cannot be: %v", err)
+	}
 	d := c
 	d.Sites = slices.Clone(c.Sites)
 	d.Sites[0].WAF.Exclusions = nil
-	if err := g.Reload(&d); err != nil {
+	if err := g.Tune(&d); err != nil {
 		t.Fatal(err)
 	}
 	if code := askForm(h, "POST", "/apply", sqliForm); code != 403 {

@@ -38,7 +38,7 @@ func (n *Node) tune(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := n.gateway.Reload(tuned); err != nil {
+	if err := n.gateway.Tune(tuned); err != nil {
 		return err
 	}
 	n.tuning = version
