@@ -142,12 +142,13 @@ func (c *Console) waf(w http.ResponseWriter, r *http.Request, v Visitor) {
 
 // sentence says what an exclusion does.
 func (c *Console) sentence(lang, host string, e config.Exclusion) string {
-	rules := e.Tag
+	var rules strings.Builder
+	rules.WriteString(e.Tag)
 	for i, r := range e.Rules {
 		if i > 0 {
-			rules += c.say(lang, "comma")
+			rules.WriteString(c.say(lang, "comma"))
 		}
-		rules += string(r)
+		rules.WriteString(string(r))
 	}
 	key := "waf.does."
 	if e.Target == "" {
@@ -164,7 +165,7 @@ func (c *Console) sentence(lang, host string, e config.Exclusion) string {
 	if e.Method != "" {
 		where = strings.TrimSpace(where + " (" + e.Method + ")")
 	}
-	return c.say(lang, key, "Rules", rules, "Target", e.Target, "Route", where, "Host", host, "Expires", e.Expires)
+	return c.say(lang, key, "Rules", rules.String(), "Target", e.Target, "Route", where, "Host", host, "Expires", e.Expires)
 }
 
 // ExcludeView is the data of the form for an exclusion.

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -99,9 +100,7 @@ func TestExclusionChoices(t *testing.T) {
 		"no day":            {"expires", "'", 422},
 	} {
 		form := url.Values{}
-		for k, v := range good {
-			form[k] = v
-		}
+		maps.Copy(form, good)
 		form.Set(c.field, c.value)
 		for _, path := range []string{"/soc/waf/preview", "/soc/waf"} {
 			if w := r.do(http.MethodPost, path, form); w.Code != c.want {
