@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"time"
 
 	"pasban/internal/config"
 	"pasban/internal/detect"
@@ -17,6 +18,9 @@ type checkDoc struct {
 	Services int    `json:"services"`
 	Policies int    `json:"policies"`
 	Rules    int    `json:"rules"`
+	// Warnings are about what holds now and will want a hand, such as exclusions
+	// of the firewall that end within fourteen days or have ended.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 func (c *cli) checkCmd() *cobra.Command {
@@ -40,9 +44,12 @@ It opens no database and listens nowhere.`,
 			if err := detect.CheckCases(s.Config.Rules); err != nil {
 				return err
 			}
-			doc := checkDoc{"pasban.check.v1", s.Config.File, len(s.Config.Sites), len(s.Services), s.Policies.Len(), len(s.Rules.Rules())}
+			doc := checkDoc{"pasban.check.v1", s.Config.File, len(s.Config.Sites), len(s.Services), s.Policies.Len(), len(s.Rules.Rules()), s.Config.Warnings(time.Now())}
 			if c.json {
 				return c.print(doc)
+			}
+			for _, w := range doc.Warnings {
+				fmt.Fprintf(c.out, "WARNING  %s\n", w)
 			}
 			fmt.Fprintf(c.out, "%s holds: %d sites, %d services, %d policies, %d rules\n",
 				doc.File, doc.Sites, doc.Services, doc.Policies, doc.Rules)

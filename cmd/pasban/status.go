@@ -73,6 +73,9 @@ func (c *cli) printStatus(s node.Status) {
 			fmt.Fprintf(c.out, "PROBLEM  %s: %s\n", p.Part, p.Reason)
 		}
 	}
+	for _, w := range s.Warnings {
+		fmt.Fprintf(c.out, "WARNING  %s\n", w)
+	}
 	if s.Ready {
 		fmt.Fprintln(c.out, "ready    guarded routes answer")
 	} else {

@@ -260,10 +260,27 @@ func (k *checker) site(path string, s *Site) {
 	for i, f := range s.WAF.CustomAfter {
 		k.file(fmt.Sprintf("%s.waf.custom_after[%d]", path, i), f)
 	}
+	k.exclusions(path+".waf.exclusions", s.WAF.Exclusions, s, false)
+	if s.WAF.TestMarkers && !k.loopback() {
+		k.bad(path+".waf.test_markers", "give listen a loopback address such as 127.0.0.1:8443, or remove it",
+			"anyone who sends the header X-CRS-Test would get past the firewall")
+	}
 	mux := http.NewServeMux()
 	for i := range s.Routes {
-		k.route(fmt.Sprintf("%s.routes[%d]", path, i), &s.Routes[i], mux)
+		r := &s.Routes[i]
+		k.route(fmt.Sprintf("%s.routes[%d]", path, i), r, mux)
+		k.exclusions(fmt.Sprintf("%s.routes[%d].waf.exclusions", path, i), r.WAF.Exclusions, s, true)
+		if r.WAF.Mode != "" && s.WAF.Mode == "off" {
+			k.bad(fmt.Sprintf("%s.routes[%d].waf.mode", path, i), "", "the site's firewall is off")
+		}
 	}
+}
+
+// loopback reports whether only this machine reaches the public listener.
+func (k *checker) loopback() bool {
+	host, _, err := net.SplitHostPort(k.c.Listen)
+	ip, perr := netip.ParseAddr(host)
+	return err == nil && perr == nil && ip.IsLoopback()
 }
 
 func (k *checker) route(path string, r *Route, mux *http.ServeMux) {

@@ -321,6 +321,48 @@ type WAF struct {
 	// key: [Arab]. With [] the Core Rule Set reads an alef as an apostrophe, and
 	// honest Urdu as SQL.
 	Letters []string `yaml:"letters" enum:"Arab"`
+	// Exclusions are the false alarms that the firewall is told to leave alone,
+	// each with a reason and an end.
+	Exclusions []Exclusion `yaml:"exclusions"`
+	// TestMarkers has requests with the header X-CRS-Test pass unseen and leave
+	// a line in the log, as the Core Rule Set's own test tool wants it. Anyone
+	// who sends the header gets past the rules: only with a loopback address in
+	// listen.
+	TestMarkers bool `yaml:"test_markers"`
+}
+
+// RouteWAF is what is different about the firewall on one route.
+type RouteWAF struct {
+	// Mode is detect (every rule runs, nothing is blocked), or empty for what
+	// the site has.
+	Mode string `yaml:"mode" enum:"detect"`
+	// Exclusions are those of this route alone.
+	Exclusions []Exclusion `yaml:"exclusions"`
+}
+
+// Exclusion tells the firewall of a false alarm: certain rules do not look at
+// a part of certain requests, or not at all, until a day.
+type Exclusion struct {
+	// Rules are ids, or ranges of ids within one thousand, such as 942100-942199.
+	Rules []RuleRange `yaml:"rules"`
+	// Tag stands for every rule that has it, such as attack-sqli. Rules or a
+	// tag: one of them.
+	Tag string `yaml:"tag"`
+	// Target is the part of the request that the rules do not look at, such as
+	// ARGS:note (a parameter, however it is sent), REQUEST_HEADERS:Referer,
+	// REQUEST_COOKIES:lang or REQUEST_BODY. Letter case of the name after the
+	// colon does not matter. Without it the rules do not run.
+	Target string `yaml:"target"`
+	// Route is the match of one of the site's routes, letter by letter. Without
+	// it: every request to the site's host, Pasban's own pages included.
+	Route string `yaml:"route"`
+	// Method is the request's method, where the route takes several.
+	Method string `yaml:"method"`
+	// Reason says why it is a false alarm.
+	Reason string `yaml:"reason" required:"true"`
+	// Expires is the day (UTC) at whose beginning the exclusion stops working by
+	// itself. Warned about from fourteen days before.
+	Expires string `yaml:"expires" required:"true"`
 }
 
 // Route is a kind of request that a site lets through, and how it is accounted for.
@@ -346,6 +388,8 @@ type Route struct {
 	// Fields are the names of what the page shows of the citizen, as the citizen
 	// is told them.
 	Fields []string `yaml:"fields"`
+	// WAF is what is different about the firewall on this route.
+	WAF RouteWAF `yaml:"waf"`
 }
 
 // GuardedTable is a table of an existing service for the sentinel to watch.

@@ -184,8 +184,10 @@ func (w *walker) problem(n ast.Node, path, hint, format string, args ...any) {
 
 var (
 	durationType = reflect.TypeFor[time.Duration]()
-	posType      = reflect.TypeFor[Pos]()
-	nodeType     = reflect.TypeFor[ast.Node]()
+	// ruleRangeType is the one kind of text that may be written as a number.
+	ruleRangeType = reflect.TypeFor[RuleRange]()
+	posType       = reflect.TypeFor[Pos]()
+	nodeType      = reflect.TypeFor[ast.Node]()
 )
 
 // value decodes one node into v.
@@ -352,7 +354,12 @@ func (w *walker) scalar(n ast.Node, v reflect.Value, path string, rules fieldRul
 		}
 		v.SetInt(int64(d))
 	case v.Kind() == reflect.String:
-		text, ok := w.text(n, path)
+		text, ok := "", false
+		if i, isInt := n.(*ast.IntegerNode); isInt && v.Type() == ruleRangeType {
+			text, ok = i.Token.Value, true
+		} else {
+			text, ok = w.text(n, path)
+		}
 		if !ok {
 			return
 		}

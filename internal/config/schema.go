@@ -91,6 +91,9 @@ func (s schemaBuilder) value(t reflect.Type, rules fieldRules) map[string]any {
 	case t == reflect.TypeFor[time.Duration]():
 		out["type"] = "string"
 		out["pattern"] = `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`
+	case t == ruleRangeType:
+		out["type"] = []string{"integer", "string"}
+		out["pattern"] = `^[0-9]+(-[0-9]+)?$`
 	case t.Kind() == reflect.Pointer:
 		return s.value(t.Elem(), rules)
 	case t.Kind() == reflect.Struct:

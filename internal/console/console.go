@@ -40,6 +40,7 @@ import (
 	"time"
 
 	"pasban"
+	"pasban/internal/config"
 	"pasban/internal/detect"
 	"pasban/internal/journal"
 	"pasban/internal/ledger"
@@ -92,7 +93,9 @@ type Options struct {
 	Detection func() Detection // the rules in force
 	VKey      string           // the ledger's verifier key
 	Visitor   func(r *http.Request) (Visitor, bool)
-	Now       func() time.Time // nil is time.Now
+	Sites     func() []config.Site            // in the configuration in force
+	Tune      func(ctx context.Context) error // puts exclusions in force
+	Now       func() time.Time                // nil is time.Now
 }
 
 // Console answers the analysts' pages.
@@ -103,8 +106,8 @@ type Console struct {
 
 // New makes the console and hands its templates to pages.
 func New(o Options) (*Console, error) {
-	if o.Pages == nil || o.Alerts == nil || o.Journal == nil || o.Ledger == nil || o.Detection == nil || o.Visitor == nil {
-		return nil, errors.New("console: pages, alerts, journal, ledger, detection and visitor are required")
+	if o.Pages == nil || o.Alerts == nil || o.Journal == nil || o.Ledger == nil || o.Detection == nil || o.Visitor == nil || o.Sites == nil || o.Tune == nil {
+		return nil, errors.New("console: pages, alerts, journal, ledger, detection, visitor, sites and tune are required")
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -134,11 +137,16 @@ func New(o Options) (*Console, error) {
 	read("/soc/find", c.find)
 	read("/soc/attack", c.attack)
 	read("/soc/layer.json", c.layer)
+	read("/soc/waf", c.waf)
 	read("/soc/ledger", c.ledger)
 	read("/soc/ledger/vkey", c.vkey)
 	act("/soc/alerts", c.change)
 	act("/soc/alerts/{id}/notes", c.addNote)
 	act("/soc/ledger/audit", c.audit)
+	c.mux.HandleFunc("GET /soc/waf/new", c.may(c.exclusionForm, pasban.RoleAnalyst))
+	act("/soc/waf/preview", c.exclusionPreview)
+	act("/soc/waf", c.exclude)
+	act("/soc/waf/{id}/end", c.endExclusion)
 	c.mux.HandleFunc("/soc/", func(w http.ResponseWriter, r *http.Request) {
 		c.o.Pages.Error(w, r, &pasban.Error{Kind: pasban.NotFound, Msg: "there is no such page"})
 	})
@@ -185,6 +193,7 @@ func (c *Console) nav(r *http.Request, lang string) []page.Link {
 		{Text: c.say(lang, "nav.overview"), Href: "/soc"},
 		{Text: c.say(lang, "nav.alerts"), Href: "/soc/alerts"},
 		{Text: c.say(lang, "nav.attack"), Href: "/soc/attack"},
+		{Text: c.say(lang, "nav.waf"), Href: "/soc/waf"},
 		{Text: c.say(lang, "nav.ledger"), Href: "/soc/ledger"},
 	}
 	if open, err := c.o.Alerts.Open(r.Context()); err == nil {

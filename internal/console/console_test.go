@@ -20,6 +20,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"pasban"
+	"pasban/internal/config"
 	"pasban/internal/detect"
 	"pasban/internal/journal"
 	"pasban/internal/ledger"
@@ -67,6 +68,8 @@ type rig struct {
 	alerts  *soc.Center
 	ledger  *fakeLedger
 	visitor *Visitor
+	sites   []config.Site
+	tuned   int    // how often exclusions were put in force
 	last    uint64 // the last fact that detection has seen
 }
 
@@ -108,6 +111,8 @@ func newRig(t *testing.T) *rig {
 	r.console, err = New(Options{
 		Pages: pages, Agency: "land-records", Alerts: r.alerts, Journal: r.j, Ledger: r.ledger, VKey: vkey,
 		Detection: func() Detection { return r.engine },
+		Sites:     func() []config.Site { return r.sites },
+		Tune:      func(context.Context) error { r.tuned++; return nil },
 		Visitor: func(*http.Request) (Visitor, bool) {
 			if r.visitor == nil {
 				return Visitor{}, false
@@ -194,7 +199,7 @@ func (r *rig) all() []soc.Alert {
 // paths are the pages of the console that show alert a and fact f.
 func paths(a, f string) []string {
 	return []string{"/soc", "/soc/", "/soc/alerts", "/soc/alerts?state=all&level=low&period=24h&technique=T1190", "/soc/alerts/" + a,
-		"/soc/events/" + f, "/soc/find", "/soc/attack", "/soc/ledger"}
+		"/soc/events/" + f, "/soc/find", "/soc/attack", "/soc/waf", "/soc/ledger"}
 }
 
 // TestPages executes every template, in both languages, with markup in every

@@ -70,6 +70,7 @@ type EventView struct {
 	Fields []FieldRow
 	JSON   string
 	Alerts []Row
+	Block  *BlockView // nil if it is not about a request that the firewall stopped
 }
 
 // FieldRow is one flat field of an event.
@@ -107,6 +108,9 @@ func (c *Console) event(w http.ResponseWriter, r *http.Request, v Visitor) {
 	}
 	for _, a := range alerts {
 		view.Alerts = append(view.Alerts, rowOf(a))
+	}
+	if block, ok := soc.BlockOf(entry); ok {
+		view.Block = c.blockView(block, v)
 	}
 	c.render(w, r, v, http.StatusOK, "event", "event.title", view)
 }

@@ -32,7 +32,7 @@ func Check(c *config.Config) error {
 		if s.WAF.Mode == "off" {
 			continue
 		}
-		o := wafOptions(s.WAF, c)
+		o := wafOptions(s, c)
 		key, err := waf.Directives(o)
 		if err == nil && !compiled[key] {
 			compiled[key] = true
@@ -43,6 +43,10 @@ func Check(c *config.Config) error {
 		}
 		if err != nil {
 			problems = append(problems, wafProblem(c, i, err))
+			continue
+		}
+		for _, msg := range waf.Unknown(o) {
+			problems = append(problems, config.Problem{File: c.File, Field: fmt.Sprintf("sites[%d].waf.exclusions", i), Msg: msg})
 		}
 	}
 	return problems.Err()
@@ -68,7 +72,15 @@ func checkRoute(r config.Route) *pasban.Error {
 }
 
 // wafOptions are a site's firewall as the config describes it.
-func wafOptions(w config.WAF, c *config.Config) waf.Options {
-	return waf.Options{Detect: w.Mode == "detect", Paranoia: w.Paranoia, Letters: w.Letters,
-		Before: w.Custom, After: w.CustomAfter, Body: c.Limits.Body}
+func wafOptions(s config.Site, c *config.Config) waf.Options {
+	w := s.WAF
+	o := waf.Options{Detect: w.Mode == "detect", Paranoia: w.Paranoia, Letters: w.Letters,
+		Before: w.Custom, After: w.CustomAfter, Body: c.Limits.Body,
+		Exclusions: s.Exclusions(), Markers: w.TestMarkers}
+	for _, r := range s.Routes {
+		if r.WAF.Mode == "detect" {
+			o.Watched = append(o.Watched, r.Match)
+		}
+	}
+	return o
 }

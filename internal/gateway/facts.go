@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"net/http"
 	"regexp"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"pasban"
+	"pasban/internal/config"
 	"pasban/internal/gateway/flood"
 	"pasban/internal/gateway/waf"
 	"pasban/internal/identity"
@@ -79,6 +81,14 @@ func (s *site) wafFact(r *http.Request, rep waf.Report) pasban.Fact {
 	f.Restricted.More = map[string]string{"engine": "waf"}
 	if len(rep.Attacks) > 0 {
 		f.Restricted.More["attacks"] = strings.Join(rep.Attacks, ",")
+	}
+	if len(rep.Matches) > 0 {
+		if text, err := json.Marshal(rep.Matches); err == nil {
+			f.Restricted.More["matches"] = string(text) // read by soc.Block
+		}
+	}
+	if !config.Owns(r.URL.Path) {
+		f.Restricted.More["route"] = s.routeOf(r)
 	}
 	if !rep.Blocked {
 		f.Body.Outcome = pasban.Allowed

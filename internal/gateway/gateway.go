@@ -151,6 +151,7 @@ type state struct {
 	proxies     []netip.Prefix     // trusted to say who the visitor is
 	tracer      *tracer            // nil: nothing is traced
 	stop        context.CancelFunc // ends what begin began
+	continued   bool               // the next state has the same sites and tracer; written before it is used
 }
 
 // New builds a gateway. It opens the WAF's log and, in TLS mode local, makes
@@ -321,29 +322,40 @@ func (st *state) discard(old *state) {
 }
 
 func (g *Gateway) buildSite(conf config.Site, st, old *state) (*site, error) {
-	var engine *waf.Engine
-	if conf.WAF.Mode != "off" {
-		o := wafOptions(conf.WAF, st.config)
-		o.TempDir, o.Log = g.temp, g.log
-		key, err := waf.Directives(o)
-		if err != nil {
-			return nil, err
-		}
-		if engine = st.engines[key]; engine == nil && old != nil {
-			engine = old.engines[key]
-		}
-		if engine == nil {
-			if engine, err = waf.New(o); err != nil {
-				return nil, err
-			}
-		}
-		st.engines[key] = engine
+	engine, err := g.engine(conf, st, old)
+	if err != nil {
+		return nil, err
 	}
 	var before *site
 	if old != nil {
 		before = old.sites[conf.Host]
 	}
 	return g.newSite(conf, st.config, engine, before)
+}
+
+// engine is the firewall of a site, nil if it is off: one that st or old has
+// already, or a new one, which st has then.
+func (g *Gateway) engine(conf config.Site, st, old *state) (*waf.Engine, error) {
+	if conf.WAF.Mode == "off" {
+		return nil, nil
+	}
+	o := wafOptions(conf, st.config)
+	o.TempDir, o.Log = g.temp, g.log
+	key, err := waf.Directives(o)
+	if err != nil {
+		return nil, err
+	}
+	engine := st.engines[key]
+	if engine == nil && old != nil {
+		engine = old.engines[key]
+	}
+	if engine == nil {
+		if engine, err = waf.New(o); err != nil {
+			return nil, err
+		}
+	}
+	st.engines[key] = engine
+	return engine, nil
 }
 
 // Handler is the gateway without its listener: who the visitor is, what is told

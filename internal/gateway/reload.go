@@ -47,6 +47,9 @@ func (g *Gateway) leave(st *state) {
 	for _, e := range unused {
 		e.Close()
 	}
+	if st.continued {
+		return
+	}
 	for _, s := range st.sites {
 		if s.proxy != nil {
 			s.proxy.pool.close()

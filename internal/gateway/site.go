@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"pasban"
@@ -25,8 +26,13 @@ type site struct {
 	mux     *http.ServeMux // of *route
 	guarded bool           // some route is
 	proxy   *proxy         // nil without upstreams
-	own     http.Handler   // Pasban's own surfaces; the firewall stands before them for strangers
-	theirs  http.Handler   // the guarded service, firewall included
+	front   atomic.Pointer[defence]
+}
+
+// defence is what a site does first with a request; Tune exchanges it.
+type defence struct {
+	own    http.Handler // Pasban's own surfaces; the firewall stands before them for strangers
+	theirs http.Handler // the guarded service, firewall included
 }
 
 // route is one line of the config: where it leads.
@@ -65,14 +71,22 @@ func (g *Gateway) newSite(conf config.Site, c *config.Config, engine *waf.Engine
 			return nil, err
 		}
 	}
-	s.own = g.o.Sessions.Middleware(g.o.Own)
-	s.theirs = http.HandlerFunc(s.serve)
+	s.guardBy(engine)
+	return s, nil
+}
+
+// guardBy puts a firewall before the site, or none. Requests under way end
+// under the one before.
+func (s *site) guardBy(engine *waf.Engine) {
+	g := s.g
+	f := &defence{own: g.o.Sessions.Middleware(g.o.Own), theirs: http.HandlerFunc(s.serve)}
 	if engine != nil {
 		hooks := waf.Hooks{Blocked: s.wafBlocked, Observed: s.wafObserved, Failed: s.wafFailed}
-		s.own = g.o.Sessions.Middleware(g.strangers(engine.RequestHandler(g.o.Own, hooks)))
-		s.theirs = inspected(engine.Handler(passed(s.theirs), hooks))
+		f.own = g.o.Sessions.Middleware(g.strangers(engine.RequestHandler(g.o.Own, hooks)))
+		hooks.Route = s.routeOf
+		f.theirs = inspected(engine.Handler(passed(f.theirs), hooks))
 	}
-	return s, nil
+	s.front.Store(f)
 }
 
 // strangers has the firewall inspect what visitors without a session send to
@@ -108,9 +122,9 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case isPublicFile(r):
 		s.g.o.Own.ServeHTTP(w, r)
 	case config.Owns(r.URL.Path):
-		s.own.ServeHTTP(w, r)
+		s.front.Load().own.ServeHTTP(w, r)
 	default:
-		s.theirs.ServeHTTP(w, r)
+		s.front.Load().theirs.ServeHTTP(w, r)
 	}
 }
 
@@ -146,6 +160,20 @@ func (s *site) serve(w http.ResponseWriter, r *http.Request) {
 	default:
 		s.refuse(w, r, &pasban.Error{Kind: pasban.NotFound, Msg: "there is nothing at this address"}, "no route")
 	}
+}
+
+// routeOf returns the pattern of the route that serve will follow, "" if the
+// request will be refused or redirected.
+func (s *site) routeOf(r *http.Request) string {
+	if checkPath(r) != nil {
+		return ""
+	}
+	if h, _ := s.mux.Handler(r); h != nil {
+		if rt, ok := h.(*route); ok {
+			return rt.Match
+		}
+	}
+	return ""
 }
 
 // confusable reports whether a request for an open route would be for a

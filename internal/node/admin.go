@@ -20,12 +20,14 @@ const StatusSchema = "pasban.status.v1"
 
 // Status is what a node says of itself: problems first, then figures.
 type Status struct {
-	Schema  string  `json:"schema"`
-	Ready   bool    `json:"ready"` // guarded routes answer
-	Agency  string  `json:"agency"`
-	Started string  `json:"started"` // RFC 3339 UTC
-	Parts   []Part  `json:"parts"`
-	Figures Figures `json:"figures"`
+	Schema  string `json:"schema"`
+	Ready   bool   `json:"ready"` // guarded routes answer
+	Agency  string `json:"agency"`
+	Started string `json:"started"` // RFC 3339 UTC
+	Parts   []Part `json:"parts"`
+	// Warnings are about what will want a hand soon, such as exclusions that end.
+	Warnings []string `json:"warnings,omitempty"`
+	Figures  Figures  `json:"figures"`
 }
 
 // Part is one room's word on whether it can do its work.
@@ -73,6 +75,7 @@ func (n *Node) Status(ctx context.Context) Status {
 		}
 		s.Parts = append(s.Parts, p) // its service is ill, this node is not
 	}
+	s.Warnings = n.warnings(ctx)
 	s.Figures.Facts, s.Figures.Leaves = facts, leaves
 	ls := n.ledger.Status()
 	s.Figures.Checkpoint, s.Figures.LagSeconds = ls.Size, ls.LagTime.Seconds()

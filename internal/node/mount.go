@@ -37,6 +37,7 @@ func (n *Node) mount(own *http.ServeMux, s *Setup) error {
 	c, err := console.New(console.Options{
 		Pages: n.pages, Agency: cfg.Agency.ID, Alerts: n.soc, Journal: n.journal, Ledger: n.ledger,
 		Detection: func() console.Detection { return n.rules }, VKey: n.vkey, Visitor: consoleVisitor,
+		Sites: func() []config.Site { return n.Config().Sites }, Tune: n.tune,
 	})
 	if err != nil {
 		return err

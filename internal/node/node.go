@@ -79,6 +79,7 @@ type Node struct {
 	rebuild   bool // the ledger's directory, at this start
 	detection part // how the detection reader is
 	reloading sync.Mutex
+	tuning    string // version of the exclusions in force; covered by reloading
 }
 
 // part is the last word of a background reader on itself.
@@ -123,8 +124,13 @@ func New(ctx context.Context, s *Setup, o Options) (_ *Node, err error) {
 		}
 		own.Handle(path, h)
 	}
+	tuned, version, err := n.tuned(ctx, s.Config)
+	if err != nil {
+		return nil, err
+	}
+	n.tuning = version
 	n.gateway, err = gateway.New(gateway.Options{
-		Config: s.Config, Guard: n.guard, Subjects: n.vault, Facts: n.journal, Sessions: n.identity,
+		Config: tuned, Guard: n.guard, Subjects: n.vault, Facts: n.journal, Sessions: n.identity,
 		Pages: n.pages, Own: own,
 	})
 	return n, err
@@ -198,6 +204,7 @@ func (n *Node) Run(ctx context.Context) error {
 	defer stopReaders()
 	var wg sync.WaitGroup
 	wg.Go(func() { n.follow(readers) })
+	wg.Go(func() { n.followExclusions(readers) })
 	ledgerDone := make(chan error, 1)
 	wg.Go(func() { ledgerDone <- n.ledger.Run(readers) })
 

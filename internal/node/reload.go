@@ -55,9 +55,14 @@ func (n *Node) reload(ctx context.Context) error {
 	if _, err := n.journal.Record(ctx, f); err != nil {
 		return err
 	}
-	if err := n.gateway.Reload(next.Config); err != nil {
+	tuned, version, err := n.tuned(ctx, next.Config)
+	if err != nil {
 		return err
 	}
+	if err := n.gateway.Reload(tuned); err != nil {
+		return err
+	}
+	n.tuning = version
 	n.guard.Reload(registry.Rules{Policies: next.Policies, Budgets: access.WithLimits(next.Config.Access.Budgets)})
 	n.registry.Reload(next.Services)
 	n.rules.Swap(next.Rules)

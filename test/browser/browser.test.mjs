@@ -10,6 +10,7 @@ import { keyboard } from "./suites/keyboard.mjs";
 import { live } from "./suites/live.mjs";
 import { passkeys } from "./suites/passkeys.mjs";
 import { proofs } from "./suites/proofs.mjs";
+import { tuning } from "./suites/tuning.mjs";
 import { weight } from "./suites/weight.mjs";
 
 describe("the web surfaces", () => {
@@ -27,6 +28,7 @@ describe("the web surfaces", () => {
   describe("journeys without JavaScript", () => journeys(stage));
   describe("proofs", () => proofs(stage));
   describe("live alerts", () => live(stage));
+  describe("tuning the firewall", () => tuning(stage));
   describe("passkeys", () => passkeys(stage));
   describe("weight", () => weight(stage));
   describe("keyboard", () => keyboard(stage));

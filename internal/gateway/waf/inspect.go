@@ -31,6 +31,7 @@ type Report struct {
 	Phase   int      // 1 or 2: the request, 3 or 4: the response
 	Rules   []string // ids of the rules that matched, in order, each once
 	Reasons []string // their messages, in order, each once
+	Matches []Match  // where they matched, in order
 	Attacks []string // classes of attack that the rules are tagged with: "sqli", "xss" …
 }
 
@@ -40,6 +41,9 @@ type Hooks struct {
 	Blocked  func(w http.ResponseWriter, r *http.Request, rep Report)
 	Observed func(r *http.Request, rep Report) // detect mode: would have been blocked
 	Failed   func(w http.ResponseWriter, r *http.Request, err error)
+	// Route returns the pattern of the route that a request takes, "" if none;
+	// nil means that no rule depends on it.
+	Route func(r *http.Request) string
 
 	ended func(tx types.Transaction, light bool) // for tests: all phases are over
 }
@@ -67,6 +71,9 @@ func (e *Engine) handler(next http.Handler, h Hooks, parts int) http.Handler {
 		defer cancel()
 		in := e.inspect(r.WithContext(ctx), h)
 		defer in.close()
+		if h.Route != nil {
+			in.route = h.Route(r)
+		}
 
 		it, err := in.request(w)
 		switch {
@@ -94,6 +101,7 @@ type inspection struct {
 	answered bool              // phase 4 among it
 	r        *http.Request
 	hooks    Hooks
+	route    string  // pattern of the route that the request takes
 	body     *replay // nil if the request has none
 	taken    int64   // its bytes
 	mine     int64   // bytes granted to this request's body
@@ -124,6 +132,7 @@ func (in *inspection) request(w http.ResponseWriter) (it *types.Interruption, er
 	if r.ContentLength > in.Engine.body {
 		return nil, tooLarge(in.Engine.body)
 	}
+	setRoute(tx, in.route)
 	client, _ := netip.ParseAddrPort(r.RemoteAddr)
 	tx.ProcessConnection(clientText(client, r.RemoteAddr), int(client.Port()), "", 0)
 	tx.ProcessURI(r.URL.String(), r.Method, r.Proto)
@@ -253,7 +262,7 @@ func (in *inspection) close() {
 	if in.hooks.ended != nil {
 		in.hooks.ended(in.tx, in.light)
 	}
-	if in.detect {
+	if in.o.watches(in.route) {
 		if rep := in.report(nil); rep.Status != 0 && in.hooks.Observed != nil {
 			in.hooks.Observed(in.r, rep)
 		}
@@ -297,6 +306,9 @@ func (in *inspection) report(it *types.Interruption) Report {
 		}
 		rep.Rules = appendNew(rep.Rules, strconv.Itoa(m.Rule().ID()))
 		rep.Reasons = appendNew(rep.Reasons, m.Message())
+		if len(rep.Matches) < maxMatches && judges(m.Rule().ID()) {
+			rep.Matches = append(rep.Matches, matchesOf(m)...)
+		}
 		for _, tag := range m.Rule().Tags() {
 			if class, ok := strings.CutPrefix(tag, "attack-"); ok {
 				rep.Attacks = appendNew(rep.Attacks, class)

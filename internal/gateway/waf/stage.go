@@ -70,6 +70,7 @@ func (in *inspection) settle(to stage, run func() (*types.Interruption, error)) 
 // again leads the transaction through what another one has seen.
 func (in *inspection) again(seen plugintypes.TransactionState) (*types.Interruption, error) {
 	tx := in.tx
+	setRoute(tx, in.route)
 	port, _ := strconv.Atoi(text(seen, variables.RemotePort))
 	tx.ProcessConnection(text(seen, variables.RemoteAddr), port, "", 0)
 	tx.ProcessURI(text(seen, variables.RequestURIRaw), text(seen, variables.RequestMethod), text(seen, variables.RequestProtocol))

@@ -44,6 +44,7 @@ import (
 	"github.com/corazawaf/coraza/v3/experimental"
 
 	"pasban"
+	"pasban/internal/config"
 	"pasban/internal/gateway/waf/screen"
 )
 
@@ -81,6 +82,14 @@ type Options struct {
 	// Letters are the scripts, besides Latin, whose letters are compared as
 	// letters: ArabicScript or nothing. Everything else is as Coraza has it.
 	Letters []string
+	// Exclusions are false alarms to leave alone, Watched the patterns of the
+	// routes on which nothing is blocked. Which route a request takes is for
+	// Hooks.Route to say.
+	Exclusions []config.Exclusion
+	Watched    []string
+	// Markers has requests with the header X-CRS-Test leave a line in the log
+	// and pass every rule: for the Core Rule Set's test tool only.
+	Markers bool
 	TempDir string // where upload parts lie during inspection; "" means the system's
 	Log     *Log   // where matches are written; nil means nowhere
 }
@@ -90,7 +99,7 @@ type Engine struct {
 	waf    experimental.WAFWithOptions
 	screen *screen.Screen              // nil if nothing can be told of the rules
 	light  experimental.WAFWithOptions // for requests that match nothing; nil if there is none
-	detect bool
+	o      Options
 	body   int64
 	log    *Log
 	held   atomic.Int64  // bytes granted to larger bodies
@@ -135,7 +144,7 @@ const screenRules = 99_999_000
 
 // engineOf is the engine that runs a compiled rule set.
 func engineOf(o Options, w coraza.WAF) (*Engine, error) {
-	e := &Engine{detect: o.Detect, body: cmp.Or(o.Body, DefaultBody), log: o.Log,
+	e := &Engine{o: o, body: cmp.Or(o.Body, DefaultBody), log: o.Log,
 		large: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
 	var ok bool
 	if e.waf, ok = w.(experimental.WAFWithOptions); !ok {
@@ -205,6 +214,11 @@ SecDefaultAction "phase:3,log,auditlog,pass"
 SecDefaultAction "phase:4,log,auditlog,pass"
 `)
 	fmt.Fprintf(&b, `SecAction "id:900000,phase:1,pass,t:none,nolog,setvar:tx.blocking_paranoia_level=%d"`+"\n", level)
+	own, err := tuning(o)
+	if err != nil {
+		return "", err
+	}
+	b.WriteString(own)
 	if err := appendFiles(&b, o.Before, read); err != nil {
 		return "", err
 	}
@@ -224,6 +238,9 @@ func appendFiles(b *strings.Builder, files []string, read func(string) ([]byte, 
 		for i, line := range strings.Split(string(text), "\n") {
 			if strings.HasPrefix(strings.ToLower(strings.TrimSpace(line)), "secrxprefilter") {
 				return ruleError(name, i+1, errors.New("SecRxPreFilter loses detections: remove it"))
+			}
+			if idOfOurs.MatchString(line) {
+				return ruleError(name, i+1, errors.New("ids from 8000000 to 8099999 are for exclusions: take another"))
 			}
 		}
 		b.Write(text)

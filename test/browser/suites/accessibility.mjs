@@ -46,6 +46,19 @@ async function toAlert(page) {
   await first(page, "tbody a[href^='/soc/alerts/']");
 }
 
+/** toBlock opens the event of a request that the firewall stopped. */
+async function toBlock(page, lang, demo) {
+  await demo.ask("/records/search?mouza=%3Cscript%3Ealert(1)%3C/script%3E", { from: "127.0.0.91" });
+  await page.goto("/soc/waf");
+  await first(page, "td a[href^='/soc/events/']:has(code)");
+}
+
+/** toExclusion opens the form for an exclusion from it. */
+async function toExclusion(page, lang, demo) {
+  await toBlock(page, lang, demo);
+  await first(page, "a[href^='/soc/waf/new']");
+}
+
 const go = (path) => (page, lang) => page.goto(path.replace("LANG", lang));
 
 /** pages lists who opens what: a path, or a walk there. */
@@ -112,6 +125,14 @@ const pages = {
     "console event": async (page) => { await toAlert(page); await first(page, "a[href^='/soc/events/']"); },
     "console techniques": go("/soc/attack"),
     "console find": go("/soc/find?id=nothing-like-it"),
+    "console firewall": async (page, lang, demo) => { await toBlock(page, lang, demo); await page.goto("/soc/waf"); },
+    "console block": toBlock,
+    "console exclusion": toExclusion,
+    "console exclusion, preview": async (page, lang, demo) => {
+      await toExclusion(page, lang, demo);
+      await page.fill("[name=reason]", "فرضی وجہ (synthetic)");
+      await press(page, "form[action='/soc/waf/preview'] button");
+    },
     "console ledger": go("/soc/ledger"),
     "console not found (404)": go("/soc/nothing-here"),
   },

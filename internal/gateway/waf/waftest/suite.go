@@ -26,6 +26,8 @@ type Case struct {
 	Level  int    // paranoia level of the rule it is about
 	Attack bool   // the suite expects the rule to match
 	Raw    []byte // as it goes over the wire
+	Expect []int  // rules that must be in the log
+	Refuse []int  // rules that must not
 }
 
 // file is the part of a go-ftw test file that makes a request.
@@ -46,6 +48,7 @@ type file struct {
 			Output struct {
 				Log struct {
 					ExpectIDs []int `yaml:"expect_ids"`
+					RefuseIDs []int `yaml:"no_expect_ids"`
 				} `yaml:"log"`
 			} `yaml:"output"`
 		} `yaml:"stages"`
@@ -72,7 +75,7 @@ func Suite(t testing.TB) (cases []Case) {
 			for i, stage := range test.Stages {
 				in := stage.Input
 				c := Case{Name: fmt.Sprintf("%d-%d.%d", f.RuleID, test.TestID, i), Level: max(1, levels[f.RuleID]),
-					Attack: len(stage.Output.Log.ExpectIDs) > 0}
+					Attack: len(stage.Output.Log.ExpectIDs) > 0, Expect: stage.Output.Log.ExpectIDs, Refuse: stage.Output.Log.RefuseIDs}
 				if in.Encoded != "" {
 					if c.Raw, err = base64.StdEncoding.DecodeString(strings.Join(strings.Fields(in.Encoded), "")); err != nil {
 						return fmt.Errorf("%s: %w", c.Name, err)
