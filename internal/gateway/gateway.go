@@ -175,9 +175,7 @@ func emptyDir(path string) (string, error) {
 
 func limitsOf(c *config.Config) flood.Limits {
 	l := flood.Limits{Rate: c.Limits.Rate.PerSecond, Burst: c.Limits.Rate.Burst, Conns: c.Limits.Connections}
-	if c.TLS.Mode == tlsOff {
-		l.ConnsPerClient = l.Conns // they are all the balancer's
-	}
+	l.Balancer = c.TLS.Mode == tlsOff
 	return l
 }
 

@@ -17,9 +17,9 @@ import (
 // Time limits of a connection. What a visitor may take to read is bounded for
 // each write, so that event streams may last.
 const (
-	headerTime = 10 * time.Second
-	bodyTime   = time.Minute
-	writeTime  = 30 * time.Second
+	headerTime = 8 * time.Second // for a TLS handshake too
+	bodyTime   = 8 * time.Second // in which nothing need come
+	writeTime  = 10 * time.Second
 	idleTime   = 90 * time.Second
 	drainTime  = 20 * time.Second
 )
@@ -33,13 +33,15 @@ func (g *Gateway) Serve(ctx context.Context, ln net.Listener) error {
 	defer abandon()
 	conf := g.state.Load().config
 	srv := &http.Server{
-		Handler:           flood.Pace(g.streams.handler(g.Handler()), writeTime, bodyTime),
+		Handler:           g.limiter.Streams(flood.Pace(g.streams.handler(g.Handler()), writeTime, bodyTime)),
+		ConnContext:       flood.ConnContext,
 		BaseContext:       func(net.Listener) context.Context { return base },
 		ReadHeaderTimeout: headerTime,
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    conf.Limits.Header,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 100, WriteByteTimeout: writeTime, SendPingTimeout: idleTime},
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 100, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 256 << 10,
+			WriteByteTimeout: writeTime, SendPingTimeout: idleTime},
 	}
 	srv.RegisterOnShutdown(g.streams.end)
 
@@ -51,6 +53,7 @@ func (g *Gateway) Serve(ctx context.Context, ln net.Listener) error {
 			return
 		}
 		srv.TLSConfig = tlsConfig(g.certificate)
+		srv.TLSConfig.GetConfigForClient = g.limiter.Hello
 		served <- srv.ServeTLS(ln, "", "")
 	}()
 	select {
