@@ -54,6 +54,9 @@ func (k *checker) check() {
 	if k.c.Limits.Rate.PerSecond <= 0 && k.doc.Has("limits.rate.per_second") {
 		k.bad("limits.rate.per_second", "more than 0", "nobody would get through")
 	}
+	if k.c.Limits.Handshakes.PerSecond <= 0 && k.doc.Has("limits.handshakes.per_second") {
+		k.bad("limits.handshakes.per_second", "more than 0", "nobody could connect")
+	}
 	hosts := map[string]bool{}
 	for i := range c.Sites {
 		s := &c.Sites[i]

@@ -205,7 +205,11 @@ type Budget struct {
 
 // Limits bound what one client may ask of the public listener.
 type Limits struct {
-	// Rate bounds the requests of one client address.
+	// Rate bounds the requests of one client address (IPv6: a /64). A request
+	// takes one token, and more after it was answered if it made much work: one
+	// for each 16 KiB of body and each 50 ms in which the gateway was busy with
+	// it. The networks that the client is in have buckets of their own: an IPv4
+	// /24 has 32 times, an IPv6 /56 4 times and a /48 16 times as much.
 	Rate Rate `yaml:"rate"`
 	// Body is the largest request body, in bytes.
 	Body int64 `yaml:"body" default:"1048576" min:"1024" max:"1073741824"`
@@ -213,6 +217,22 @@ type Limits struct {
 	Header int `yaml:"header" default:"32768" min:"4096" max:"1048576"`
 	// Connections is how many connections are held open at once.
 	Connections int `yaml:"connections" default:"4096" min:"1" max:"1000000"`
+	// ConnectionsPerClient is how many of them one client address (IPv6: a /64)
+	// may hold. The networks that it is in may hold more: an IPv4 /24 32 times, an
+	// IPv6 /56 4 times and a /48 16 times as many, and half of all at most. Not
+	// used with tls: off, where all come from the balancer.
+	ConnectionsPerClient int `yaml:"connections_per_client" default:"128" min:"1" max:"1000000"`
+	// Handshakes bounds the new connections of one client address; its networks
+	// may make 32, 4 and 16 times as many likewise. Not used with tls: off.
+	Handshakes Handshakes `yaml:"handshakes"`
+}
+
+// Handshakes is a token bucket of new connections.
+type Handshakes struct {
+	// PerSecond is how many new connections a second are let through for long.
+	PerSecond float64 `yaml:"per_second" default:"50" min:"0"`
+	// Burst is how many are let through at once.
+	Burst int `yaml:"burst" default:"200" min:"1"`
 }
 
 // Rate is a token bucket.
@@ -235,6 +255,9 @@ type Site struct {
 	Upstream []string `yaml:"upstream" required:"true"`
 	// Timeout is how long the service may take to begin its answer.
 	Timeout time.Duration `yaml:"timeout" default:"30s"`
+	// Concurrency is how many requests the service is asked at once at most.
+	// Below that the gateway finds by itself what the service can do.
+	Concurrency int `yaml:"concurrency" default:"1000" min:"1" max:"100000"`
 	// WAF is the firewall in front of the site.
 	WAF WAF `yaml:"waf"`
 	// Routes are the requests that are let through; every other is refused.
@@ -274,6 +297,10 @@ type Route struct {
 	// Action is what is done to the citizen's data. Without it: view for GET and
 	// HEAD, change otherwise.
 	Action string `yaml:"action" enum:"view|list|create|change|approve"`
+	// Essential says that the route goes on when there is not room for all: a
+	// signed-in citizen or a visitor with an earned pass goes first there, and a
+	// stranger goes before strangers elsewhere.
+	Essential bool `yaml:"essential"`
 	// Purposes are the reasons of which an officer must give one, with a case.
 	Purposes []string `yaml:"purposes"`
 	// Basis is the law that allows it, as the citizen is told it.

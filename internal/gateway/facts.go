@@ -36,6 +36,9 @@ func (g *Gateway) blockFact(r *http.Request, service string, reasons ...string) 
 	f.Restricted = clientOf(r)
 	f.Restricted.Actor = who.ID
 	f.Restricted.Reasons = reasons
+	if ja4 := flood.Fingerprint(r); ja4 != "" {
+		f.Restricted.More = map[string]string{"ja4": ja4}
+	}
 	return f
 }
 
@@ -76,7 +79,10 @@ func (s *site) wafFact(r *http.Request, rep waf.Report) pasban.Fact {
 	f.Body.ID, f.Body.Action = rep.ID, "waf"
 	f.Restricted.Rules = rep.Rules
 	f.Restricted.Status = rep.Status
-	f.Restricted.More = map[string]string{"engine": "waf"}
+	if f.Restricted.More == nil {
+		f.Restricted.More = map[string]string{}
+	}
+	f.Restricted.More["engine"] = "waf"
 	if len(rep.Attacks) > 0 {
 		f.Restricted.More["attacks"] = strings.Join(rep.Attacks, ",")
 	}
@@ -111,6 +117,9 @@ func (g *Gateway) floodReport(rep flood.Report) {
 	f := pasban.NewFact(pasban.KindBlock, g.agency(), pasban.Actor{}, time.Now())
 	f.Body.ID, f.Body.Action, f.Body.Outcome = rep.ID, "flood", pasban.Denied
 	f.Restricted.Status = http.StatusTooManyRequests
+	if strings.HasPrefix(rep.What, flood.ShedPrefix) {
+		f.Restricted.Status = http.StatusServiceUnavailable
+	}
 	f.Restricted.Reasons = []string{"too many " + rep.What}
 	f.Restricted.More = map[string]string{"engine": "flood", "what": rep.What, "count": strconv.Itoa(rep.Count), "client": "many"}
 	if rep.Client.IsValid() {

@@ -121,7 +121,10 @@ type Gateway struct {
 	temp    string // where parts of uploads lie while they are inspected
 	streams streams
 	metrics metrics
-	state   atomic.Pointer[state]
+	busy    *standing // the answer to those for whom there is no room
+	// passed reports whether a request bears an earned pass; nil if there are none.
+	passed func(*http.Request) bool
+	state  atomic.Pointer[state]
 }
 
 // state is everything that a reload exchanges. It is never changed once it is
@@ -151,6 +154,8 @@ func New(o Options) (*Gateway, error) {
 	}
 	g.limiter = flood.New(limitsOf(o.Config), g.floodReport)
 	g.metrics = newMetrics(func() float64 { return float64(g.limiter.Connections()) })
+	g.busy = g.newStanding(http.StatusServiceUnavailable, &pasban.Error{Kind: pasban.Limited, ID: standingID,
+		Msg: "there are more visitors than the service can answer now", Hint: "wait a little and try again"})
 	st, err := g.build(o.Config, nil)
 	if err != nil {
 		g.Close()
@@ -174,7 +179,9 @@ func emptyDir(path string) (string, error) {
 }
 
 func limitsOf(c *config.Config) flood.Limits {
-	l := flood.Limits{Rate: c.Limits.Rate.PerSecond, Burst: c.Limits.Rate.Burst, Conns: c.Limits.Connections}
+	l := flood.Limits{Rate: c.Limits.Rate.PerSecond, Burst: c.Limits.Rate.Burst,
+		Conns: c.Limits.Connections, ConnsPerClient: c.Limits.ConnectionsPerClient,
+		DialRate: c.Limits.Handshakes.PerSecond, DialBurst: c.Limits.Handshakes.Burst}
 	l.Balancer = c.TLS.Mode == tlsOff
 	return l
 }
@@ -282,7 +289,12 @@ func (g *Gateway) buildSite(conf config.Site, st, old *state) (*site, error) {
 		}
 		st.engines[key] = engine
 	}
-	return g.newSite(conf, st.config, engine)
+	s, err := g.newSite(conf, st.config, engine)
+	if err == nil && old != nil && old.sites[conf.Host] != nil {
+		s.load = old.sites[conf.Host].load // what was learnt of the service stays
+		s.load.SetMax(conf.Concurrency)
+	}
+	return s, err
 }
 
 // Handler is the gateway without its listener: limits of rate, then the site.

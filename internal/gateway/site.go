@@ -11,6 +11,7 @@ import (
 
 	"pasban"
 	"pasban/internal/config"
+	"pasban/internal/gateway/flood"
 	"pasban/internal/gateway/waf"
 	"pasban/internal/page"
 )
@@ -24,8 +25,9 @@ type site struct {
 	mux     *http.ServeMux // of *route
 	guarded bool           // some route is
 	proxy   *proxy         // nil without upstreams
-	own     http.Handler   // Pasban's own surfaces; the firewall stands before them for strangers
-	theirs  http.Handler   // the guarded service, firewall included
+	load    *flood.Upstream
+	own     http.Handler // Pasban's own surfaces; the firewall stands before them for strangers
+	theirs  http.Handler // the guarded service, firewall included
 }
 
 // route is one line of the config: where it leads.
@@ -37,7 +39,7 @@ type route struct {
 // newSite builds a site of the configuration; engine is nil if its firewall is
 // off.
 func (g *Gateway) newSite(conf config.Site, c *config.Config, engine *waf.Engine) (*site, error) {
-	s := &site{g: g, conf: conf, name: nameOf(conf, c), mux: http.NewServeMux()}
+	s := &site{g: g, conf: conf, name: nameOf(conf, c), mux: http.NewServeMux(), load: flood.NewUpstream(conf.Concurrency)}
 	if len(conf.Upstream) > 0 {
 		var err error
 		if s.proxy, err = newProxy(conf, s.upstreamAlarm, g.fail, g.metrics.count); err != nil {
@@ -50,10 +52,10 @@ func (g *Gateway) newSite(conf config.Site, c *config.Config, engine *waf.Engine
 			return nil, err
 		}
 		if r.SignIn == "none" && r.Subject == "" {
-			rt.Handler = s.proxy
+			rt.Handler = s.bounded(r, s.proxy)
 		} else {
 			s.guarded = true
-			rt.Handler = g.o.Sessions.Middleware(g.o.Pages.SameOrigin(&guarded{site: s, route: r}))
+			rt.Handler = g.o.Sessions.Middleware(g.o.Pages.SameOrigin(s.bounded(r, &guarded{site: s, route: r})))
 		}
 		if err := register(s.mux, rt); err != nil {
 			return nil, err

@@ -42,14 +42,14 @@ func TestParents(t *testing.T) {
 		l := New(Limits{Rate: 0.001, Burst: 1}, func(Report) {})
 		through := 0
 		for i := range 250 {
-			if _, ok := l.Allow(addr(i)); ok {
+			if _, ok := l.Allow(addr(i), ""); ok {
 				through++
 			}
 		}
 		if through < 16 || through > 32 {
 			t.Errorf("%s: %d of 250 addresses got through", name, through)
 		}
-		if _, ok := l.Allow(netip.MustParseAddr("203.0.113.1")); !ok {
+		if _, ok := l.Allow(netip.MustParseAddr("203.0.113.1"), ""); !ok {
 			t.Errorf("%s: others pay for it", name)
 		}
 	}

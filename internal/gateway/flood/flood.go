@@ -82,8 +82,9 @@ type Limiter struct {
 
 	mu      sync.Mutex // covers everything below
 	limits  Limits
-	buckets buckets              // of requests
-	dials   buckets              // of new connections
+	buckets buckets // of requests
+	dials   buckets // of new connections
+	heavy   heavy
 	conns   map[netip.Prefix]int // open connections of each block
 	all     map[*conn]struct{}   // open connections
 	windows map[key]*window
@@ -108,7 +109,7 @@ type window struct {
 // for concurrent use.
 func New(l Limits, report func(Report)) *Limiter {
 	l = l.withDefaults()
-	return &Limiter{report: report, limits: l, buckets: newBuckets(l.Clients), dials: newBuckets(l.Clients),
+	return &Limiter{report: report, limits: l, buckets: newBuckets(l.Clients), dials: newBuckets(l.Clients), heavy: newHeavy(),
 		conns: map[netip.Prefix]int{}, all: map[*conn]struct{}{}, windows: map[key]*window{}}
 }
 
@@ -158,10 +159,16 @@ func Client(a netip.Addr) netip.Prefix {
 
 // Allow takes a token from the buckets of the client and of the blocks that it
 // is in. If there is none, wait is how long until there will be.
-func (l *Limiter) Allow(client netip.Addr) (wait time.Duration, ok bool) {
+// Clients who make a flood while there is one pay more tokens.
+func (l *Limiter) Allow(client netip.Addr, ja4 string) (wait time.Duration, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.buckets.take(client, "", l.limits.requests(), 1)
+	l.heavy.add(client, ja4)
+	n := 1.0
+	if l.heavy.is(client, ja4, l.limits.Rate) {
+		n = heavyTakes
+	}
+	return l.buckets.take(client, "", l.limits.requests(), n)
 }
 
 // Refusal is what the page for a refused request says.
@@ -176,7 +183,7 @@ type Refusal struct {
 func (l *Limiter) Handler(next http.Handler, refused func(http.ResponseWriter, *http.Request, Refusal)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		addr := clientAddr(r)
-		wait, ok := l.Allow(addr)
+		wait, ok := l.Allow(addr, Fingerprint(r))
 		if ok {
 			l.work(next, w, r, addr)
 			return
@@ -199,6 +206,15 @@ func retryAfter(wait time.Duration) time.Duration {
 	return time.Duration(max(1, math.Ceil(wait.Seconds()))) * time.Second
 }
 
+// Shed counts a request for which a service had no room, and returns the
+// incident id that it belongs to. All of a service's are one.
+func (l *Limiter) Shed(service string) string {
+	return l.refuse(netip.Prefix{}, ShedPrefix+service)
+}
+
+// ShedPrefix begins a report's What about a service that had no room.
+const ShedPrefix = "requests for "
+
 // refuse counts a refused request and returns the incident id that it belongs
 // to; the report of a new incident has been made when it returns.
 func (l *Limiter) refuse(client netip.Prefix, what string) string {
@@ -213,6 +229,7 @@ func (l *Limiter) refuse(client netip.Prefix, what string) string {
 func (l *Limiter) note(client netip.Prefix, what string) (id string, begin *Report) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.heavy.turned = time.Now()
 	k := key{client, what}
 	if _, ok := l.windows[k]; !ok && len(l.windows) >= maxReports {
 		k.client = netip.Prefix{}

@@ -52,28 +52,28 @@ func TestAllow(t *testing.T) {
 		l := New(Limits{Rate: 2, Burst: 3}, func(Report) {})
 		a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
 		for i := range 3 {
-			if _, ok := l.Allow(a); !ok {
+			if _, ok := l.Allow(a, ""); !ok {
 				t.Fatalf("request %d of the burst was refused", i)
 			}
 		}
-		wait, ok := l.Allow(a)
+		wait, ok := l.Allow(a, "")
 		if ok || wait != 500*time.Millisecond {
 			t.Errorf("beyond the burst: %v, %v", wait, ok)
 		}
-		if _, ok := l.Allow(b); !ok {
+		if _, ok := l.Allow(b, ""); !ok {
 			t.Error("another client pays for the first")
 		}
-		if _, ok := l.Allow(netip.MustParseAddr("2001:db8::ffff")); !ok {
+		if _, ok := l.Allow(netip.MustParseAddr("2001:db8::ffff"), ""); !ok {
 			t.Error("the same /64 has no burst left")
 		}
 		time.Sleep(wait)
-		if _, ok := l.Allow(a); !ok {
+		if _, ok := l.Allow(a, ""); !ok {
 			t.Error("the bucket did not fill")
 		}
 		l.Set(Limits{Rate: 1000, Burst: 1000})
 		time.Sleep(time.Second)
 		for range 500 {
-			if _, ok := l.Allow(a); !ok {
+			if _, ok := l.Allow(a, ""); !ok {
 				t.Fatal("new limits do not hold for clients that are known")
 			}
 		}
@@ -83,7 +83,7 @@ func TestAllow(t *testing.T) {
 func TestClientsAreBounded(t *testing.T) {
 	l := New(Limits{Clients: 100}, func(Report) {})
 	for i := range 10000 {
-		l.Allow(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}))
+		l.Allow(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}), "")
 	}
 	if n := l.buckets.lru.Len(); n != 100 {
 		t.Errorf("%d clients are remembered, want 100", n)

@@ -39,6 +39,8 @@ func (l *Limiter) Streams(next http.Handler) http.Handler {
 // GetConfigForClient. It changes nothing.
 func (l *Limiter) Hello(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if c, ok := hello.Conn.(*conn); ok {
+		fingerprint := JA4(hello)
+		c.ja4.Store(&fingerprint)
 		c.h2.Store(slices.Contains(hello.SupportedProtos, "h2"))
 	}
 	return nil, nil

@@ -1,0 +1,113 @@
+package gateway
+
+import (
+	"bytes"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+
+	"pasban"
+	"pasban/internal/config"
+	"pasban/internal/gateway/flood"
+	"pasban/internal/page"
+)
+
+// shedAfter is when those for whom there was no room should come back: later
+// than the flood's next second, so that they do not make it.
+const shedAfter = 5 // seconds
+
+// bounded lets a route's requests wait for room at the service, or sheds them.
+func (s *site) bounded(route config.Route, next http.Handler) http.Handler {
+	caller := func(r *http.Request) flood.Caller { return s.g.caller(route, r) }
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.load.Handler(next, caller, s.shed).ServeHTTP(w, r)
+	})
+}
+
+// caller says how important a request is when there is not room for all. A
+// citizen who sends a form goes first: the work in it would be lost.
+func (g *Gateway) caller(route config.Route, r *http.Request) flood.Caller {
+	c := flood.Caller{Heavy: g.limiter.Heavy(r)}
+	_, signedIn := g.o.Visitor(r.Context())
+	switch {
+	case signedIn || g.actorOf(r) != pasban.Actor{}:
+		c.Priority = flood.SignedIn
+		if route.Essential || r.Method != http.MethodGet && r.Method != http.MethodHead {
+			c.Priority = flood.Essential
+		}
+	case g.passed != nil && g.passed(r):
+		c.Priority = flood.Visitor
+		if route.Essential {
+			c.Priority = flood.Essential
+		}
+	case route.Essential:
+		c.Priority = flood.Visitor // not more: anyone can ask for it
+	}
+	if c.Priority >= flood.SignedIn {
+		g.limiter.Known(r)
+	}
+	return c
+}
+
+// shed answers a request for which the service has no room.
+func (s *site) shed(w http.ResponseWriter, r *http.Request, c flood.Caller) {
+	s.g.metrics.count(countShed)
+	s.g.busy.serve(w, r, s.g.limiter.Shed(s.name), shedAfter)
+}
+
+// standing is an error's page and problem document, made once: thousands of
+// requests a second may be answered with it.
+type standing struct {
+	status int
+	pages  map[string]rendered // by language; "" is the problem document
+}
+
+type rendered struct {
+	header http.Header
+	body   []byte
+}
+
+// standingID stands for the incident in a standing answer.
+const standingID = "00000000000000000000000000000000"
+
+func (g *Gateway) newStanding(status int, err *pasban.Error) *standing {
+	a := &standing{status: status, pages: map[string]rendered{}}
+	for _, lang := range []string{"", "en", "ur"} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Accept", "text/html")
+		r.Header.Set("Accept-Language", lang)
+		if lang == "" {
+			r.Header.Set("Accept", "application/json")
+		}
+		w := httptest.NewRecorder()
+		g.fail(w, r, status, err)
+		a.pages[lang] = rendered{w.Header(), w.Body.Bytes()}
+	}
+	return a
+}
+
+// serve answers with the incident id, and says when to try again.
+func (a *standing) serve(w http.ResponseWriter, r *http.Request, id string, retryAfter int) {
+	lang := ""
+	if !page.WantsJSON(r) {
+		lang = page.Lang(r)
+	}
+	p := a.pages[lang]
+	body := bytes.ReplaceAll(p.body, []byte(standingID), []byte(id))
+	h := w.Header()
+	for name, values := range p.header {
+		h[name] = slices.Clip(values)
+	}
+	h.Set(IncidentHeader, id)
+	h.Set("Retry-After", strconv.Itoa(retryAfter))
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if !strings.Contains(h.Get("Cache-Control"), "no-store") {
+		h.Set("Cache-Control", "no-store")
+	}
+	w.WriteHeader(a.status)
+	if r.Method != http.MethodHead {
+		w.Write(body)
+	}
+}
