@@ -225,6 +225,29 @@ type Limits struct {
 	// Handshakes bounds the new connections of one client address; its networks
 	// may make 32, 4 and 16 times as many likewise. Not used with tls: off.
 	Handshakes Handshakes `yaml:"handshakes"`
+	// Allow are addresses and CIDRs that no limit and no list holds back, such as
+	// other agencies' gateways. The firewall inspects them all the same.
+	Allow []string `yaml:"allow"`
+	// Block are addresses and CIDRs that are refused.
+	Block []string `yaml:"block"`
+	// BlockFiles are files of those, such as a threat feed: one a line, # and ;
+	// begin a comment. They are read again when they change.
+	BlockFiles []string `yaml:"block_files"`
+	// Countries says which countries' addresses are let in.
+	Countries Countries `yaml:"countries"`
+}
+
+// Countries says which countries' addresses are let in. Where an address is
+// can only be guessed: people travel, and attackers rent servers anywhere.
+type Countries struct {
+	// File is a MaxMind DB (.mmdb) with country.iso_code. It is read again when
+	// it changes.
+	File string `yaml:"file"`
+	// Allow are the only countries that are let in (ISO 3166-1 alpha-2, such as
+	// PK). Public addresses that the file does not know are not.
+	Allow []string `yaml:"allow"`
+	// Block are countries that are refused.
+	Block []string `yaml:"block"`
 }
 
 // Handshakes is a token bucket of new connections.

@@ -103,8 +103,14 @@ func (s *site) wafFailed(w http.ResponseWriter, r *http.Request, err error) {
 	s.g.fail(w, r, bodyStatus(err), err)
 }
 
-// flooded answers a request beyond its client's rate.
+// flooded answers a request beyond its client's rate, or of a listed client.
 func (g *Gateway) flooded(w http.ResponseWriter, r *http.Request, ref flood.Refusal) {
+	if ref.Listed != "" {
+		g.metrics.count(countListed)
+		g.fail(w, r, http.StatusForbidden, &pasban.Error{Kind: pasban.Forbidden, ID: ref.ID,
+			Msg: "the service is not open to your network", Hint: "if it should be, tell the agency the incident id"})
+		return
+	}
 	g.metrics.count(countFlooded)
 	seconds := int(ref.RetryAfter / time.Second)
 	g.fail(retryWriter{w, seconds}, r, http.StatusTooManyRequests, &pasban.Error{Kind: pasban.Limited, ID: ref.ID,
@@ -122,6 +128,10 @@ func (g *Gateway) floodReport(rep flood.Report) {
 	}
 	f.Restricted.Reasons = []string{"too many " + rep.What}
 	f.Restricted.More = map[string]string{"engine": "flood", "what": rep.What, "count": strconv.Itoa(rep.Count), "client": "many"}
+	if strings.HasPrefix(rep.What, flood.ListPrefix) {
+		f.Restricted.Status, f.Restricted.Reasons = http.StatusForbidden, []string{rep.What}
+		f.Restricted.More["engine"] = "list"
+	}
 	if rep.Client.IsValid() {
 		f.Restricted.More["client"] = rep.Client.String()
 		f.Restricted.IP = rep.Client.Addr().String()

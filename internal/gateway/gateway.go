@@ -135,6 +135,7 @@ type state struct {
 	sites       map[string]*site
 	other       *site // for hosts that no site names
 	engines     map[string]*waf.Engine
+	lists       *flood.Lists
 }
 
 // New builds a gateway. It opens the WAF's log and, in TLS mode local, makes
@@ -162,6 +163,8 @@ func New(o Options) (*Gateway, error) {
 		return nil, err
 	}
 	g.state.Store(st)
+	g.limiter.SetLists(st.lists)
+	go g.watchLists()
 	return g, nil
 }
 
@@ -215,6 +218,7 @@ func (g *Gateway) Reload(c *config.Config) error {
 	}
 	g.state.Store(st)
 	g.limiter.Set(limitsOf(c))
+	g.limiter.SetLists(st.lists)
 	for key, e := range old.engines {
 		if st.engines[key] != e {
 			e.Close()
@@ -238,6 +242,9 @@ func (g *Gateway) build(c *config.Config, old *state) (*state, error) {
 	}
 	var err error
 	if st.certificate, err = t.certificates(); err != nil {
+		return nil, err
+	}
+	if st.lists, err = flood.LoadLists(listsOf(c)); err != nil {
 		return nil, err
 	}
 	defer func() {

@@ -2,11 +2,13 @@ package gateway
 
 import (
 	"bytes"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"pasban"
 	"pasban/internal/config"
@@ -17,6 +19,34 @@ import (
 // shedAfter is when those for whom there was no room should come back: later
 // than the flood's next second, so that they do not make it.
 const shedAfter = 5 // seconds
+
+// listsEvery is how often the files of lists are looked at.
+const listsEvery = 10 * time.Second
+
+func listsOf(c *config.Config) flood.ListOptions {
+	l := c.Limits
+	return flood.ListOptions{Allow: l.Allow, Block: l.Block, BlockFiles: l.BlockFiles,
+		Country: l.Countries.File, AllowCountries: l.Countries.Allow, BlockCountries: l.Countries.Block}
+}
+
+// watchLists reads lists again when they change, until Close.
+func (g *Gateway) watchLists() {
+	t := time.NewTicker(listsEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-g.ctx.Done():
+			return
+		case <-t.C:
+		}
+		switch changed, err := g.limiter.Refresh(); {
+		case err != nil:
+			slog.Warn("a list of addresses has changed and cannot be read; the one before stays", "err", err)
+		case changed:
+			slog.Info("the lists of addresses were read again")
+		}
+	}
+}
 
 // bounded lets a route's requests wait for room at the service, or sheds them.
 func (s *site) bounded(route config.Route, next http.Handler) http.Handler {

@@ -6,6 +6,7 @@ import "github.com/prometheus/client_golang/prometheus"
 const (
 	countAdmitted = "admitted" // within its client's rate
 	countFlooded  = "flooded"  // beyond it
+	countListed   = "listed"   // its client is on a list
 	countShed     = "shed"     // there was no room at the service
 	countBlocked  = "blocked"  // by the firewall
 	countDetected = "detected" // would have been blocked; detect mode

@@ -217,12 +217,16 @@ func connOf(ctx context.Context) *conn {
 
 // enter counts a connection in, or says what there is too much of.
 func (l *Limiter) enter(c *conn) (what string, ok bool) {
+	v := l.lists.Load().of(c.addr)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.all) >= l.limits.Conns {
 		return "connections", false
 	}
-	if !l.limits.Balancer {
+	if !l.limits.Balancer && !v.allowed {
+		if v.blocked != "" && l.shut(Client(c.addr), v.blocked) {
+			return ListPrefix + v.blocked, false
+		}
 		if _, ok := l.dials.take(c.addr, "", l.limits.dials(), 1); !ok {
 			return "handshakes", false
 		}

@@ -28,6 +28,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"pasban"
@@ -79,6 +80,7 @@ type Report struct {
 // Limiter bounds clients. It is safe for concurrent use.
 type Limiter struct {
 	report func(Report)
+	lists  atomic.Pointer[Lists]
 
 	mu      sync.Mutex // covers everything below
 	limits  Limits
@@ -174,15 +176,25 @@ func (l *Limiter) Allow(client netip.Addr, ja4 string) (wait time.Duration, ok b
 // Refusal is what the page for a refused request says.
 type Refusal struct {
 	ID         string        // incident id
-	RetryAfter time.Duration // when to try again, in whole seconds, at least one
+	RetryAfter time.Duration // when to try again, in whole seconds, at least one; 0 if Listed
+	Listed     string        // the list that the client is on; "" if it asks too often
 }
 
-// Handler passes on what is within the limits, and charges the client for the
-// work that it made. For the rest it sets Retry-After (RFC 9110, section
+// Handler passes on what is within the limits and not on a list, and charges
+// the client for the work that it made. For the rest it sets Retry-After (RFC 9110, section
 // 10.2.3) and calls refused, which answers.
 func (l *Limiter) Handler(next http.Handler, refused func(http.ResponseWriter, *http.Request, Refusal)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		addr := clientAddr(r)
+		v := l.lists.Load().of(addr)
+		if v.allowed {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if v.blocked != "" {
+			refused(w, r, Refusal{ID: l.refuse(Client(addr), ListPrefix+v.blocked), Listed: v.blocked})
+			return
+		}
 		wait, ok := l.Allow(addr, Fingerprint(r))
 		if ok {
 			l.work(next, w, r, addr)
