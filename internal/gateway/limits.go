@@ -131,6 +131,7 @@ func (a *standing) serve(w http.ResponseWriter, r *http.Request, id string, retr
 		h[name] = slices.Clip(values)
 	}
 	h.Set(IncidentHeader, id)
+	h.Set("Connection", "close") // others need the place
 	h.Set("Retry-After", strconv.Itoa(retryAfter))
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	if !strings.Contains(h.Get("Cache-Control"), "no-store") {

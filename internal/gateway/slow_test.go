@@ -14,7 +14,7 @@ import (
 
 // BenchmarkSlowClients has 2,000 clients of as many addresses send a header, or
 // a body, byte by byte, or read an answer so. It reports after what time all of
-// them were closed, from the first one's beginning, and what became of a good
+// them were closed, from the last one's beginning, and what became of a good
 // client meanwhile.
 func BenchmarkSlowClients(b *testing.B) {
 	page := make([]byte, 4<<20)
@@ -50,6 +50,7 @@ func slowOnce(b *testing.B, g *Gateway, addr, first string, read bool) {
 	over := make(chan bool)
 	for i := range clients {
 		all.Go(func() {
+			time.Sleep(time.Duration(i) * 2 * time.Millisecond) // 500 a second
 			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 1, byte(20+i/200), byte(1+i%200))}}
 			c, err := d.Dial("tcp", addr)
 			if err != nil {
@@ -84,7 +85,7 @@ func slowOnce(b *testing.B, g *Gateway, addr, first string, read bool) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	b.ReportMetric(time.Since(begin).Seconds(), "all-closed-s")
+	b.ReportMetric((time.Since(begin) - clients*2*time.Millisecond).Seconds(), "all-closed-s")
 	close(over)
 	all.Wait()
 	b.ReportMetric(float64(most), "most-open")
