@@ -253,6 +253,9 @@ func (k *checker) route(path string, r *Route, mux *http.ServeMux) {
 	if !k.pattern(path+".match", r, mux) {
 		return
 	}
+	if r.Rate != nil && r.Rate.PerSecond <= 0 {
+		k.bad(path+".rate.per_second", "more than 0", "nobody would get through")
+	}
 	from, name := r.SubjectSource()
 	switch from {
 	case FromPath:

@@ -324,6 +324,9 @@ type Route struct {
 	// signed-in citizen or a visitor with an earned pass goes first there, and a
 	// stranger goes before strangers elsewhere.
 	Essential bool `yaml:"essential"`
+	// Rate bounds the requests of one client address for this route, besides
+	// limits.rate: for what is costly, or what sends messages.
+	Rate *Rate `yaml:"rate"`
 	// Purposes are the reasons of which an officer must give one, with a case.
 	Purposes []string `yaml:"purposes"`
 	// Basis is the law that allows it, as the citizen is told it.

@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -49,11 +51,36 @@ func (g *Gateway) watchLists() {
 }
 
 // bounded lets a route's requests wait for room at the service, or sheds them.
+// A route's own rate and that of a session come first.
 func (s *site) bounded(route config.Route, next http.Handler) http.Handler {
 	caller := func(r *http.Request) flood.Caller { return s.g.caller(route, r) }
+	bucket := "route " + s.name + " " + route.Match
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		client, l := flood.ClientAddr(r), s.g.limiter
+		if route.Rate != nil {
+			if wait, ok := l.Bucket(client, bucket, route.Rate.PerSecond, route.Rate.Burst); !ok {
+				s.g.flooded(w, r, l.Refuse(client, "requests of one route", wait))
+				return
+			}
+		}
+		if _, ok := s.g.o.Visitor(r.Context()); ok {
+			if wait, ok := l.Session(sessionHash(r)); !ok {
+				s.g.flooded(w, r, l.Refuse(client, "requests of one session", wait))
+				return
+			}
+		}
 		s.load.Handler(next, caller, s.shed).ServeHTTP(w, r)
 	})
+}
+
+// sessionHash names the session of a request without giving it away.
+func sessionHash(r *http.Request) string {
+	c, err := r.Cookie(page.SessionCookie)
+	if err != nil {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(c.Value))
+	return hex.EncodeToString(sum[:16])
 }
 
 // caller says how important a request is when there is not room for all. A

@@ -1,12 +1,16 @@
 package gateway
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"pasban"
 	"pasban/internal/config"
@@ -57,6 +61,57 @@ func TestShed(t *testing.T) {
 	facts := p.take()
 	if len(facts) != 1 || facts[0].Restricted.More["engine"] != "flood" || facts[0].Restricted.Status != http.StatusServiceUnavailable {
 		t.Errorf("facts: %+v", facts)
+	}
+}
+
+// TestRatesOfItsOwn bounds a route and a session beside the client.
+func TestRatesOfItsOwn(t *testing.T) {
+	upstream := upstreamOf(t, fixedPage)
+	costly := config.Route{Match: "GET /costly", SignIn: "none", Rate: &config.Rate{PerSecond: 0.001, Burst: 2}}
+	mine := config.Route{Match: "GET /mine", SignIn: "officer"}
+	g, p := newGateway(t, func(c *config.Config) { c.Limits.Rate = config.Rate{PerSecond: 0.001, Burst: 3} },
+		siteOf(upstream, costly, mine, config.Route{Match: "GET /", SignIn: "none"}))
+	h := g.Handler()
+	ask := func(path, ip, session string) int {
+		r := httptest.NewRequest("GET", path, nil)
+		r.RemoteAddr = ip + ":1"
+		if session != "" {
+			r.AddCookie(&http.Cookie{Name: page.SessionCookie, Value: session})
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w.Code
+	}
+	for i, want := range []int{200, 200, 429} {
+		if got := ask("/costly", "192.0.2.1", ""); got != want {
+			t.Errorf("request %d of the costly route: %d", i, got)
+		}
+	}
+	if got := ask("/costly", "198.51.100.1", ""); got != 200 {
+		t.Errorf("another client: %d", got)
+	}
+	p.officer()
+	for i, want := range []int{200, 200, 200, 429} { // each from another network
+		if got := ask("/mine", fmt.Sprintf("203.0.%d.1", i), "one"); got != want {
+			t.Errorf("request %d of the session: %d", i, got)
+		}
+	}
+	if got := ask("/mine", "203.0.9.1", "other"); got != 200 {
+		t.Errorf("another session: %d", got)
+	}
+	metrics := make(chan prometheus.Metric, 100)
+	g.Collect(metrics)
+	close(metrics)
+	seen := ""
+	for m := range metrics {
+		var out dto.Metric
+		m.Write(&out)
+		seen += out.String()
+	}
+	for _, want := range []string{"requests of one route", "requests of one session", "stranger", "essential"} {
+		if !strings.Contains(seen, want) {
+			t.Errorf("no metric has %q", want)
+		}
 	}
 }
 

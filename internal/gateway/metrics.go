@@ -39,10 +39,14 @@ var _ prometheus.Collector = (*Gateway)(nil)
 func (g *Gateway) Describe(to chan<- *prometheus.Desc) {
 	g.metrics.requests.Describe(to)
 	g.metrics.conns.Describe(to)
+	for _, d := range floodDescs() {
+		to <- d
+	}
 }
 
 // Collect reports what was counted since the gateway was made.
 func (g *Gateway) Collect(to chan<- prometheus.Metric) {
 	g.metrics.requests.Collect(to)
 	g.metrics.conns.Collect(to)
+	g.collectFlood(to)
 }

@@ -24,9 +24,11 @@ package flood
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,6 +92,7 @@ type Limiter struct {
 	conns   map[netip.Prefix]int // open connections of each block
 	all     map[*conn]struct{}   // open connections
 	windows map[key]*window
+	refused map[string]int // by what, since the start
 	closed  bool
 }
 
@@ -112,7 +115,7 @@ type window struct {
 func New(l Limits, report func(Report)) *Limiter {
 	l = l.withDefaults()
 	return &Limiter{report: report, limits: l, buckets: newBuckets(l.Clients), dials: newBuckets(l.Clients), heavy: newHeavy(),
-		conns: map[netip.Prefix]int{}, all: map[*conn]struct{}{}, windows: map[key]*window{}}
+		conns: map[netip.Prefix]int{}, all: map[*conn]struct{}{}, windows: map[key]*window{}, refused: map[string]int{}}
 }
 
 // Set changes the limits for everything that comes from now on. Buckets that
@@ -173,6 +176,37 @@ func (l *Limiter) Allow(client netip.Addr, ja4 string) (wait time.Duration, ok b
 	return l.buckets.take(client, "", l.limits.requests(), n)
 }
 
+// Bucket holds the requests of one client for one thing, such as a route, to a
+// rate of its own. key must be one of few.
+func (l *Limiter) Bucket(client netip.Addr, key string, rate float64, burst int) (wait time.Duration, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lists.Load().of(client).allowed {
+		return 0, true
+	}
+	return l.buckets.take(client, key, share{rate, float64(burst)}, 1)
+}
+
+// Session takes a token from the bucket of a session that holds, wherever its
+// requests come from: it has the rate of a client. id is a hash of its token.
+func (l *Limiter) Session(id string) (wait time.Duration, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.limits.requests()
+	b := l.buckets.get(bucketKey{what: "session " + id}, s, time.Now())
+	if b.tokens < 1 {
+		return time.Duration((1 - b.tokens) / s.rate * float64(time.Second)), false
+	}
+	b.tokens--
+	return 0, true
+}
+
+// Refuse counts a request that was refused for a client by Bucket or Session,
+// and returns what to tell it.
+func (l *Limiter) Refuse(client netip.Addr, what string, wait time.Duration) Refusal {
+	return Refusal{ID: l.refuse(Client(client), what), RetryAfter: retryAfter(wait)}
+}
+
 // Refusal is what the page for a refused request says.
 type Refusal struct {
 	ID         string        // incident id
@@ -185,7 +219,7 @@ type Refusal struct {
 // 10.2.3) and calls refused, which answers.
 func (l *Limiter) Handler(next http.Handler, refused func(http.ResponseWriter, *http.Request, Refusal)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		addr := clientAddr(r)
+		addr := ClientAddr(r)
 		v := l.lists.Load().of(addr)
 		if v.allowed {
 			next.ServeHTTP(w, r)
@@ -207,9 +241,9 @@ func (l *Limiter) Handler(next http.Handler, refused func(http.ResponseWriter, *
 	})
 }
 
-// clientAddr is the address that a request comes from; the zero Addr if it is
+// ClientAddr is the address that a request comes from; the zero Addr if it is
 // not known.
-func clientAddr(r *http.Request) netip.Addr {
+func ClientAddr(r *http.Request) netip.Addr {
 	addr, _ := netip.ParseAddrPort(r.RemoteAddr)
 	return addr.Addr().Unmap().WithZone("")
 }
@@ -242,6 +276,11 @@ func (l *Limiter) note(client netip.Prefix, what string) (id string, begin *Repo
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.heavy.turned = time.Now()
+	reason, _, _ := strings.Cut(what, ": ") // of lists and services there may be many
+	if strings.HasPrefix(what, ShedPrefix) {
+		reason = "room"
+	}
+	l.refused[reason]++
 	k := key{client, what}
 	if _, ok := l.windows[k]; !ok && len(l.windows) >= maxReports {
 		k.client = netip.Prefix{}
@@ -256,6 +295,14 @@ func (l *Limiter) note(client netip.Prefix, what string) (id string, begin *Repo
 		l.windows[k] = w
 	}
 	return w.id, &Report{ID: w.id, First: true, Client: k.client, What: what, Count: 1}
+}
+
+// Refused returns how many connections and requests were refused since the
+// start, by reason.
+func (l *Limiter) Refused() map[string]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.refused)
 }
 
 // next ends a window: it reports what came since, or lets the client go if

@@ -63,7 +63,7 @@ func (h *heavy) is(a netip.Addr, ja4 string, rate float64) bool {
 func (l *Limiter) Heavy(r *http.Request) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.heavy.is(clientAddr(r), Fingerprint(r), l.limits.Rate)
+	return l.heavy.is(ClientAddr(r), Fingerprint(r), l.limits.Rate)
 }
 
 // Known says that the client of a request is known: it is signed in, or bears
