@@ -92,6 +92,9 @@ func TestDefaults(t *testing.T) {
 	if c, problems = read(t, minimal+"tls: {mode: off}"); problems != nil || c.TLS.Mode != "off" { // no boolean, as in YAML 1.1
 		t.Errorf("tls off: %v", problems)
 	}
+	if c, problems = read(t, withSite(`{match: "GET /", signin: none, rate: {per_second: 2}}`)); problems != nil || *c.Sites[0].Routes[0].Rate != (config.Rate{PerSecond: 2, Burst: 60}) {
+		t.Errorf("a route's rate: %v", problems)
+	}
 	if c, problems = read(t, minimal+"access: {budgets: []}"); problems != nil || len(c.Access.Budgets) != 0 {
 		t.Errorf("no budgets: %v, %v", c, problems)
 	}

@@ -3,12 +3,12 @@
 //
 // # The way of a request
 //
-//	connection limits → client's rate → WAF → own surfaces, or:
-//	path check → route → session → purpose → Guard (decide, journal) → upstream
+//	connection limits → lists → client's rate → WAF → own surfaces, or:
+//	path check → route → session → room at the upstream → purpose → Guard (decide, journal) → upstream
 //
 // [Gateway] owns the public listener ([Gateway.Serve]) and can exchange its
 // whole configuration between two requests ([Gateway.Reload]). Package flood
-// holds the limits, package waf the firewall; ca.go is the local certificate
+// holds the limits (limits.go says who goes first), package waf the firewall; ca.go is the local certificate
 // authority, proxy.go talks to the guarded services, guard.go is the way of a
 // request for a citizen's data, path.go and subject.go read what outsiders
 // wrote, client.go tells who the visitor is behind a balancer. DESIGN.md says
