@@ -17,7 +17,7 @@ import (
 // them were closed, from the last one's beginning, and what became of a good
 // client meanwhile.
 func BenchmarkSlowClients(b *testing.B) {
-	page := make([]byte, 4<<20)
+	page := make([]byte, 512<<10)
 	upstream := upstreamOf(b, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/big" {
 			w.Write(page)
@@ -44,13 +44,13 @@ func BenchmarkSlowClients(b *testing.B) {
 }
 
 func slowOnce(b *testing.B, g *Gateway, addr, first string, read bool) {
-	const clients = 2000
+	const clients, ramp = 2000, 4 * time.Second
 	begin := time.Now()
 	var all sync.WaitGroup
 	over := make(chan bool)
 	for i := range clients {
 		all.Go(func() {
-			time.Sleep(time.Duration(i) * 2 * time.Millisecond) // 500 a second
+			time.Sleep(time.Duration(i) * ramp / clients)
 			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 1, byte(20+i/200), byte(1+i%200))}}
 			c, err := d.Dial("tcp", addr)
 			if err != nil {
@@ -80,12 +80,12 @@ func slowOnce(b *testing.B, g *Gateway, addr, first string, read bool) {
 			slowest = max(slowest, time.Since(one))
 		}
 		open := g.limiter.Connections()
-		if most = max(most, open); most > clients && open <= 1 {
+		if most = max(most, open); time.Since(begin) > ramp && open <= 1 {
 			break
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	b.ReportMetric((time.Since(begin) - clients*2*time.Millisecond).Seconds(), "all-closed-s")
+	b.ReportMetric((time.Since(begin) - ramp).Seconds(), "all-closed-s")
 	close(over)
 	all.Wait()
 	b.ReportMetric(float64(most), "most-open")

@@ -3,8 +3,10 @@ package flood
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -122,6 +124,9 @@ func (c *conn) Read(p []byte) (int, error) {
 func (c *conn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	c.written.Add(int64(n))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.discard()
+	}
 	if c.h2.Load() {
 		c.credit(n / downloadCredit)
 	}
@@ -167,7 +172,8 @@ func (c *conn) abuse(what string) {
 	if c.closed.Swap(true) {
 		return
 	}
-	c.reset()
+	c.discard()
+	c.Close()
 	l := c.limiter
 	l.mu.Lock()
 	if !l.limits.Balancer {
@@ -180,12 +186,12 @@ func (c *conn) abuse(what string) {
 	}
 }
 
-// reset closes the connection without waiting for what was not read.
-func (c *conn) reset() {
+// discard has the kernel throw away what was not read when the connection is
+// closed. It would keep megabytes for minutes otherwise.
+func (c *conn) discard() {
 	if t, ok := c.Conn.(*net.TCPConn); ok {
 		t.SetLinger(0)
 	}
-	c.Close()
 }
 
 func addrOf(c net.Conn) netip.Addr {
