@@ -102,14 +102,14 @@ func TestRatesOfItsOwn(t *testing.T) {
 	metrics := make(chan prometheus.Metric, 100)
 	g.Collect(metrics)
 	close(metrics)
-	seen := ""
+	var seen strings.Builder
 	for m := range metrics {
 		var out dto.Metric
 		m.Write(&out)
-		seen += out.String()
+		seen.WriteString(out.String())
 	}
 	for _, want := range []string{"requests of one route", "requests of one session", "stranger", "essential"} {
-		if !strings.Contains(seen, want) {
+		if !strings.Contains(seen.String(), want) {
 			t.Errorf("no metric has %q", want)
 		}
 	}

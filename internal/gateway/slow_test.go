@@ -17,7 +17,7 @@ import (
 // them were closed, from the last one's beginning, and what became of a good
 // client meanwhile.
 func BenchmarkSlowClients(b *testing.B) {
-	page := make([]byte, 512<<10)
+	page := make([]byte, 128<<10)
 	upstream := upstreamOf(b, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/big" {
 			w.Write(page)

@@ -91,6 +91,7 @@ type Limiter struct {
 	heavy   heavy
 	conns   map[netip.Prefix]int // open connections of each block
 	all     map[*conn]struct{}   // open connections
+	pressed time.Time            // when the sweep last found too many of them
 	windows map[key]*window
 	refused map[string]int // by what, since the start
 	closed  bool

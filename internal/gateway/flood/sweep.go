@@ -13,7 +13,8 @@ const (
 	sweepEvery   = 2 * time.Second
 	readRate     = 256 // bytes a second
 	readPatience = 30 * time.Second
-	// With more than a quarter of all connections in use there is less patience.
+	// With more than a quarter of all connections in use there is less patience,
+	// and for half a minute after.
 	shortPatience = 6 * time.Second
 )
 
@@ -38,6 +39,9 @@ func (l *Limiter) stalled(now time.Time) (out []*conn) {
 	all := slices.Collect(maps.Keys(l.all))
 	patience := readPatience
 	if len(all) > l.limits.Conns/4 {
+		l.pressed = now
+	}
+	if now.Sub(l.pressed) < readPatience {
 		patience = shortPatience
 	}
 	l.mu.Unlock()
