@@ -276,7 +276,9 @@ func (l *Limiter) refuse(client netip.Prefix, what string) string {
 func (l *Limiter) note(client netip.Prefix, what string) (id string, begin *Report) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.heavy.turned = time.Now()
+	if !strings.HasPrefix(what, ListPrefix) { // a listed client is no flood
+		l.heavy.turned = time.Now()
+	}
 	reason, _, _ := strings.Cut(what, ": ") // of lists and services there may be many
 	if strings.HasPrefix(what, ShedPrefix) {
 		reason = "room"
