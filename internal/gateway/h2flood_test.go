@@ -74,7 +74,7 @@ func TestH2Floods(t *testing.T) {
 	g, p := newGateway(t, withTLS, siteOf(upstream, config.Route{Match: "GET /", SignIn: "none"}))
 	addr := serve(t, g)
 	trust := &tls.Config{RootCAs: roots(t, g.o.Config.Data), ServerName: "localhost"}
-	good := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: trust}}
+	good := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: trust.Clone()}}
 	defer good.CloseIdleConnections()
 	n := 0
 	for name, frames := range h2Attacks() {
@@ -146,7 +146,7 @@ func BenchmarkH2Floods(b *testing.B) {
 			g, _ := newGateway(b, withTLS, siteOf(upstream, config.Route{Match: "GET /", SignIn: "none"}))
 			addr := serve(b, g)
 			trust := &tls.Config{RootCAs: roots(b, g.o.Config.Data), ServerName: "localhost"}
-			good := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: trust}}
+			good := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: trust.Clone()}}
 			defer good.CloseIdleConnections()
 			for b.Loop() {
 				h2FloodOnce(b, name, addr, g.o.Config.Data, good)
