@@ -57,6 +57,10 @@ func (k *checker) check() {
 	if k.c.Limits.Rate.PerSecond <= 0 && k.doc.Has("limits.rate.per_second") {
 		k.bad("limits.rate.per_second", "more than 0", "nobody would get through")
 	}
+	if k.c.Limits.Handshakes.PerSecond <= 0 && k.doc.Has("limits.handshakes.per_second") {
+		k.bad("limits.handshakes.per_second", "more than 0", "nobody could connect")
+	}
+	k.lists()
 	hosts := map[string]bool{}
 	for i := range c.Sites {
 		s := &c.Sites[i]
@@ -65,6 +69,38 @@ func (k *checker) check() {
 		}
 		hosts[s.Host] = true
 		k.site(fmt.Sprintf("sites[%d]", i), s)
+	}
+}
+
+var countryForm = regexp.MustCompile(`^[A-Z]{2}$`)
+
+// lists checks who is let in; what is in the files is the gateway's to read.
+func (k *checker) lists() {
+	l := &k.c.Limits
+	for key, list := range map[string][]string{"allow": l.Allow, "block": l.Block} {
+		for i, s := range list {
+			_, err := netip.ParsePrefix(s)
+			if a, aerr := netip.ParseAddr(s); err != nil && (aerr != nil || a.Zone() != "") {
+				k.bad(fmt.Sprintf("limits.%s[%d]", key, i), "such as 192.0.2.1 or 2001:db8::/48", "not an address or CIDR: %q", s)
+			}
+		}
+	}
+	for i, f := range l.BlockFiles {
+		k.file(fmt.Sprintf("limits.block_files[%d]", i), f)
+	}
+	n := len(l.Countries.Allow) + len(l.Countries.Block)
+	if l.Countries.File != "" || n > 0 {
+		k.file("limits.countries.file", l.Countries.File)
+	}
+	if l.Countries.File != "" && n == 0 {
+		k.bad("limits.countries", "such as block: [XX]", "a file of countries, and none to allow or block")
+	}
+	for key, list := range map[string][]string{"allow": l.Countries.Allow, "block": l.Countries.Block} {
+		for i, code := range list {
+			if !countryForm.MatchString(code) {
+				k.bad(fmt.Sprintf("limits.countries.%s[%d]", key, i), "ISO 3166-1 alpha-2, such as PK", "not a country: %q", code)
+			}
+		}
 	}
 }
 
@@ -286,6 +322,9 @@ func (k *checker) loopback() bool {
 func (k *checker) route(path string, r *Route, mux *http.ServeMux) {
 	if !k.pattern(path+".match", r, mux) {
 		return
+	}
+	if r.Rate != nil && r.Rate.PerSecond <= 0 {
+		k.bad(path+".rate.per_second", "more than 0", "nobody would get through")
 	}
 	from, name := r.SubjectSource()
 	switch from {

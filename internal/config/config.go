@@ -255,7 +255,11 @@ type Budget struct {
 
 // Limits bound what one client may ask of the public listener.
 type Limits struct {
-	// Rate bounds the requests of one client address.
+	// Rate bounds the requests of one client address (IPv6: a /64). A request
+	// takes one token, and more after it was answered if it made much work: one
+	// for each 16 KiB of body and each 50 ms in which the gateway was busy with
+	// it. The networks that the client is in have buckets of their own: an IPv4
+	// /24 has 32 times, an IPv6 /56 4 times and a /48 16 times as much.
 	Rate Rate `yaml:"rate"`
 	// Body is the largest request body, in bytes.
 	Body int64 `yaml:"body" default:"1048576" min:"1024" max:"1073741824"`
@@ -268,6 +272,45 @@ type Limits struct {
 	Depth int `yaml:"depth" default:"64" min:"1" max:"500"`
 	// Connections is how many connections are held open at once.
 	Connections int `yaml:"connections" default:"4096" min:"1" max:"1000000"`
+	// ConnectionsPerClient is how many of them one client address (IPv6: a /64)
+	// may hold. The networks that it is in may hold more: an IPv4 /24 32 times, an
+	// IPv6 /56 4 times and a /48 16 times as many, and half of all at most. Not
+	// used with tls: off, where all come from the balancer.
+	ConnectionsPerClient int `yaml:"connections_per_client" default:"128" min:"1" max:"1000000"`
+	// Handshakes bounds the new connections of one client address; its networks
+	// may make 32, 4 and 16 times as many likewise. Not used with tls: off.
+	Handshakes Handshakes `yaml:"handshakes"`
+	// Allow are addresses and CIDRs that no limit and no list holds back, such as
+	// other agencies' gateways. The firewall inspects them all the same.
+	Allow []string `yaml:"allow"`
+	// Block are addresses and CIDRs that are refused.
+	Block []string `yaml:"block"`
+	// BlockFiles are files of those, such as a threat feed: one a line, # and ;
+	// begin a comment. They are read again when they change.
+	BlockFiles []string `yaml:"block_files"`
+	// Countries says which countries' addresses are let in.
+	Countries Countries `yaml:"countries"`
+}
+
+// Countries says which countries' addresses are let in. Where an address is
+// can only be guessed: people travel, and attackers rent servers anywhere.
+type Countries struct {
+	// File is a MaxMind DB (.mmdb) with country.iso_code. It is read again when
+	// it changes.
+	File string `yaml:"file"`
+	// Allow are the only countries that are let in (ISO 3166-1 alpha-2, such as
+	// PK). Public addresses that the file does not know are not.
+	Allow []string `yaml:"allow"`
+	// Block are countries that are refused.
+	Block []string `yaml:"block"`
+}
+
+// Handshakes is a token bucket of new connections.
+type Handshakes struct {
+	// PerSecond is how many new connections a second are let through for long.
+	PerSecond float64 `yaml:"per_second" default:"50" min:"0"`
+	// Burst is how many are let through at once.
+	Burst int `yaml:"burst" default:"200" min:"1"`
 }
 
 // Rate is a token bucket.
@@ -300,6 +343,12 @@ type Site struct {
 	UpstreamTLS UpstreamTLS `yaml:"upstream_tls"`
 	// Timeout is how long the service may take to begin its answer.
 	Timeout time.Duration `yaml:"timeout" default:"30s"`
+	// Concurrency is how many requests the service is asked at once at most.
+	// Below that the gateway finds by itself what the service can do.
+	Concurrency int `yaml:"concurrency" default:"1000" min:"1" max:"100000"`
+	// ConcurrencyFloor is how many requests the service is asked at once whatever
+	// was measured: for a service that holds requests on purpose, as long polling does.
+	ConcurrencyFloor int `yaml:"concurrency_floor" default:"4" min:"1" max:"100000"`
 	// WAF is the firewall in front of the site.
 	WAF WAF `yaml:"waf"`
 	// Routes are the requests that are let through; every other is refused.
@@ -381,6 +430,13 @@ type Route struct {
 	// Action is what is done to the citizen's data. Without it: view for GET and
 	// HEAD, change otherwise.
 	Action string `yaml:"action" enum:"view|list|create|change|approve"`
+	// Essential says that the route goes on when there is not room for all: a
+	// signed-in citizen or a visitor with an earned pass goes first there, and a
+	// stranger goes before strangers elsewhere.
+	Essential bool `yaml:"essential"`
+	// Rate bounds the requests of one client address for this route, besides
+	// limits.rate: for what is costly, or what sends messages.
+	Rate *Rate `yaml:"rate"`
 	// Purposes are the reasons of which an officer must give one, with a case.
 	Purposes []string `yaml:"purposes"`
 	// Basis is the law that allows it, as the citizen is told it.

@@ -73,7 +73,7 @@ func TestDefaults(t *testing.T) {
 	}
 	got := fmt.Sprint(c.Listen, c.Admin, c.TLS.Mode, c.Store.Value(), c.Relay.Value(), c.Events.Value(), c.Keys.KEK.Value(),
 		c.Ledger.Origin, c.Ledger.Storage, c.Sites[0].WAF.Paranoia, c.Sites[0].WAF.Mode, c.Sites[0].Timeout, c.Limits)
-	want := ":8443 127.0.0.1:9443 local sqlite none embedded age land-records/ledger posix 1 block 30s {{20 60} 1048576 32768 999 64 4096}"
+	want := ":8443 127.0.0.1:9443 local sqlite none embedded age land-records/ledger posix 1 block 30s {{20 60} 1048576 32768 999 64 4096 128 {50 200} [] [] [] { [] []}}"
 	if strings.Join(strings.Fields(got), " ") != want {
 		// Print puts no space between two strings.
 		if strings.ReplaceAll(got, " ", "") != strings.ReplaceAll(want, " ", "") {
@@ -92,6 +92,9 @@ func TestDefaults(t *testing.T) {
 	if c, problems = read(t, minimal+"tls: {mode: off}"); problems != nil || c.TLS.Mode != "off" { // no boolean, as in YAML 1.1
 		t.Errorf("tls off: %v", problems)
 	}
+	if c, problems = read(t, withSite(`{match: "GET /", signin: none, rate: {per_second: 2}}`)); problems != nil || *c.Sites[0].Routes[0].Rate != (config.Rate{PerSecond: 2, Burst: 60}) {
+		t.Errorf("a route's rate: %v", problems)
+	}
 	if c, problems = read(t, minimal+"access: {budgets: []}"); problems != nil || len(c.Access.Budgets) != 0 {
 		t.Errorf("no budgets: %v, %v", c, problems)
 	}
@@ -107,6 +110,11 @@ func TestProblems(t *testing.T) {
 		{"duplicate key", minimal + "data: a\ndata: b\n", `already defined`},
 		{"unknown key", minimal + "lisen: x", `:3:1: lisen: unknown key "lisen" (did you mean "listen"?)`},
 		{"unknown nested key", withSite(`{match: "GET /", signin: none, purpose: [a]}`), `:7:40: sites[0].routes[0].purpose: unknown key "purpose" (did you mean "purposes"?)`},
+		{"no CIDR", minimal + "limits: {block: [192.0.2.0/33]}\n", "limits.block[0]: not an address or CIDR"},
+		{"no list", minimal + "limits: {block_files: [nowhere.txt]}\n", "limits.block_files[0]: no such file"},
+		{"countries without file", minimal + "limits: {countries: {block: [XX]}}\n", "limits.countries.file: missing key"},
+		{"no country", minimal + "limits: {countries: {file: pasban.yaml, allow: [pk]}}\n", `limits.countries.allow[0]: not a country: "pk"`},
+		{"nobody could connect", minimal + "limits: {handshakes: {per_second: -1}}\n", "limits.handshakes.per_second"},
 		{"missing key", "data: x", `agency: missing key "agency"`},
 		{"missing in list", withSite(`{match: "GET /"}`), `missing key "signin"`},
 		{"wrong type", minimal + "sites: land", `sites: want a list, got "land"`},

@@ -92,7 +92,7 @@ func (k *checker) fill() {
 // paths makes every path absolute and expands the patterns of file lists.
 func (k *checker) paths() {
 	c := k.c
-	for _, p := range []*string{&c.Data, &c.TLS.Cert, &c.TLS.Key, &c.TLS.ACME.CAFile, &c.Keys.Identity} {
+	for _, p := range []*string{&c.Data, &c.TLS.Cert, &c.TLS.Key, &c.TLS.ACME.CAFile, &c.Keys.Identity, &c.Limits.Countries.File} {
 		*p = k.abs(*p)
 	}
 	for i := range c.Sites {
@@ -102,6 +102,9 @@ func (k *checker) paths() {
 				list[j] = k.abs(list[j])
 			}
 		}
+	}
+	for i := range c.Limits.BlockFiles {
+		c.Limits.BlockFiles[i] = k.abs(c.Limits.BlockFiles[i])
 	}
 	c.Services = k.glob("services", c.Services, "services/*.yaml")
 	c.Policies = k.glob("policies", c.Policies, "policies/*.cedar")

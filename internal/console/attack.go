@@ -66,6 +66,7 @@ func known() map[string][2]string {
 		"T1105":     {"command-and-control", "Ingress Tool Transfer"},
 		"T1498":     {"impact", "Network Denial of Service"},
 		"T1499":     {"impact", "Endpoint Denial of Service"},
+		"T1499.004": {"impact", "Application or System Exploitation"},
 		"T1485":     {"impact", "Data Destruction"},
 		"T1531":     {"impact", "Account Access Removal"},
 		"T1565":     {"impact", "Data Manipulation"},

@@ -72,7 +72,7 @@ func Fields() []Field {
 		{"Policies", "strings", "ids of the policies that decided"},
 		{"Reasons", "strings", "why, in words"},
 		{"WafRules", "strings", "ids of the WAF rules that matched"},
-		{"Engine", "string", "the part of the gateway that a fact comes from: waf, flood, proxy, http, tls or gateway"},
+		{"Engine", "string", "the part of the gateway that a fact comes from: waf, flood, list, proxy, http, tls or gateway"},
 		{"Attacks", "strings", "classes of attack that the WAF rules are tagged with: sqli, xss, …"},
 		{"WafMode", "string", "detect if the WAF would have blocked the request but only looks on"},
 		{"What", "string", "what there was too much of: requests or connections"},

@@ -8,6 +8,7 @@ import (
 
 	"pasban"
 	"pasban/internal/config"
+	"pasban/internal/gateway/flood"
 	"pasban/internal/gateway/waf"
 )
 
@@ -21,6 +22,9 @@ func Check(c *config.Config) error {
 			problems = append(problems, config.Problem{File: c.File, Field: "tls.cert", Msg: err.Error(),
 				Hint: "tls.cert is the chain and tls.key its key, both PEM"})
 		}
+	}
+	if _, err := flood.LoadLists(listsOf(c)); err != nil {
+		problems = append(problems, config.Problem{File: c.File, Field: "limits", Msg: err.Error()})
 	}
 	compiled := map[string]bool{}
 	for i, s := range c.Sites {

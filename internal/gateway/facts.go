@@ -38,6 +38,9 @@ func (g *Gateway) blockFact(r *http.Request, service string, reasons ...string) 
 	f.Restricted = clientOf(r)
 	f.Restricted.Actor = who.ID
 	f.Restricted.Reasons = reasons
+	if ja4 := flood.Fingerprint(r); ja4 != "" {
+		f.Restricted.More = map[string]string{"ja4": ja4}
+	}
 	return f
 }
 
@@ -78,7 +81,10 @@ func (s *site) wafFact(r *http.Request, rep waf.Report) pasban.Fact {
 	f.Body.ID, f.Body.Action = rep.ID, "waf"
 	f.Restricted.Rules = rep.Rules
 	f.Restricted.Status = rep.Status
-	f.Restricted.More = map[string]string{"engine": "waf"}
+	if f.Restricted.More == nil {
+		f.Restricted.More = map[string]string{}
+	}
+	f.Restricted.More["engine"] = "waf"
 	if len(rep.Attacks) > 0 {
 		f.Restricted.More["attacks"] = strings.Join(rep.Attacks, ",")
 	}
@@ -107,8 +113,14 @@ func (s *site) wafFailed(w http.ResponseWriter, r *http.Request, err error) {
 	s.g.fail(w, r, bodyStatus(err), err)
 }
 
-// flooded answers a request beyond its client's rate.
+// flooded answers a request beyond its client's rate, or of a listed client.
 func (g *Gateway) flooded(w http.ResponseWriter, r *http.Request, ref flood.Refusal) {
+	if ref.Listed != "" {
+		g.metrics.count(countListed)
+		g.fail(w, r, http.StatusForbidden, &pasban.Error{Kind: pasban.Forbidden, ID: ref.ID,
+			Msg: "the service is not open to your network", Hint: "if it should be, tell the agency the incident id"})
+		return
+	}
 	g.metrics.count(countFlooded)
 	seconds := int(ref.RetryAfter / time.Second)
 	g.fail(retryWriter{w, seconds}, r, http.StatusTooManyRequests, &pasban.Error{Kind: pasban.Limited, ID: ref.ID,
@@ -125,8 +137,15 @@ func (g *Gateway) floodReport(rep flood.Report) {
 	f := pasban.NewFact(pasban.KindBlock, g.agency(), pasban.Actor{}, time.Now())
 	f.Body.ID, f.Body.Action, f.Body.Outcome = rep.ID, "flood", pasban.Denied
 	f.Restricted.Status = http.StatusTooManyRequests
+	if strings.HasPrefix(rep.What, flood.ShedPrefix) {
+		f.Restricted.Status = http.StatusServiceUnavailable
+	}
 	f.Restricted.Reasons = []string{"too many " + rep.What}
 	f.Restricted.More = map[string]string{"engine": "flood", "what": rep.What, "count": strconv.Itoa(rep.Count), "client": "many"}
+	if strings.HasPrefix(rep.What, flood.ListPrefix) {
+		f.Restricted.Status, f.Restricted.Reasons = http.StatusForbidden, []string{rep.What}
+		f.Restricted.More["engine"] = "list"
+	}
 	if rep.Client.IsValid() {
 		f.Restricted.More["client"] = rep.Client.String()
 		f.Restricted.IP = rep.Client.Addr().String()

@@ -3,13 +3,14 @@
 //
 // # The way of a request
 //
-//	connection limits → wire → who the visitor is → access log, trace → client's rate →
-//	form → WAF → own surfaces, or:
-//	path check → route → session → purpose → Guard (decide, journal) → upstream
+//	connection limits → wire → who the visitor is → access log, trace → lists →
+//	client's rate → form → WAF → own surfaces, or:
+//	path check → route → session → room at the upstream → purpose → Guard (decide, journal) → upstream
 //
 // [Gateway] owns the public listener ([Gateway.Serve]) and can exchange its
 // whole configuration between two requests ([Gateway.Reload]). Package flood
-// holds the limits, package waf the firewall; ca.go is the local certificate
+// holds the limits (limits.go says who goes first), package waf the firewall;
+// ca.go is the local certificate
 // authority, acme.go gets certificates from others, http3.go answers by UDP,
 // wire.go and malformed.go refuse what is no good HTTP, proxy.go talks to the
 // guarded services through the pool of upstream.go and health.go, visit.go is
@@ -131,7 +132,10 @@ type Gateway struct {
 	access   *accessLog
 	watching sync.WaitGroup // on upstreams
 	acme     *acmeSource    // nil in other modes
-	state    atomic.Pointer[state]
+	busy     *standing      // the answer to those for whom there is no room
+	// passed reports whether a request bears an earned pass; nil if there are none.
+	passed func(*http.Request) bool
+	state  atomic.Pointer[state]
 
 	closed  sync.Once
 	mu      sync.Mutex          // covers engines
@@ -152,6 +156,7 @@ type state struct {
 	tracer      *tracer            // nil: nothing is traced
 	stop        context.CancelFunc // ends what begin began
 	continued   bool               // the next state has the same sites and tracer; written before it is used
+	lists       *flood.Lists
 }
 
 // New builds a gateway. It opens the WAF's log and, in TLS mode local, makes
@@ -180,6 +185,8 @@ func New(o Options) (*Gateway, error) {
 			return nil, err
 		}
 	}
+	g.busy = g.newStanding(http.StatusServiceUnavailable, &pasban.Error{Kind: pasban.Limited, ID: standingID,
+		Msg: "there are more visitors than the service can answer now", Hint: "wait a little and try again"})
 	st, err := g.build(o.Config, nil)
 	if err != nil {
 		g.Close()
@@ -187,6 +194,8 @@ func New(o Options) (*Gateway, error) {
 	}
 	g.begin(st)
 	g.use(st)
+	g.limiter.SetLists(st.lists)
+	go g.watchLists()
 	return g, nil
 }
 
@@ -204,10 +213,10 @@ func emptyDir(path string) (string, error) {
 }
 
 func limitsOf(c *config.Config) flood.Limits {
-	l := flood.Limits{Rate: c.Limits.Rate.PerSecond, Burst: c.Limits.Rate.Burst, Conns: c.Limits.Connections}
-	if c.TLS.Mode == tlsOff || len(c.Proxies) > 0 {
-		l.ConnsPerClient = l.Conns // they are all the balancer's
-	}
+	l := flood.Limits{Rate: c.Limits.Rate.PerSecond, Burst: c.Limits.Rate.Burst,
+		Conns: c.Limits.Connections, ConnsPerClient: c.Limits.ConnectionsPerClient,
+		DialRate: c.Limits.Handshakes.PerSecond, DialBurst: c.Limits.Handshakes.Burst}
+	l.Balancer = c.TLS.Mode == tlsOff || len(c.Proxies) > 0
 	return l
 }
 
@@ -264,6 +273,7 @@ func (g *Gateway) Reload(c *config.Config) error {
 	g.begin(st)
 	g.use(st)
 	g.limiter.Set(limitsOf(c))
+	g.limiter.SetLists(st.lists)
 	if g.acme != nil {
 		g.acme.apply(st.acme)
 	}
@@ -286,6 +296,9 @@ func (g *Gateway) build(c *config.Config, old *state) (*state, error) {
 	if st.acme != nil {
 		st.certificate = g.acme.certificate
 	} else if st.certificate, err = t.certificates(); err != nil {
+		return nil, err
+	}
+	if st.lists, err = flood.LoadLists(listsOf(c)); err != nil {
 		return nil, err
 	}
 	defer func() {

@@ -71,7 +71,7 @@ func checkRequest(r *http.Request, l config.Limits) error {
 			Err: &fault{"body too large", http.StatusRequestEntityTooLarge}}
 	}
 	for _, coding := range r.Header["Content-Encoding"] {
-		if !strings.EqualFold(strings.TrimSpace(coding), "identity") {
+		if !strings.EqualFold(strings.TrimSpace(coding), "identity") && r.ContentLength != 0 {
 			return malformed(http.StatusUnsupportedMediaType, "compressed body", "send it as it is")
 		}
 	}

@@ -12,6 +12,8 @@ import (
 const (
 	countAdmitted = "admitted" // within its client's rate
 	countFlooded  = "flooded"  // beyond it
+	countListed   = "listed"   // its client is on a list
+	countShed     = "shed"     // there was no room at the service
 	countBlocked  = "blocked"  // by the firewall
 	countDetected = "detected" // would have been blocked; detect mode
 	countRefused  = "refused"  // no route, or an ambiguous address
@@ -119,6 +121,9 @@ func (g *Gateway) Describe(to chan<- *prometheus.Desc) {
 	}
 	to <- upDesc()
 	to <- certDesc
+	for _, d := range floodDescs() {
+		to <- d
+	}
 }
 
 // Collect reports what was counted since the gateway was made.
@@ -135,4 +140,5 @@ func (g *Gateway) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, up, u.Site, u.Upstream)
 	}
 	g.collectCertificates(to)
+	g.collectFlood(to)
 }

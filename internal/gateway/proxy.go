@@ -17,6 +17,7 @@ import (
 
 	"pasban"
 	"pasban/internal/config"
+	"pasban/internal/gateway/flood"
 	"pasban/internal/page"
 )
 
@@ -58,10 +59,14 @@ func newProxy(site config.Site, pool *pool, failed func(http.ResponseWriter, *ht
 }
 
 // ServeHTTP proxies a request that nobody need account for.
-func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.reverse.ServeHTTP(w, r) }
+func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	flood.Asked(r.Context())
+	p.reverse.ServeHTTP(w, r)
+}
 
 // serve proxies a guarded request.
 func (p *proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
+	flood.Asked(r.Context())
 	p.reverse.ServeHTTP(finalOnly{w}, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
 }
 

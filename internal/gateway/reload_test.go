@@ -121,6 +121,7 @@ func TestReloadInFlight(t *testing.T) {
 		c.TLS, c.HTTP3 = config.TLS{Mode: "files", Cert: files.cert, Key: files.key}, true
 		s := siteOf(services[i].URL, config.Route{Match: "GET /", SignIn: "none"})
 		s.WAF.Mode, s.WAF.Custom, s.Timeout = "block", rules[i:i+1], time.Minute
+		s.ConcurrencyFloor = 3 * each // they all wait on purpose
 		c.Sites = []config.Site{s}
 		if i == 1 {
 			s.Host = "added.example"

@@ -20,9 +20,9 @@ import (
 // Time limits of a connection. What a visitor may take to read is bounded for
 // each write, so that event streams may last.
 const (
-	headerTime = 10 * time.Second
-	bodyTime   = time.Minute
-	writeTime  = 30 * time.Second
+	headerTime = 8 * time.Second // for a TLS handshake too
+	bodyTime   = 8 * time.Second // in which nothing need come
+	writeTime  = 10 * time.Second
 	idleTime   = 90 * time.Second
 	drainTime  = 20 * time.Second
 )
@@ -123,13 +123,14 @@ func (g *Gateway) fronts(base context.Context, ln net.Listener) (all []front, er
 func (g *Gateway) publicFront(base context.Context, ln net.Listener, handler http.Handler) front {
 	st := g.state.Load()
 	srv := &http.Server{
-		Handler:           handler,
+		Handler:           g.limiter.Streams(handler),
 		BaseContext:       func(net.Listener) context.Context { return base },
 		ReadHeaderTimeout: headerTime,
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    st.config.Limits.Header,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 100, WriteByteTimeout: writeTime, SendPingTimeout: idleTime},
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 100, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 256 << 10,
+			WriteByteTimeout: writeTime, SendPingTimeout: idleTime},
 	}
 	watchWires(srv)
 	srv.HTTP2.CountError = g.unreadableStream
@@ -140,6 +141,7 @@ func (g *Gateway) publicFront(base context.Context, ln net.Listener, handler htt
 		return f
 	}
 	srv.TLSConfig = tlsConfig(g.certificate) // tells net/http that HTTP/2 is spoken
+	srv.TLSConfig.GetConfigForClient = g.limiter.Hello
 	f.serve = func() error { return srv.Serve(newSecureWires(ln, srv.TLSConfig, g.unreadable)) }
 	return f
 }

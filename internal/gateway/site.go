@@ -13,6 +13,7 @@ import (
 
 	"pasban"
 	"pasban/internal/config"
+	"pasban/internal/gateway/flood"
 	"pasban/internal/gateway/waf"
 	"pasban/internal/page"
 )
@@ -26,6 +27,7 @@ type site struct {
 	mux     *http.ServeMux // of *route
 	guarded bool           // some route is
 	proxy   *proxy         // nil without upstreams
+	load    *flood.Upstream
 	front   atomic.Pointer[defence]
 }
 
@@ -44,7 +46,11 @@ type route struct {
 // newSite builds a site of the configuration; engine is nil if its firewall is
 // off.
 func (g *Gateway) newSite(conf config.Site, c *config.Config, engine *waf.Engine, old *site) (*site, error) {
-	s := &site{g: g, conf: conf, name: nameOf(conf, c), mux: http.NewServeMux()}
+	s := &site{g: g, conf: conf, name: nameOf(conf, c), mux: http.NewServeMux(), load: flood.NewUpstream(conf.ConcurrencyFloor, conf.Concurrency)}
+	if old != nil {
+		s.load = old.load // what was learnt of the service stays
+		s.load.SetBounds(conf.ConcurrencyFloor, conf.Concurrency)
+	}
 	if len(conf.Upstream) > 0 {
 		var before *pool
 		if old != nil && old.proxy != nil {
@@ -62,10 +68,10 @@ func (g *Gateway) newSite(conf config.Site, c *config.Config, engine *waf.Engine
 			return nil, err
 		}
 		if r.SignIn == "none" && r.Subject == "" {
-			rt.Handler = s.proxy
+			rt.Handler = s.bounded(r, s.proxy)
 		} else {
 			s.guarded = true
-			rt.Handler = g.o.Sessions.Middleware(g.o.Pages.SameOrigin(&guarded{site: s, route: r}))
+			rt.Handler = g.o.Sessions.Middleware(g.o.Pages.SameOrigin(s.bounded(r, &guarded{site: s, route: r})))
 		}
 		if err := register(s.mux, rt); err != nil {
 			return nil, err

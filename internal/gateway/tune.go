@@ -13,7 +13,7 @@ import (
 func (g *Gateway) Tune(c *config.Config) error {
 	old := g.state.Load()
 	st := &state{config: c, certificate: old.certificate, sites: old.sites, other: old.other, engines: map[string]*waf.Engine{},
-		acme: old.acme, proxies: old.proxies, tracer: old.tracer, stop: old.stop}
+		acme: old.acme, lists: old.lists, proxies: old.proxies, tracer: old.tracer, stop: old.stop}
 	fresh := map[*site]*waf.Engine{}
 	sites := c.Sites
 	if _, ok := old.sites["*"]; !ok {

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+
+	"pasban/internal/gateway/flood"
 )
 
 // What is said of requests whose framing or header lines two servers may read
@@ -103,9 +105,9 @@ func wireOf(c net.Conn) *wire {
 func watchWires(srv *http.Server) {
 	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		if w := wireOf(c); w != nil {
-			return context.WithValue(ctx, wireKey{}, w)
+			ctx, c = context.WithValue(ctx, wireKey{}, w), w.Conn
 		}
-		return ctx
+		return flood.ConnContext(ctx, c)
 	}
 	srv.ConnState = func(c net.Conn, to http.ConnState) {
 		if w := wireOf(c); w != nil && to == http.StateIdle {

@@ -1,10 +1,12 @@
 // Package flood keeps one client, or many, from using up what all share:
 // requests in a second, connections, and the time that a connection may take.
 //
-// A [Limiter] holds a token bucket for each client (an IPv4 address or an
-// IPv6 /64, the smallest block that one subscriber is given) and counts
-// connections. [Limiter.Listener] bounds connections where they are accepted,
-// [Limiter.Handler] bounds requests, [Pace] cuts off those who do not read.
+// A [Limiter] holds token buckets for each client (an IPv4 address or an IPv6
+// /64, the smallest block that one subscriber is given) and for the larger
+// blocks that clients are in, and counts connections. [Limiter.Listener] bounds
+// connections where they are accepted and closes those that are not read,
+// [Limiter.Streams] those that abuse HTTP/2, [Limiter.Handler] bounds requests
+// by the work that they make, [Pace] cuts off those who send or read too slowly.
 //
 // # Guarantees
 //
@@ -22,14 +24,14 @@ package flood
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/hashicorp/golang-lru/v2/simplelru"
-	"golang.org/x/time/rate"
 
 	"pasban"
 )
@@ -48,6 +50,9 @@ type Limits struct {
 	Clients        int     // clients remembered; default 65,536
 	Conns          int     // connections in all; default 4,096
 	ConnsPerClient int     // connections of one client; default 128
+	DialRate       float64 // new connections in a second of one client; default 50
+	DialBurst      int     // new connections that a client may make at once; default 200
+	Balancer       bool    // connections come from a balancer: only Conns bounds them
 }
 
 func (l Limits) withDefaults() Limits {
@@ -56,8 +61,13 @@ func (l Limits) withDefaults() Limits {
 	l.Clients = cmp.Or(l.Clients, 65536)
 	l.Conns = cmp.Or(l.Conns, 4096)
 	l.ConnsPerClient = cmp.Or(l.ConnsPerClient, 128)
+	l.DialRate = cmp.Or(l.DialRate, 50)
+	l.DialBurst = cmp.Or(l.DialBurst, 200)
 	return l
 }
+
+func (l Limits) requests() share { return share{l.Rate, float64(l.Burst)} }
+func (l Limits) dials() share    { return share{l.DialRate, float64(l.DialBurst)} }
 
 // Report tells of refusals. The first of a client's window has Count 1 and is
 // made at once; the next follow at the end of each window that had more.
@@ -65,20 +75,25 @@ type Report struct {
 	ID     string       // incident id, as the refused were told it, if First
 	First  bool         // the flood begins; otherwise it went on in the last window
 	Client netip.Prefix // who; the zero Prefix stands for many clients together
-	What   string       // "requests" or "connections"
+	What   string       // with what, such as "requests" or "connections"
 	Count  int          // how many were refused
 }
 
 // Limiter bounds clients. It is safe for concurrent use.
 type Limiter struct {
 	report func(Report)
+	lists  atomic.Pointer[Lists]
 
 	mu      sync.Mutex // covers everything below
 	limits  Limits
-	buckets *simplelru.LRU[netip.Prefix, *rate.Limiter]
-	conns   map[netip.Prefix]int
-	open    int // sum of conns
+	buckets buckets // of requests
+	dials   buckets // of new connections
+	heavy   heavy
+	conns   map[netip.Prefix]int // open connections of each block
+	all     map[*conn]struct{}   // open connections
+	pressed time.Time            // when the sweep last found too many of them
 	windows map[key]*window
+	refused map[string]int // by what, since the start
 	closed  bool
 }
 
@@ -100,12 +115,8 @@ type window struct {
 // for concurrent use.
 func New(l Limits, report func(Report)) *Limiter {
 	l = l.withDefaults()
-	buckets, err := simplelru.NewLRU[netip.Prefix, *rate.Limiter](l.Clients, nil)
-	if err != nil { // a negative size
-		buckets, _ = simplelru.NewLRU[netip.Prefix, *rate.Limiter](1, nil)
-	}
-	return &Limiter{report: report, limits: l, buckets: buckets,
-		conns: map[netip.Prefix]int{}, windows: map[key]*window{}}
+	return &Limiter{report: report, limits: l, buckets: newBuckets(l.Clients), dials: newBuckets(l.Clients), heavy: newHeavy(),
+		conns: map[netip.Prefix]int{}, all: map[*conn]struct{}{}, windows: map[key]*window{}, refused: map[string]int{}}
 }
 
 // Set changes the limits for everything that comes from now on. Buckets that
@@ -114,11 +125,8 @@ func (l *Limiter) Set(limits Limits) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.limits = limits.withDefaults()
-	l.buckets.Resize(max(l.limits.Clients, 1))
-	for _, b := range l.buckets.Values() {
-		b.SetLimit(rate.Limit(l.limits.Rate))
-		b.SetBurst(l.limits.Burst)
-	}
+	l.buckets.lru.Resize(max(l.limits.Clients, 1))
+	l.dials.lru.Resize(max(l.limits.Clients, 1))
 }
 
 // Close stops the timers of open windows, whose refusals are reported now.
@@ -155,44 +163,104 @@ func Client(a netip.Addr) netip.Prefix {
 	return p
 }
 
-// Allow takes a token from the client's bucket. If there is none, wait is how
-// long until there will be.
-func (l *Limiter) Allow(client netip.Prefix) (wait time.Duration, ok bool) {
+// Allow takes a token from the buckets of the client and of the blocks that it
+// is in. If there is none, wait is how long until there will be.
+// Clients who make a flood while there is one pay more tokens.
+func (l *Limiter) Allow(client netip.Addr, ja4 string) (wait time.Duration, ok bool) {
 	l.mu.Lock()
-	b, found := l.buckets.Get(client)
-	if !found {
-		b = rate.NewLimiter(rate.Limit(l.limits.Rate), l.limits.Burst)
-		l.buckets.Add(client, b)
+	defer l.mu.Unlock()
+	l.heavy.add(client, ja4)
+	n := 1.0
+	if l.heavy.is(client, ja4, l.limits.Rate) {
+		n = heavyTakes
 	}
-	l.mu.Unlock()
-	if b.Allow() {
+	return l.buckets.take(client, "", l.limits.requests(), n)
+}
+
+// Bucket holds the requests of one client for one thing, such as a route, to a
+// rate of its own. key must be one of few.
+func (l *Limiter) Bucket(client netip.Addr, key string, rate float64, burst int) (wait time.Duration, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lists.Load().of(client).allowed {
 		return 0, true
 	}
-	missing := 1 - b.Tokens()
-	return time.Duration(missing / float64(b.Limit()) * float64(time.Second)), false
+	return l.buckets.take(client, key, share{rate, float64(burst)}, 1)
+}
+
+// Session takes a token from the bucket of a session that holds, wherever its
+// requests come from: it has the rate of a client. id is a hash of its token.
+func (l *Limiter) Session(id string) (wait time.Duration, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.limits.requests()
+	b := l.buckets.get(bucketKey{what: "session " + id}, s, time.Now())
+	if b.tokens < 1 {
+		return time.Duration((1 - b.tokens) / s.rate * float64(time.Second)), false
+	}
+	b.tokens--
+	return 0, true
+}
+
+// Refuse counts a request that was refused for a client by Bucket or Session,
+// and returns what to tell it.
+func (l *Limiter) Refuse(client netip.Addr, what string, wait time.Duration) Refusal {
+	return Refusal{ID: l.refuse(Client(client), what), RetryAfter: retryAfter(wait)}
 }
 
 // Refusal is what the page for a refused request says.
 type Refusal struct {
 	ID         string        // incident id
-	RetryAfter time.Duration // when to try again, in whole seconds, at least one
+	RetryAfter time.Duration // when to try again, in whole seconds, at least one; 0 if Listed
+	Listed     string        // the list that the client is on; "" if it asks too often
 }
 
-// Handler passes on what is within the limits. For the rest it sets
-// Retry-After (RFC 9110, section 10.2.3) and calls refused, which answers.
+// Handler passes on what is within the limits and not on a list, and charges
+// the client for the work that it made. For the rest it sets Retry-After (RFC 9110, section
+// 10.2.3) and calls refused, which answers.
 func (l *Limiter) Handler(next http.Handler, refused func(http.ResponseWriter, *http.Request, Refusal)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		addr, _ := netip.ParseAddrPort(r.RemoteAddr)
-		client := Client(addr.Addr())
-		wait, ok := l.Allow(client)
-		if ok {
+		addr := ClientAddr(r)
+		v := l.lists.Load().of(addr)
+		if v.allowed {
 			next.ServeHTTP(w, r)
 			return
 		}
-		seconds := max(1, math.Ceil(wait.Seconds()))
-		refused(w, r, Refusal{ID: l.refuse(client, "requests"), RetryAfter: time.Duration(seconds) * time.Second})
+		if v.blocked != "" {
+			refused(w, r, Refusal{ID: l.refuse(Client(addr), ListPrefix+v.blocked), Listed: v.blocked})
+			return
+		}
+		wait, ok := l.Allow(addr, Fingerprint(r))
+		if ok {
+			l.work(next, w, r, addr)
+			return
+		}
+		if c := connOf(r.Context()); c != nil {
+			c.strike("requests")
+		}
+		refused(w, r, Refusal{ID: l.refuse(Client(addr), "requests"), RetryAfter: retryAfter(wait)})
 	})
 }
+
+// ClientAddr is the address that a request comes from; the zero Addr if it is
+// not known.
+func ClientAddr(r *http.Request) netip.Addr {
+	addr, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return addr.Addr().Unmap().WithZone("")
+}
+
+func retryAfter(wait time.Duration) time.Duration {
+	return time.Duration(max(1, math.Ceil(wait.Seconds()))) * time.Second
+}
+
+// Shed counts a request for which a service had no room, and returns the
+// incident id that it belongs to. All of a service's are one.
+func (l *Limiter) Shed(service string) string {
+	return l.refuse(netip.Prefix{}, ShedPrefix+service)
+}
+
+// ShedPrefix begins a report's What about a service that had no room.
+const ShedPrefix = "requests for "
 
 // refuse counts a refused request and returns the incident id that it belongs
 // to; the report of a new incident has been made when it returns.
@@ -208,6 +276,14 @@ func (l *Limiter) refuse(client netip.Prefix, what string) string {
 func (l *Limiter) note(client netip.Prefix, what string) (id string, begin *Report) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !strings.HasPrefix(what, ListPrefix) { // a listed client is no flood
+		l.heavy.turned = time.Now()
+	}
+	reason, _, _ := strings.Cut(what, ": ") // of lists and services there may be many
+	if strings.HasPrefix(what, ShedPrefix) {
+		reason = "room"
+	}
+	l.refused[reason]++
 	k := key{client, what}
 	if _, ok := l.windows[k]; !ok && len(l.windows) >= maxReports {
 		k.client = netip.Prefix{}
@@ -222,6 +298,14 @@ func (l *Limiter) note(client netip.Prefix, what string) (id string, begin *Repo
 		l.windows[k] = w
 	}
 	return w.id, &Report{ID: w.id, First: true, Client: k.client, What: what, Count: 1}
+}
+
+// Refused returns how many connections and requests were refused since the
+// start, by reason.
+func (l *Limiter) Refused() map[string]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.refused)
 }
 
 // next ends a window: it reports what came since, or lets the client go if

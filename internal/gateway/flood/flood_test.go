@@ -50,30 +50,30 @@ func TestClient(t *testing.T) {
 func TestAllow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := New(Limits{Rate: 2, Burst: 3}, func(Report) {})
-		a, b := Client(netip.MustParseAddr("192.0.2.1")), Client(netip.MustParseAddr("2001:db8::1"))
+		a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
 		for i := range 3 {
-			if _, ok := l.Allow(a); !ok {
+			if _, ok := l.Allow(a, ""); !ok {
 				t.Fatalf("request %d of the burst was refused", i)
 			}
 		}
-		wait, ok := l.Allow(a)
+		wait, ok := l.Allow(a, "")
 		if ok || wait != 500*time.Millisecond {
 			t.Errorf("beyond the burst: %v, %v", wait, ok)
 		}
-		if _, ok := l.Allow(b); !ok {
+		if _, ok := l.Allow(b, ""); !ok {
 			t.Error("another client pays for the first")
 		}
-		if _, ok := l.Allow(Client(netip.MustParseAddr("2001:db8::ffff"))); !ok {
+		if _, ok := l.Allow(netip.MustParseAddr("2001:db8::ffff"), ""); !ok {
 			t.Error("the same /64 has no burst left")
 		}
 		time.Sleep(wait)
-		if _, ok := l.Allow(a); !ok {
+		if _, ok := l.Allow(a, ""); !ok {
 			t.Error("the bucket did not fill")
 		}
 		l.Set(Limits{Rate: 1000, Burst: 1000})
 		time.Sleep(time.Second)
 		for range 500 {
-			if _, ok := l.Allow(a); !ok {
+			if _, ok := l.Allow(a, ""); !ok {
 				t.Fatal("new limits do not hold for clients that are known")
 			}
 		}
@@ -83,9 +83,9 @@ func TestAllow(t *testing.T) {
 func TestClientsAreBounded(t *testing.T) {
 	l := New(Limits{Clients: 100}, func(Report) {})
 	for i := range 10000 {
-		l.Allow(Client(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)})))
+		l.Allow(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}), "")
 	}
-	if n := l.buckets.Len(); n != 100 {
+	if n := l.buckets.lru.Len(); n != 100 {
 		t.Errorf("%d clients are remembered, want 100", n)
 	}
 }
@@ -134,7 +134,7 @@ func TestReports(t *testing.T) {
 		}
 		// Many clients at once: one report speaks for those beyond maxReports.
 		for i := range 1000 {
-			ip := fmt.Sprintf("198.51.%d.%d", i/250, i%250)
+			ip := fmt.Sprintf("198.%d.%d.1", i/250, i%250) // each alone in its /24
 			ask(ip)
 			ask(ip)
 		}

@@ -6,17 +6,22 @@ import (
 	"time"
 )
 
-// Pace gives each write of a response the time limit write, and the request's
-// body the limit body in all: a client that does not read is cut off, and so
-// is one that trickles its request, while a stream may last as long as it is
-// read. (A server's ReadTimeout and WriteTimeout would end streams.)
+// bodyRate is the least that a request's body must bring, in bytes a second,
+// after the time that Pace gives it: half of what the slowest phone networks do.
+const bodyRate = 1 << 10
+
+// Pace gives each write of a response the time limit write. A request's body
+// may keep us waiting for the time body and, beyond that, for as long as what
+// it has brought takes at a kilobyte a second: a client that does not read is
+// cut off, and so is one that trickles its request, while a stream may last as
+// long as it is read. (A server's ReadTimeout and WriteTimeout would end streams.)
 func Pace(next http.Handler, write, body time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d := write
 		p := &paced{ResponseWriter: w, rc: http.NewResponseController(w), limit: d, stream: r.ProtoMajor >= 2}
 		if r.Body != nil && r.Body != http.NoBody {
 			p.rc.SetReadDeadline(time.Now().Add(body))
-			r.Body = &timedBody{ReadCloser: r.Body, rc: p.rc}
+			r.Body = &timedBody{ReadCloser: r.Body, rc: p.rc, left: body}
 		}
 		// An HTTP/1 connection keeps its deadline after the handler, where the
 		// server flushes what is left; a handler may write nothing at all.
@@ -67,17 +72,22 @@ func (p *paced) Flush() { p.FlushError() }
 // Unwrap lets a ResponseController reach the connection.
 func (p *paced) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 
-// timedBody lifts the read deadline when the body has ended: what the
+// timedBody holds a body to its rate. Only the time in which it is waited for
+// counts. It lifts the read deadline when the body has ended: what the
 // connection sends next is another request.
 type timedBody struct {
 	io.ReadCloser
-	rc *http.ResponseController
+	rc   *http.ResponseController
+	left time.Duration // for which it may still be waited for
 }
 
 func (b *timedBody) Read(p []byte) (int, error) {
+	begin := time.Now()
+	b.rc.SetReadDeadline(begin.Add(b.left))
 	n, err := b.ReadCloser.Read(p)
 	if err == io.EOF {
 		b.rc.SetReadDeadline(time.Time{})
 	}
+	b.left += time.Duration(n)*time.Second/bodyRate - time.Since(begin)
 	return n, err
 }

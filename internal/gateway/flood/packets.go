@@ -15,32 +15,33 @@ const unproven = 8
 // (QUIC) must first prove its address with a Retry (RFC 9000, section 8.1.2):
 // when it holds some already, or when a quarter of all places is taken.
 func (l *Limiter) Doubtful(addr net.Addr) bool {
-	client := clientAt(addr)
+	client := Client(datagramAddr(addr))
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.conns[client] >= unproven || l.open >= l.limits.Conns/4
+	return l.conns[client] >= unproven || len(l.all) >= l.limits.Conns/4
 }
 
 // Enter takes a place for a connection that no Listener accepts, in the same
 // counts and within the same limits. leave gives it back; it may be called more
 // than once. A refusal is reported as those of Listener are.
 func (l *Limiter) Enter(addr net.Addr) (leave func(), ok bool) {
-	client := clientAt(addr)
-	if l.enter(client) {
-		return sync.OnceFunc(func() { l.leave(client) }), true
+	c := &conn{limiter: l, addr: datagramAddr(addr)}
+	what, ok := l.enter(c)
+	if ok {
+		return sync.OnceFunc(func() { l.leave(c) }), true
 	}
-	if _, begin := l.note(client, "connections"); begin != nil {
+	if _, begin := l.note(Client(c.addr), what); begin != nil {
 		go l.report(*begin)
 	}
 	return nil, false
 }
 
-func clientAt(addr net.Addr) netip.Prefix {
+func datagramAddr(addr net.Addr) netip.Addr {
 	ap, err := netip.ParseAddrPort(addr.String())
 	if err != nil {
-		return netip.Prefix{}
+		return netip.Addr{}
 	}
-	return Client(ap.Addr())
+	return ap.Addr().Unmap().WithZone("")
 }
 
 // Note counts something that a client did and that is to be reported as

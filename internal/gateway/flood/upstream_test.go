@@ -1,0 +1,208 @@
+package flood
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// service answers with so many workers, each request taking a worker's time.
+type service struct {
+	workers chan struct{}
+	takes   atomic.Int64 // nanoseconds
+	busy    atomic.Int64 // nanoseconds of work done
+}
+
+func newService(workers int, takes time.Duration) *service {
+	s := &service{workers: make(chan struct{}, workers)}
+	s.takes.Store(int64(takes))
+	return s
+}
+
+func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	Asked(r.Context())
+	s.workers <- struct{}{}
+	time.Sleep(time.Duration(s.takes.Load()))
+	s.busy.Add(s.takes.Load())
+	<-s.workers
+}
+
+// crowd asks at a steady rate for a while and counts who is answered.
+func crowd(h http.Handler, rate int, during time.Duration, header string) (asked, answered int64, slowest time.Duration) {
+	var all sync.WaitGroup
+	var ok, longest atomic.Int64
+	n := int(during.Seconds() * float64(rate))
+	for range n {
+		time.Sleep(time.Second / time.Duration(rate))
+		all.Go(func() {
+			r := httptest.NewRequest("GET", "/", nil)
+			r.Header.Set("Who", header)
+			w := httptest.NewRecorder()
+			begin := time.Now()
+			h.ServeHTTP(w, r)
+			if w.Code == 200 {
+				ok.Add(1)
+				for took := int64(time.Since(begin)); ; {
+					if old := longest.Load(); took <= old || longest.CompareAndSwap(old, took) {
+						break
+					}
+				}
+			}
+		})
+	}
+	all.Wait()
+	return int64(n), ok.Load(), time.Duration(longest.Load())
+}
+
+func callerOf(r *http.Request) Caller {
+	switch r.Header.Get("Who") {
+	case "heavy":
+		return Caller{Heavy: true}
+	case "visitor":
+		return Caller{Priority: Visitor}
+	case "signed-in":
+		return Caller{Priority: SignedIn, Heavy: true}
+	}
+	return Caller{}
+}
+
+func shed(w http.ResponseWriter, _ *http.Request, _ Caller) { w.WriteHeader(503) }
+
+// TestKnee floods a service of ten workers at ten times what it can do: it
+// stays busy with useful work, the limit stays near the knee, and who has
+// priority does not notice.
+func TestKnee(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newService(10, 50*time.Millisecond) // 200 a second
+		u := NewUpstream(0, 0)
+		h := u.Handler(s, callerOf, shed)
+		if asked, ok, _ := crowd(h, 100, 20*time.Second, "stranger"); ok != asked {
+			t.Errorf("without a flood %d of %d were answered", ok, asked)
+		}
+		begin, before := time.Now(), s.busy.Load()
+		var all sync.WaitGroup
+		all.Go(func() { crowd(h, 2000, 30*time.Second, "stranger") })
+		time.Sleep(5 * time.Second)
+		asked, ok, slowest := crowd(h, 50, 20*time.Second, "visitor")
+		if ok*1000 < asked*999 || slowest > 150*time.Millisecond {
+			t.Errorf("%d of %d visitors were answered, the slowest after %v", ok, asked, slowest)
+		}
+		l := u.Load()
+		if l.Limit < 10 || l.Limit > 30 {
+			t.Errorf("the limit is %d before ten workers", l.Limit)
+		}
+		all.Wait()
+		if used := float64(s.busy.Load()-before) / float64(time.Since(begin)) / 10; used < 0.95 {
+			t.Errorf("the service was busy for %.2f of the time", used)
+		}
+		if l := u.Load(); l.InFlight != 0 || l.Waiting != 0 || l.Shed["stranger"] == 0 || l.Shed["visitor"] > 1 {
+			t.Errorf("at the end: %+v", l)
+		}
+	})
+}
+
+// TestSlowerService makes a service slower for good: that becomes normal.
+func TestSlowerService(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newService(20, 10*time.Millisecond)
+		u := NewUpstream(0, 0)
+		h := u.Handler(s, callerOf, shed)
+		crowd(h, 2500, 5*time.Second, "stranger")
+		s.takes.Store(int64(100 * time.Millisecond))
+		crowd(h, 400, 40*time.Second, "stranger")
+		before := s.busy.Load()
+		crowd(h, 400, 10*time.Second, "stranger")
+		if used := float64(s.busy.Load()-before) / float64(10*time.Second) / 20; used < 0.8 {
+			t.Errorf("the service was busy for %.2f of the time; %+v", used, u.Load())
+		}
+	})
+}
+
+// TestDisplaced fills the only place and the queue, and looks at who goes on.
+func TestDisplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := NewUpstream(0, 1)
+		hold := make(chan bool)
+		order := make(chan string, 20)
+		h := u.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			order <- r.Header.Get("Name")
+			<-hold
+		}), callerOf, func(w http.ResponseWriter, r *http.Request, _ Caller) { order <- "shed " + r.Header.Get("Name") })
+		ask := func(name, who string) {
+			r := httptest.NewRequest("GET", "/", nil)
+			r.Header.Set("Name", name)
+			r.Header.Set("Who", who)
+			go h.ServeHTTP(httptest.NewRecorder(), r)
+			synctest.Wait()
+		}
+		ask("first", "stranger")
+		ask("heavy", "heavy")
+		for _, name := range []string{"a", "b", "c", "d"} {
+			ask(name, "stranger")
+		}
+		ask("e", "visitor")
+		ask("f", "signed-in")
+		for range 5 {
+			hold <- true
+			synctest.Wait()
+		}
+		close(order)
+		var got []string
+		for s := range order {
+			got = append(got, s)
+		}
+		want := "[first shed heavy shed a shed b f e d c]"
+		if s := "[" + strings.Join(got, " ") + "]"; s != want {
+			t.Errorf("%s, want %s", s, want)
+		}
+	})
+}
+
+// TestWaiting ends in time, with the visitor's patience or with the visitor.
+func TestWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := NewUpstream(0, 1)
+		rank := func() int { return Caller{}.rank() }
+		if !u.enter(t.Context(), rank) {
+			t.Fatal("there is room")
+		}
+		begin := time.Now()
+		if u.enter(t.Context(), rank) || time.Since(begin) != patience(1) {
+			t.Errorf("waited for %v", time.Since(begin))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		begin = time.Now()
+		if u.enter(ctx, rank) || time.Since(begin) != time.Millisecond {
+			t.Errorf("waited for %v after the visitor left", time.Since(begin))
+		}
+		u.done(0)
+		if !u.enter(t.Context(), rank) {
+			t.Error("the place was not given back")
+		}
+	})
+}
+
+// TestStreamsGiveTheirPlaceBack holds an event stream open: it takes no place.
+func TestStreamsGiveTheirPlaceBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := NewUpstream(0, 1)
+		end := make(chan bool)
+		h := u.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(200)
+			<-end
+		}), callerOf, shed)
+		go h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		synctest.Wait()
+		if l := u.Load(); l.InFlight != 0 {
+			t.Errorf("%+v", l)
+		}
+		close(end)
+	})
+}

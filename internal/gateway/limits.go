@@ -1,0 +1,171 @@
+package gateway
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"pasban"
+	"pasban/internal/config"
+	"pasban/internal/gateway/flood"
+	"pasban/internal/page"
+)
+
+// shedAfter is when those for whom there was no room should come back: later
+// than the flood's next second, so that they do not make it.
+const shedAfter = 5 // seconds
+
+// listsEvery is how often the files of lists are looked at.
+const listsEvery = 10 * time.Second
+
+func listsOf(c *config.Config) flood.ListOptions {
+	l := c.Limits
+	return flood.ListOptions{Allow: l.Allow, Block: l.Block, BlockFiles: l.BlockFiles,
+		Country: l.Countries.File, AllowCountries: l.Countries.Allow, BlockCountries: l.Countries.Block}
+}
+
+// watchLists reads lists again when they change, until Close.
+func (g *Gateway) watchLists() {
+	t := time.NewTicker(listsEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-g.ctx.Done():
+			return
+		case <-t.C:
+		}
+		switch changed, err := g.limiter.Refresh(); {
+		case err != nil:
+			slog.Warn("a list of addresses has changed and cannot be read; the one before stays", "err", err)
+		case changed:
+			slog.Info("the lists of addresses were read again")
+		}
+	}
+}
+
+// bounded lets a route's requests wait for room at the service, or sheds them.
+// A route's own rate and that of a session come first.
+func (s *site) bounded(route config.Route, next http.Handler) http.Handler {
+	caller := func(r *http.Request) flood.Caller { return s.g.caller(route, r) }
+	bucket := "route " + s.name + " " + route.Match
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		client, l := flood.ClientAddr(r), s.g.limiter
+		if route.Rate != nil {
+			if wait, ok := l.Bucket(client, bucket, route.Rate.PerSecond, route.Rate.Burst); !ok {
+				s.g.flooded(w, r, l.Refuse(client, "requests of one route", wait))
+				return
+			}
+		}
+		if _, ok := s.g.o.Visitor(r.Context()); ok {
+			if wait, ok := l.Session(sessionHash(r)); !ok {
+				s.g.flooded(w, r, l.Refuse(client, "requests of one session", wait))
+				return
+			}
+		}
+		s.load.Handler(next, caller, s.shed).ServeHTTP(w, r)
+	})
+}
+
+// sessionHash names the session of a request without giving it away.
+func sessionHash(r *http.Request) string {
+	c, err := r.Cookie(page.SessionCookie)
+	if err != nil {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(c.Value))
+	return hex.EncodeToString(sum[:16])
+}
+
+// caller says how important a request is when there is not room for all. A
+// citizen who sends a form goes first: the work in it would be lost.
+func (g *Gateway) caller(route config.Route, r *http.Request) flood.Caller {
+	c := flood.Caller{Heavy: g.limiter.Heavy(r)}
+	_, signedIn := g.o.Visitor(r.Context())
+	switch {
+	case signedIn || g.actorOf(r) != pasban.Actor{}:
+		c.Priority = flood.SignedIn
+		if route.Essential || r.Method != http.MethodGet && r.Method != http.MethodHead {
+			c.Priority = flood.Essential
+		}
+	case g.passed != nil && g.passed(r):
+		c.Priority = flood.Visitor
+		if route.Essential {
+			c.Priority = flood.Essential
+		}
+	case route.Essential:
+		c.Priority = flood.Visitor // not more: anyone can ask for it
+	}
+	if c.Priority >= flood.SignedIn {
+		g.limiter.Known(r)
+	}
+	return c
+}
+
+// shed answers a request for which the service has no room.
+func (s *site) shed(w http.ResponseWriter, r *http.Request, c flood.Caller) {
+	s.g.metrics.count(countShed)
+	s.g.busy.serve(w, r, s.g.limiter.Shed(s.name), shedAfter)
+}
+
+// standing is an error's page and problem document, made once: thousands of
+// requests a second may be answered with it.
+type standing struct {
+	status int
+	pages  map[string]rendered // by language; "" is the problem document
+}
+
+type rendered struct {
+	header http.Header
+	body   []byte
+}
+
+// standingID stands for the incident in a standing answer.
+const standingID = "00000000000000000000000000000000"
+
+func (g *Gateway) newStanding(status int, err *pasban.Error) *standing {
+	a := &standing{status: status, pages: map[string]rendered{}}
+	for _, lang := range []string{"", "en", "ur"} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Accept", "text/html")
+		r.Header.Set("Accept-Language", lang)
+		if lang == "" {
+			r.Header.Set("Accept", "application/json")
+		}
+		w := httptest.NewRecorder()
+		g.fail(w, r, status, err)
+		a.pages[lang] = rendered{w.Header(), w.Body.Bytes()}
+	}
+	return a
+}
+
+// serve answers with the incident id, and says when to try again.
+func (a *standing) serve(w http.ResponseWriter, r *http.Request, id string, retryAfter int) {
+	lang := ""
+	if !page.WantsJSON(r) {
+		lang = page.Lang(r)
+	}
+	p := a.pages[lang]
+	body := bytes.ReplaceAll(p.body, []byte(standingID), []byte(id))
+	h := w.Header()
+	for name, values := range p.header {
+		h[name] = slices.Clip(values)
+	}
+	h.Set(IncidentHeader, id)
+	h.Set("Connection", "close") // others need the place
+	h.Set("Retry-After", strconv.Itoa(retryAfter))
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if !strings.Contains(h.Get("Cache-Control"), "no-store") {
+		h.Set("Cache-Control", "no-store")
+	}
+	w.WriteHeader(a.status)
+	if r.Method != http.MethodHead {
+		w.Write(body)
+	}
+}
