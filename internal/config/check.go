@@ -207,8 +207,10 @@ func (k *checker) site(path string, s *Site) {
 	for i, f := range s.WAF.CustomAfter {
 		k.file(fmt.Sprintf("%s.waf.custom_after[%d]", path, i), f)
 	}
+	k.attack(path+".attack", s.Attack)
 	mux := http.NewServeMux()
 	for i := range s.Routes {
+		k.queue(fmt.Sprintf("%s.routes[%d].queue", path, i), s.Routes[i].Queue)
 		k.route(fmt.Sprintf("%s.routes[%d]", path, i), &s.Routes[i], mux)
 	}
 }

@@ -82,7 +82,8 @@ type Visitor struct {
 	Name  map[string]string // by language
 }
 
-// Options are the parts that the console works with. All are required but Now.
+// Options are the parts that the console works with. All are required but
+// Shield and Now.
 type Options struct {
 	Pages     *page.Pages
 	Agency    string // the agency's id, as facts carry it
@@ -92,6 +93,7 @@ type Options struct {
 	Detection func() Detection // the rules in force
 	VKey      string           // the ledger's verifier key
 	Visitor   func(r *http.Request) (Visitor, bool)
+	Shield    Shield           // nil shows none
 	Now       func() time.Time // nil is time.Now
 }
 
@@ -139,6 +141,10 @@ func New(o Options) (*Console, error) {
 	act("/soc/alerts", c.change)
 	act("/soc/alerts/{id}/notes", c.addNote)
 	act("/soc/ledger/audit", c.audit)
+	if o.Shield != nil {
+		act("/soc/shield", c.startShield)
+		act("/soc/shield/end", c.endShield)
+	}
 	c.mux.HandleFunc("/soc/", func(w http.ResponseWriter, r *http.Request) {
 		c.o.Pages.Error(w, r, &pasban.Error{Kind: pasban.NotFound, Msg: "there is no such page"})
 	})

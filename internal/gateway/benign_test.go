@@ -119,8 +119,13 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := map[string]float64{}
-	for _, m := range families[len(families)-1].GetMetric() {
-		got[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
+	for _, f := range families {
+		if f.GetName() != "pasban_gateway_requests_total" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			got[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
+		}
 	}
 	if want := map[string]float64{"admitted": 4, "blocked": 1, "refused": 1, "shown": 1}; !maps.Equal(got, want) {
 		t.Errorf("counted %v, want %v", got, want)

@@ -3,12 +3,14 @@
 //
 // # The way of a request
 //
-//	connection limits → client's rate → WAF → own surfaces, or:
+//	connection limits → client's rate → gate → WAF → own surfaces, or:
 //	path check → route → session → purpose → Guard (decide, journal) → upstream
 //
 // [Gateway] owns the public listener ([Gateway.Serve]) and can exchange its
 // whole configuration between two requests ([Gateway.Reload]). Package flood
-// holds the limits, package waf the firewall; ca.go is the local certificate
+// holds the limits, package pass what visitors carry, package waf the firewall;
+// gate.go keeps strangers out while a site is under attack and is the door of
+// its waiting rooms, gatepage.go their pages; ca.go is the local certificate
 // authority, proxy.go talks to the guarded services, guard.go is the way of a
 // request for a citizen's data, path.go and subject.go read what outsiders
 // wrote, client.go tells who the visitor is behind a balancer. DESIGN.md says
@@ -29,7 +31,7 @@
 // # What this package must never do
 //
 // It opens no record and decides no access: it asks the Guard. It writes no
-// pages of its own beyond errors.
+// pages of its own beyond errors and those of the gate.
 package gateway
 
 import (
@@ -40,6 +42,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 
 	"pasban"
@@ -49,6 +52,7 @@ import (
 	"pasban/internal/gateway/waf"
 	"pasban/internal/identity"
 	"pasban/internal/journal"
+	"pasban/internal/keys"
 	"pasban/internal/page"
 	"pasban/internal/registry"
 	"pasban/internal/store"
@@ -97,7 +101,8 @@ func signedIn(ctx context.Context) (Visitor, bool) {
 	return Visitor{Actor: s.Actor(), Purpose: s.Purpose()}, true
 }
 
-// Options are the parts that a gateway works with. All but Visitor are required.
+// Options are the parts that a gateway works with. All but Visitor and Pass are
+// required.
 type Options struct {
 	Config   *config.Config
 	Guard    Guard
@@ -109,6 +114,8 @@ type Options struct {
 	// Visitor says who is signed in, from the context that Sessions leaves; nil
 	// asks identity.FromContext.
 	Visitor func(ctx context.Context) (Visitor, bool)
+	// Pass signs what visitors carry; nil draws a key that ends with the process.
+	Pass *keys.PassKey
 }
 
 // Gateway is the public side of a node. It is safe for concurrent use.
@@ -121,6 +128,8 @@ type Gateway struct {
 	temp    string // where parts of uploads lie while they are inspected
 	streams streams
 	metrics metrics
+	gate    *gate
+	keeping sync.WaitGroup // the gate's goroutine
 	state   atomic.Pointer[state]
 }
 
@@ -149,6 +158,9 @@ func New(o Options) (*Gateway, error) {
 	if g.temp, err = emptyDir(filepath.Join(o.Config.Data, "tmp")); err != nil {
 		return nil, errors.Join(err, g.log.Close())
 	}
+	if g.gate, err = newGate(g, o.Config, o.Pass); err != nil {
+		return nil, errors.Join(err, g.log.Close())
+	}
 	g.limiter = flood.New(limitsOf(o.Config), g.floodReport)
 	g.metrics = newMetrics(func() float64 { return float64(g.limiter.Connections()) })
 	st, err := g.build(o.Config, nil)
@@ -157,6 +169,7 @@ func New(o Options) (*Gateway, error) {
 		return nil, err
 	}
 	g.state.Store(st)
+	g.keeping.Go(func() { g.gate.run(g.ctx) })
 	return g, nil
 }
 
@@ -186,6 +199,7 @@ func limitsOf(c *config.Config) flood.Limits {
 func (g *Gateway) Close() error {
 	g.limiter.Close()
 	g.cancel()
+	g.keeping.Wait()
 	if st := g.state.Load(); st != nil {
 		for _, e := range st.engines {
 			e.Close()
@@ -299,11 +313,7 @@ func (g *Gateway) Handler() http.Handler {
 // admitted leads an admitted request to its site.
 func (g *Gateway) admitted(w http.ResponseWriter, r *http.Request) {
 	g.metrics.count(countAdmitted)
-	st := g.state.Load()
-	s, ok := st.sites[hostOf(r)]
-	if !ok {
-		s = st.other
-	}
+	st, s := g.state.Load(), g.siteOf(r)
 	if r.ContentLength > st.config.Limits.Body {
 		g.fail(w, r, http.StatusRequestEntityTooLarge, &pasban.Error{Kind: pasban.Limited, Msg: "the request is too large",
 			Hint: fmt.Sprintf("at most %d bytes", st.config.Limits.Body)})
@@ -312,7 +322,16 @@ func (g *Gateway) admitted(w http.ResponseWriter, r *http.Request) {
 	if r.Body != nil && r.Body != http.NoBody {
 		r.Body = http.MaxBytesReader(w, r.Body, st.config.Limits.Body)
 	}
-	s.ServeHTTP(w, r)
+	g.gate.enter(s, w, r)
+}
+
+// siteOf is the site of the host that was asked for.
+func (g *Gateway) siteOf(r *http.Request) *site {
+	st := g.state.Load()
+	if s, ok := st.sites[hostOf(r)]; ok {
+		return s
+	}
+	return st.other
 }
 
 func (g *Gateway) agency() string { return g.o.Config.Agency.ID }

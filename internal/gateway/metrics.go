@@ -37,10 +37,12 @@ var _ prometheus.Collector = (*Gateway)(nil)
 func (g *Gateway) Describe(to chan<- *prometheus.Desc) {
 	g.metrics.requests.Describe(to)
 	g.metrics.conns.Describe(to)
+	g.gate.describe(to)
 }
 
 // Collect reports what was counted since the gateway was made.
 func (g *Gateway) Collect(to chan<- prometheus.Metric) {
 	g.metrics.requests.Collect(to)
 	g.metrics.conns.Collect(to)
+	g.gate.collect(to)
 }

@@ -26,26 +26,31 @@ type site struct {
 	proxy   *proxy         // nil without upstreams
 	own     http.Handler   // Pasban's own surfaces; the firewall stands before them for strangers
 	theirs  http.Handler   // the guarded service, firewall included
+	door    door           // what the gate knows of it
+	halls   bool           // some route has a waiting room
 }
 
 // route is one line of the config: where it leads.
 type route struct {
 	config.Route
 	http.Handler
+	hall *hall // its waiting room, nil without
 }
 
 // newSite builds a site of the configuration; engine is nil if its firewall is
 // off.
 func (g *Gateway) newSite(conf config.Site, c *config.Config, engine *waf.Engine) (*site, error) {
 	s := &site{g: g, conf: conf, name: nameOf(conf, c), mux: http.NewServeMux()}
+	s.door = g.gate.door(s.name, conf.Attack)
 	if len(conf.Upstream) > 0 {
 		var err error
-		if s.proxy, err = newProxy(conf, s.upstreamAlarm, g.fail, g.metrics.count); err != nil {
+		if s.proxy, err = newProxy(conf, s.upstreamAlarm, g.fail, s.count); err != nil {
 			return nil, err
 		}
 	}
 	for _, r := range conf.Routes {
-		rt := &route{Route: r}
+		rt := &route{Route: r, hall: g.gate.hall(s.name, r)}
+		s.halls = s.halls || rt.hall != nil
 		if err := checkRoute(r); err != nil {
 			return nil, err
 		}
@@ -68,6 +73,18 @@ func (g *Gateway) newSite(conf config.Site, c *config.Config, engine *waf.Engine
 	}
 	return s, nil
 }
+
+// count counts what became of a request. A service that does not answer is a
+// sign of an attack.
+func (s *site) count(outcome string) {
+	s.g.metrics.count(outcome)
+	if outcome == countUpstream {
+		s.turnedAway()
+	}
+}
+
+// turnedAway tells the gate that a request was not served for want of room.
+func (s *site) turnedAway() { s.door.load.away.Add(1) }
 
 // strangers has the firewall inspect what visitors without a session send to
 // Pasban's own surfaces. People who are signed in write about attacks: an

@@ -30,6 +30,7 @@ func (n *Node) mount(own *http.ServeMux, s *Setup) error {
 	t, err := trust.New(trust.Options{
 		Pages: n.pages, Agency: cfg.Agency.ID, Name: names(cfg.Agency.Name),
 		Origin: cfg.Ledger.Origin, VKey: n.vkey, Status: n.trustStatus,
+		Attacks: n.trustAttacks,
 	})
 	if err != nil {
 		return err
@@ -37,6 +38,7 @@ func (n *Node) mount(own *http.ServeMux, s *Setup) error {
 	c, err := console.New(console.Options{
 		Pages: n.pages, Agency: cfg.Agency.ID, Alerts: n.soc, Journal: n.journal, Ledger: n.ledger,
 		Detection: func() console.Detection { return n.rules }, VKey: n.vkey, Visitor: consoleVisitor,
+		Shield: shield{n},
 	})
 	if err != nil {
 		return err

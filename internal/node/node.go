@@ -123,9 +123,13 @@ func New(ctx context.Context, s *Setup, o Options) (_ *Node, err error) {
 		}
 		own.Handle(path, h)
 	}
+	key, err := n.ring.PassKey()
+	if err != nil {
+		return nil, err
+	}
 	n.gateway, err = gateway.New(gateway.Options{
 		Config: s.Config, Guard: n.guard, Subjects: n.vault, Facts: n.journal, Sessions: n.identity,
-		Pages: n.pages, Own: own,
+		Pages: n.pages, Own: own, Pass: key,
 	})
 	return n, err
 }

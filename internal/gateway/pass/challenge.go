@@ -15,7 +15,7 @@ import (
 // of the same work would keep every tenth visitor more than twice as long.
 const (
 	Parts         = 16
-	partBits      = 13 // 2¹³ attempts a part, 2¹⁷ in all: a second on a cheap phone
+	partBits      = 12 // 2¹² attempts a part, 2¹⁶ in all: a second on a cheap phone
 	ChallengeLife = 5 * time.Minute
 	maxSpent      = 1 << 17 // solved challenges remembered, twice
 )

@@ -121,8 +121,11 @@ func (m *Modes) change(f func(all map[string]Mode)) error {
 
 // Counts are what a site has seen since the gateway began.
 type Counts struct {
-	Asked uint64 // requests
-	Away  uint64 // those of them that were turned away: limits, shedding, a service that did not answer
+	Asked int64 // requests
+	// Away are those of them that were turned away (limits, shedding, a service
+	// that did not answer, a challenge), less the visitors who came back with a
+	// pass: a crowd of honest strangers is no attack.
+	Away int64
 }
 
 // When a site goes under attack mode by itself. It starts when, over the
