@@ -518,6 +518,7 @@ func FuzzDestination(f *testing.F) {
 		f.Add(destination{path: p, lost: true}.token())
 	}
 	f.Add("g")
+	f.Add("\ncC90")
 	f.Fuzz(func(t *testing.T, token string) {
 		d, ok := parseDestination(token)
 		if !ok || d.path == "" {

@@ -103,7 +103,7 @@ func (d destination) token() string {
 // host comes out of it, whatever goes in.
 func parseDestination(token string) (destination, bool) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(token)
-	if err != nil || len(raw) == 0 || raw[0] != 'g' && raw[0] != 'p' {
+	if err != nil || strings.ContainsAny(token, "\r\n") || len(raw) == 0 || raw[0] != 'g' && raw[0] != 'p' {
 		return destination{}, false
 	}
 	d := destination{path: string(raw[1:]), lost: raw[0] == 'p'}

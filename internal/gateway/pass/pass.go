@@ -95,7 +95,7 @@ func (b Book) open(label, text string, size int) ([]byte, bool) {
 		return nil, false
 	}
 	token, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil {
+	if err != nil || len(token) != n { // the decoder passes over line ends
 		return nil, false
 	}
 	body := token[1 : 1+size]

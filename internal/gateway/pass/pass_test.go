@@ -39,7 +39,7 @@ func TestPassHoldsWhatWasSealed(t *testing.T) {
 			}
 		}
 	}
-	for _, bad := range []string{"", "x", text[1:], text + "A", " " + text, strings.Repeat("A", len(text))} {
+	for _, bad := range []string{"", "x", text[1:], text + "A", " " + text, strings.Repeat("A", len(text)), strings.Repeat("\n", 40) + text[40:], "\n" + text[1:]} {
 		if _, ok := b.Open(bad, t0); ok {
 			t.Errorf("%q opens", bad)
 		}
