@@ -10,6 +10,7 @@ import { keyboard } from "./suites/keyboard.mjs";
 import { live } from "./suites/live.mjs";
 import { passkeys } from "./suites/passkeys.mjs";
 import { proofs } from "./suites/proofs.mjs";
+import { surge } from "./suites/surge.mjs";
 import { weight } from "./suites/weight.mjs";
 
 describe("the web surfaces", () => {
@@ -30,4 +31,5 @@ describe("the web surfaces", () => {
   describe("passkeys", () => passkeys(stage));
   describe("weight", () => weight(stage));
   describe("keyboard", () => keyboard(stage));
+  describe("flood and surge", () => surge(stage)); // the last: it puts both nodes under load
 });

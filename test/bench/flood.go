@@ -1,0 +1,432 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"html"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"pasban/internal/gateway/pass"
+)
+
+// scenario is one flood: who comes, how fast, and what the service can do.
+type scenario struct {
+	addresses int           // that the flood comes from
+	rate      float64       // requests a second of all of them together
+	returning int           // visitors who were there before, each once a second
+	fresh     int           // new visitors with scripts, and as many without
+	before    time.Duration // how long returning visitors come before the flood
+	length    time.Duration // of the flood
+	slots     int           // requests that the service works on at once
+	work      time.Duration // for each
+	waf       bool
+	start     string // hand or auto
+}
+
+// flood plays a scenario against a gateway in a process of its own and prints
+// what became of everybody.
+func flood(args []string) error {
+	sc := scenario{slots: 4, work: 20 * time.Millisecond}
+	fs := flag.NewFlagSet("flood", flag.ContinueOnError)
+	fs.IntVar(&sc.addresses, "addresses", 2000, "source addresses of the flood (127.1.x.y)")
+	fs.Float64Var(&sc.rate, "rate", 2000, "requests a second of the flood; the service can answer 200")
+	fs.IntVar(&sc.returning, "returning", 50, "returning visitors, one request a second each")
+	fs.IntVar(&sc.fresh, "fresh", 20, "new visitors with scripts, and as many without")
+	fs.DurationVar(&sc.before, "before", 65*time.Second, "time before the flood: less than a minute earns no pass")
+	fs.DurationVar(&sc.length, "length", 40*time.Second, "length of the flood")
+	fs.BoolVar(&sc.waf, "waf", true, "the firewall is on")
+	fs.StringVar(&sc.start, "start", "hand", "attack mode starts by hand (with the flood) or auto")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	return sc.run()
+}
+
+func (sc scenario) run() error {
+	svc := &service{slots: make(chan struct{}, sc.slots), work: sc.work}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	upstream := &http.Server{Handler: svc}
+	go upstream.Serve(ln)
+	defer upstream.Close()
+	gw, err := startGateway("http://"+ln.Addr().String(), sc)
+	if err != nil {
+		return err
+	}
+	defer gw.stop()
+
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var quiet, loud tally
+	var people sync.WaitGroup
+	during := &atomic.Pointer[tally]{}
+	during.Store(&quiet)
+	for i := range sc.returning {
+		v := newVisitor(gw.address, fmt.Sprintf("127.2.%d.1", i+1))
+		people.Go(func() { v.keepComing(ctx, during) })
+	}
+	fmt.Fprintf(os.Stderr, "%s without a flood\n", sc.before)
+	time.Sleep(sc.before)
+
+	fmt.Fprintf(os.Stderr, "%s of flood\n", sc.length)
+	if sc.start == "hand" {
+		if err := gw.attack(); err != nil {
+			return err
+		}
+	}
+	during.Store(&loud)
+	svc.reset()
+	cpu := gw.cpu()
+	stop, end := context.WithTimeout(ctx, sc.length)
+	defer end()
+	var bots sync.WaitGroup
+	var sent, shed, through, failed atomic.Int64
+	for i := range sc.addresses {
+		bots.Go(func() {
+			sc.bot(stop, gw.address, fmt.Sprintf("127.1.%d.%d", i/250, i%250+1), &sent, &shed, &through, &failed)
+		})
+	}
+	var scripted, plain arrivals
+	for i := range 2 * sc.fresh {
+		v, came := newVisitor(gw.address, fmt.Sprintf("127.3.%d.1", i+1)), &scripted
+		if i%2 == 1 {
+			v.plain, came = true, &plain
+		}
+		time.Sleep(100 * time.Millisecond)
+		bots.Go(func() { came.add(v.arrive(stop)) })
+	}
+	bots.Wait()
+	used := gw.cpu() - cpu
+	cancel()
+	people.Wait()
+
+	good, all := svc.good.Load(), svc.all.Load()
+	fmt.Printf("flood: %d requests from %d addresses in %s; %d turned away, %d reached the service, %d failed\n", sent.Load(), sc.addresses, sc.length, shed.Load(), through.Load(), failed.Load())
+	fmt.Printf("returning visitors: %.1f %% of %d answered, p99 %s; without a flood %.1f %% of %d, p99 %s (ratio %.2f)\n",
+		loud.share(), loud.count(), loud.p99(), quiet.share(), quiet.count(), quiet.p99(), float64(loud.p99())/float64(quiet.p99()))
+	fmt.Printf("new visitors within 30 s: with scripts %s; without %s\n", scripted.String(), plain.String())
+	fmt.Printf("service: %.1f %% of its %d requests were people's\n", 100*float64(good)/float64(max(all, 1)), all)
+	fmt.Printf("gateway: %.3f ms of processor for each request that it turned away, its work for people included\n", 1e3*used.Seconds()/float64(max(shed.Load(), 1)))
+	return nil
+}
+
+// service is the guarded service: it can work on few requests at once, and has
+// the others wait.
+type service struct {
+	slots     chan struct{}
+	work      time.Duration
+	good, all atomic.Int64
+}
+
+func (s *service) reset() { s.good.Store(0); s.all.Store(0) }
+
+func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	select {
+	case s.slots <- struct{}{}:
+	case <-r.Context().Done():
+		return
+	}
+	time.Sleep(s.work)
+	<-s.slots
+	s.all.Add(1)
+	if r.URL.Query().Get("who") == "person" {
+		s.good.Add(1)
+	}
+	w.Header().Set("Content-Type", "text/html")
+	io.WriteString(w, "<!DOCTYPE html><html lang=en><title>x</title><p>a page of about sixty bytes</p></html>")
+}
+
+// clientFrom sends from one address of the loopback network and follows nothing.
+func clientFrom(from string, timeout time.Duration) *http.Client {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	return &http.Client{Timeout: timeout, Transport: &http.Transport{DialContext: d.DialContext, MaxIdleConnsPerHost: 2},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+// bot is one address of the flood: polite by itself, keeps no cookies.
+func (sc scenario) bot(ctx context.Context, gateway, from string, sent, shed, through, failed *atomic.Int64) {
+	c := clientFrom(from, 10*time.Second)
+	pause := time.Duration(float64(sc.addresses) / sc.rate * float64(time.Second))
+	wait(ctx, time.Duration(rand.Int64N(int64(pause))))
+	for ctx.Err() == nil {
+		began := time.Now()
+		r, err := http.NewRequestWithContext(ctx, "GET", gateway+"/records/search?who=bot&n="+strconv.Itoa(rand.IntN(1e6)), nil)
+		if err != nil {
+			return
+		}
+		r.Header.Set("Accept", "text/html")
+		r.Header.Set("User-Agent", "Mozilla/5.0")
+		sent.Add(1)
+		res, err := c.Do(r)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			sent.Add(-1)
+			return
+		case err != nil:
+			failed.Add(1)
+		default:
+			io.Copy(io.Discard, res.Body)
+			res.Body.Close()
+			if res.StatusCode == http.StatusOK {
+				through.Add(1)
+			} else {
+				shed.Add(1)
+			}
+		}
+		wait(ctx, pause-time.Since(began))
+	}
+}
+
+// wait pauses, or less if ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// visitor is a person's browser.
+type visitor struct {
+	c       *http.Client
+	gateway string
+	cookies map[string]string
+	plain   bool // runs no scripts
+}
+
+func newVisitor(gateway, from string) *visitor {
+	return &visitor{c: clientFrom(from, 30*time.Second), gateway: gateway, cookies: map[string]string{}}
+}
+
+// do sends one request and keeps the cookies of the answer.
+func (v *visitor) do(ctx context.Context, method, path string, form url.Values) (status int, to, body string, err error) {
+	r, err := http.NewRequestWithContext(ctx, method, v.gateway+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		return 0, "", "", err
+	}
+	r.Header.Set("Accept", "text/html,application/xhtml+xml")
+	r.Header.Set("User-Agent", "Mozilla/5.0")
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if form == nil {
+		r.Header.Del("Content-Type")
+	}
+	for name, value := range v.cookies {
+		r.AddCookie(&http.Cookie{Name: name, Value: value})
+	}
+	res, err := v.c.Do(r)
+	if err != nil {
+		return 0, "", "", err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	for _, c := range res.Cookies() {
+		if v.cookies[c.Name] = c.Value; c.MaxAge < 0 {
+			delete(v.cookies, c.Name)
+		}
+	}
+	return res.StatusCode, res.Header.Get("Location"), string(text), err
+}
+
+const personPage = "/records/search?who=person&district=lahore"
+
+// keepComing asks for a page once a second.
+func (v *visitor) keepComing(ctx context.Context, to *atomic.Pointer[tally]) {
+	wait(ctx, time.Duration(rand.Int64N(int64(time.Second))))
+	for ctx.Err() == nil {
+		began, t := time.Now(), to.Load()
+		status, _, _, err := v.do(ctx, "GET", personPage, nil)
+		if ctx.Err() == nil {
+			t.add(time.Since(began), err == nil && status == http.StatusOK)
+		}
+		wait(ctx, time.Second-time.Since(began))
+	}
+}
+
+var (
+	challengeField = regexp.MustCompile(`name="challenge" value="([^"]+)"`)
+	refreshField   = regexp.MustCompile(`http-equiv="refresh" content="(\d+)"`)
+)
+
+// arrive comes for the first time and does what the pages say until the page
+// that was asked for is there. It returns how long that took, 0 if it never was.
+func (v *visitor) arrive(ctx context.Context) time.Duration {
+	began, at := time.Now(), personPage
+	for ctx.Err() == nil {
+		status, to, body, err := v.do(ctx, "GET", at, nil)
+		switch {
+		case err != nil:
+			wait(ctx, time.Second)
+		case status == http.StatusOK && at == personPage:
+			return time.Since(began)
+		case to != "":
+			at = to
+		case v.plain:
+			m := refreshField.FindStringSubmatch(body)
+			if m == nil {
+				return 0
+			}
+			seconds, _ := strconv.Atoi(m[1])
+			wait(ctx, time.Duration(seconds)*time.Second)
+		default:
+			m := challengeField.FindStringSubmatch(body)
+			if m == nil {
+				wait(ctx, time.Second)
+				continue
+			}
+			challenge := html.UnescapeString(m[1])
+			wait(ctx, 1500*time.Millisecond) // a cheap phone takes so much longer than we do
+			_, to, _, err := v.do(ctx, "POST", at, url.Values{"challenge": {challenge}, "answer": {pass.Work(challenge)}})
+			if err == nil && to != "" {
+				at = to
+			}
+		}
+	}
+	return 0
+}
+
+// tally gathers what became of returning visitors' requests.
+type tally struct {
+	mu   sync.Mutex
+	took []time.Duration // of those that were answered
+	all  int
+}
+
+func (t *tally) add(d time.Duration, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.all++
+	if ok {
+		t.took = append(t.took, d)
+	}
+}
+
+func (t *tally) count() int { t.mu.Lock(); defer t.mu.Unlock(); return t.all }
+
+func (t *tally) share() float64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return 100 * float64(len(t.took)) / float64(max(t.all, 1))
+}
+
+func (t *tally) p99() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.took) == 0 {
+		return 0
+	}
+	s := slices.Sorted(slices.Values(t.took))
+	return s[min(len(s)-1, len(s)*99/100)].Round(10 * time.Microsecond)
+}
+
+// arrivals gathers how long new visitors took.
+type arrivals struct {
+	mu   sync.Mutex
+	took []time.Duration
+	all  int
+}
+
+func (a *arrivals) add(d time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.all++
+	if d > 0 && d <= 30*time.Second {
+		a.took = append(a.took, d)
+	}
+}
+
+func (a *arrivals) String() string {
+	if len(a.took) == 0 {
+		return fmt.Sprintf("0 of %d", a.all)
+	}
+	slices.Sort(a.took)
+	return fmt.Sprintf("%d of %d (median %.1f s, last %.1f s)", len(a.took), a.all, a.took[len(a.took)/2].Seconds(), a.took[len(a.took)-1].Seconds())
+}
+
+// flooded is the gateway's process.
+type flooded struct {
+	cmd     *exec.Cmd
+	dir     string
+	address string // http://…
+	control string // where it is told to start attack mode
+}
+
+func startGateway(upstream string, sc scenario) (*flooded, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "pasban-flood-")
+	if err != nil {
+		return nil, err
+	}
+	c := &flooded{dir: dir, cmd: exec.Command(self, "flood-gateway", upstream, dir, strconv.FormatBool(sc.waf), sc.start)}
+	c.cmd.Stderr = os.Stderr
+	out, err := c.cmd.StdoutPipe()
+	if err == nil {
+		err = c.cmd.Start()
+	}
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	var ready struct{ Address, Control string }
+	if err := json.NewDecoder(out).Decode(&ready); err != nil {
+		c.stop()
+		return nil, fmt.Errorf("the gateway did not start: %w", err)
+	}
+	c.address, c.control = ready.Address, ready.Control
+	return c, nil
+}
+
+func (c *flooded) attack() error {
+	res, err := http.Post(c.control, "", nil)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusNoContent {
+		return fmt.Errorf("attack mode: %s", res.Status)
+	}
+	return nil
+}
+
+// cpu is how long the process has run on a processor, user and system.
+func (c *flooded) cpu() time.Duration {
+	data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(c.cmd.Process.Pid), "stat"))
+	if err != nil {
+		return 0
+	}
+	f := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:])
+	user, _ := strconv.Atoi(string(f[11])) // fields 14 and 15 of proc(5), in hundredths of a second
+	system, _ := strconv.Atoi(string(f[12]))
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+func (c *flooded) stop() {
+	c.cmd.Process.Kill()
+	c.cmd.Wait()
+	os.RemoveAll(c.dir)
+}
