@@ -100,9 +100,6 @@ func (s *site) wafFailed(w http.ResponseWriter, r *http.Request, err error) {
 // flooded answers a request beyond its client's rate.
 func (g *Gateway) flooded(w http.ResponseWriter, r *http.Request, ref flood.Refusal) {
 	g.metrics.count(countFlooded)
-	s := g.siteOf(r)
-	s.door.load.asked.Add(1)
-	s.turnedAway()
 	seconds := int(ref.RetryAfter / time.Second)
 	g.fail(retryWriter{w, seconds}, r, http.StatusTooManyRequests, &pasban.Error{Kind: pasban.Limited, ID: ref.ID,
 		Msg: "too many requests from your address", Hint: "wait a little and try again"})

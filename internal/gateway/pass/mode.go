@@ -122,9 +122,10 @@ func (m *Modes) change(f func(all map[string]Mode)) error {
 // Counts are what a site has seen since the gateway began.
 type Counts struct {
 	Asked int64 // requests
-	// Away are those of them that were turned away (limits, shedding, a service
-	// that did not answer, a challenge), less the visitors who came back with a
-	// pass: a crowd of honest strangers is no attack.
+	// Away are those of them that were turned away for want of room (shed, a
+	// service that did not answer, a challenge), less the visitors who came back
+	// with a pass: a crowd of honest strangers is no attack. A client beyond its
+	// own rate is not counted: its bucket stops it, and takes no one's room.
 	Away int64
 }
 
