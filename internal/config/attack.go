@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"time"
 )
@@ -23,9 +24,13 @@ func (k *checker) attack(path string, a Attack) {
 	}
 }
 
-func (k *checker) queue(path string, q *Queue) {
+func (k *checker) queue(path string, r *Route) {
+	q := r.Queue
 	if q == nil {
 		return
+	}
+	if m := r.Method(); m != "" && m != http.MethodGet {
+		k.bad(path, "begin match with GET, or name no method: then it bounds what is sent there too", "nobody can wait for a route that takes %s only", m)
 	}
 	if k.doc.Has(path+".admit") && (q.Admit < 0.01 || q.Admit > 10000) {
 		k.bad(path+".admit", "visitors a second, from 0.01 to 10000", "%v is out of range", q.Admit)

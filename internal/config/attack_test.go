@@ -22,6 +22,10 @@ func TestAttackAndQueue(t *testing.T) {
 	if problems != nil || c.Sites[0].Attack.Start != "auto" || c.Sites[0].Routes[0].Queue != nil {
 		t.Errorf("without the keys: %+v, %v", c.Sites[0], problems)
 	}
+	_, problems = read(t, withSite(`{match: "POST /", signin: none, queue: {admit: 1}}`))
+	if problems == nil || !strings.Contains(problems.Error(), "takes POST only") {
+		t.Errorf("a queue that nobody can wait in: %v", problems)
+	}
 	for _, bad := range []struct{ attack, queue, want string }{
 		{"start: never", "admit: 1", "sites[0].attack.start"},
 		{`tokens: [short]`, "admit: 1", "sites[0].attack.tokens[0]: a token has at least 20"},

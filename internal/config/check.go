@@ -210,7 +210,7 @@ func (k *checker) site(path string, s *Site) {
 	k.attack(path+".attack", s.Attack)
 	mux := http.NewServeMux()
 	for i := range s.Routes {
-		k.queue(fmt.Sprintf("%s.routes[%d].queue", path, i), s.Routes[i].Queue)
+		k.queue(fmt.Sprintf("%s.routes[%d].queue", path, i), &s.Routes[i])
 		k.route(fmt.Sprintf("%s.routes[%d]", path, i), &s.Routes[i], mux)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -421,10 +422,7 @@ func (gt *gate) second(now time.Time) {
 		gt.g.record(gt.g.ctx, gt.modeFact(pasban.Actor{Kind: pasban.ActorSystem}, "attack.end", m))
 	}
 	gt.mu.Lock()
-	loads := make(map[string]*load, len(gt.loads))
-	for name, l := range gt.loads {
-		loads[name] = l
-	}
+	loads := maps.Clone(gt.loads)
 	gt.mu.Unlock()
 	for name, l := range loads {
 		if l.rest.Swap(false) {

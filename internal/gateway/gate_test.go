@@ -188,6 +188,11 @@ func TestWaitingInPlaceOfWork(t *testing.T) {
 	if w.Code != 503 || ticket == "" || !regexp.MustCompile(`<noscript><meta http-equiv="refresh" content="\d+">`).MatchString(w.Body.String()) {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
+	b.header.Set("Accept", "application/json")
+	if w := b.get(to); !strings.Contains(w.Body.String(), `"ready":true`) || b.cookies[passCookie] != "" {
+		t.Errorf("the script of a waiting room's page is not told to look again: %s", w.Body)
+	}
+	b.header.Set("Accept", "text/html")
 	b.get(to)
 	if b.cookies[ticketCookie] != ticket {
 		t.Error("a reload begins the wait anew")

@@ -207,6 +207,10 @@ func (gt *gate) page(s *site, w http.ResponseWriter, r *http.Request, token stri
 		to = &url.URL{Path: "/"}
 	}
 	if gt.stops(s, r, to.Path, v, now) {
+		if page.WantsJSON(r) { // from the page of a waiting room: it looks again and finds the challenge
+			gt.g.o.Pages.JSON(w, r, http.StatusOK, "", queueStatus{Ready: true})
+			return
+		}
 		gt.challenge(s, w, r, d, v, now)
 		return
 	}

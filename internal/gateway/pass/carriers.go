@@ -1,6 +1,7 @@
 package pass
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -70,10 +71,8 @@ func (k *carrier) welcome(home, from Network, now time.Time) bool {
 	if now.Sub(k.since) > awayReset {
 		k.away, k.since = nil, now
 	}
-	for _, n := range k.away {
-		if n == from {
-			return true
-		}
+	if slices.Contains(k.away, from) {
+		return true
 	}
 	if len(k.away) == maxAway {
 		return false

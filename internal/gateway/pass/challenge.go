@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -54,18 +55,11 @@ func worked(challenge, answer string) bool {
 	}
 	text := make([]byte, 0, 128)
 	for part := range Parts {
-		var number string
-		if i := indexDot(answer); part < Parts-1 {
-			if i < 0 {
-				return false
-			}
-			number, answer = answer[:i], answer[i+1:]
-		} else {
-			number = answer
-		}
-		if !digits(number) {
+		number, rest, more := strings.Cut(answer, ".")
+		if more != (part < Parts-1) || !digits(number) {
 			return false
 		}
+		answer = rest
 		text = strconv.AppendInt(append(append(text[:0], challenge...), '.'), int64(part), 10)
 		text = append(append(text, '.'), number...)
 		sum := sha256.Sum256(text)
@@ -74,15 +68,6 @@ func worked(challenge, answer string) bool {
 		}
 	}
 	return true
-}
-
-func indexDot(s string) int {
-	for i := range len(s) {
-		if s[i] == '.' {
-			return i
-		}
-	}
-	return -1
 }
 
 func digits(s string) bool {

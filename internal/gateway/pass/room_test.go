@@ -97,8 +97,10 @@ func TestAbandonedPlaces(t *testing.T) {
 
 func TestPlaceIsForOne(t *testing.T) {
 	_, r := roomAt(t, filepath.Join(t.TempDir(), "queue.json"), t0)
-	if !r.Enter(1, home) || !r.Enter(1, home) {
-		t.Error("whoever's answer was lost cannot come in again")
+	for range 2 { // whoever's answer was lost comes again
+		if !r.Enter(1, home) {
+			t.Error("a called place does not come in")
+		}
 	}
 	if r.Enter(1, other) {
 		t.Error("a copy of the place comes in from elsewhere")
