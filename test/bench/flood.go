@@ -77,7 +77,7 @@ func (sc scenario) run() error {
 
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	var quiet, loud tally
+	var quiet, loud, later tally
 	var people sync.WaitGroup
 	during := &atomic.Pointer[tally]{}
 	during.Store(&quiet)
@@ -109,6 +109,10 @@ func (sc scenario) run() error {
 		})
 	}
 	var scripted, plain arrivals
+	people.Go(func() {
+		wait(stop, 3*time.Second)
+		loud.also.Store(&later)
+	})
 	for i := range 2 * sc.fresh {
 		v, came := newVisitor(gw.address, fmt.Sprintf("127.3.%d.1", i+1)), &scripted
 		if i%2 == 1 {
@@ -124,8 +128,9 @@ func (sc scenario) run() error {
 
 	good, all := svc.good.Load(), svc.all.Load()
 	fmt.Printf("flood: %d requests from %d addresses in %s; %d turned away, %d reached the service, %d failed\n", sent.Load(), sc.addresses, sc.length, shed.Load(), through.Load(), failed.Load())
-	fmt.Printf("returning visitors: %.1f %% of %d answered, p99 %s; without a flood %.1f %% of %d, p99 %s (ratio %.2f)\n",
-		loud.share(), loud.count(), loud.p99(), quiet.share(), quiet.count(), quiet.p99(), float64(loud.p99())/float64(quiet.p99()))
+	fmt.Printf("returning visitors: %.1f %% of %d answered, p50 %s, p99 %s; without a flood %.1f %% of %d, p50 %s, p99 %s (ratio of p99 %.2f)\n",
+		loud.share(), loud.count(), loud.quantile(0.5), loud.p99(), quiet.share(), quiet.count(), quiet.quantile(0.5), quiet.p99(), float64(loud.p99())/float64(quiet.p99()))
+	fmt.Printf("returning visitors after the flood's first three seconds, in which its connections are made: p99 %s\n", later.p99())
 	fmt.Printf("new visitors within 30 s: with scripts %s; without %s\n", scripted.String(), plain.String())
 	fmt.Printf("service: %.1f %% of its %d requests were people's\n", 100*float64(good)/float64(max(all, 1)), all)
 	rest := used.Seconds() - each*float64(good)
@@ -314,12 +319,16 @@ func (v *visitor) arrive(ctx context.Context) time.Duration {
 
 // tally gathers what became of returning visitors' requests.
 type tally struct {
+	also atomic.Pointer[tally] // gets the same, once it is there
 	mu   sync.Mutex
 	took []time.Duration // of those that were answered
 	all  int
 }
 
 func (t *tally) add(d time.Duration, ok bool) {
+	if also := t.also.Load(); also != nil {
+		also.add(d, ok)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.all++
@@ -336,14 +345,16 @@ func (t *tally) share() float64 {
 	return 100 * float64(len(t.took)) / float64(max(t.all, 1))
 }
 
-func (t *tally) p99() time.Duration {
+func (t *tally) p99() time.Duration { return t.quantile(0.99) }
+
+func (t *tally) quantile(q float64) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.took) == 0 {
 		return 0
 	}
 	s := slices.Sorted(slices.Values(t.took))
-	return s[min(len(s)-1, len(s)*99/100)].Round(10 * time.Microsecond)
+	return s[min(len(s)-1, int(float64(len(s))*q))].Round(10 * time.Microsecond)
 }
 
 // arrivals gathers how long new visitors took.
