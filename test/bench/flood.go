@@ -50,7 +50,7 @@ func flood(args []string) error {
 	fs.Float64Var(&sc.rate, "rate", 2000, "requests a second of the flood; the service can answer 200")
 	fs.IntVar(&sc.returning, "returning", 50, "returning visitors, one request a second each")
 	fs.IntVar(&sc.fresh, "fresh", 20, "new visitors with scripts, and as many without")
-	fs.DurationVar(&sc.before, "before", 65*time.Second, "time before the flood: less than a minute earns no pass")
+	fs.DurationVar(&sc.before, "before", 65*time.Second, "time before the flood: a pass takes a little more than a minute to earn")
 	fs.DurationVar(&sc.length, "length", 40*time.Second, "length of the flood")
 	fs.BoolVar(&sc.waf, "waf", true, "the firewall is on")
 	fs.StringVar(&sc.start, "start", "hand", "attack mode starts by hand (with the flood) or auto")
@@ -101,13 +101,11 @@ func (sc scenario) run() error {
 	cpu := gw.cpu()
 	stop, end := context.WithTimeout(ctx, sc.length)
 	defer end()
-	var bots sync.WaitGroup
-	var sent, shed, through, failed atomic.Int64
-	for i := range sc.addresses {
-		bots.Go(func() {
-			sc.bot(stop, gw.address, fmt.Sprintf("127.1.%d.%d", i/250, i%250+1), &sent, &shed, &through, &failed)
-		})
+	crowd, err := sc.startBots(gw.address)
+	if err != nil {
+		return err
 	}
+	var fresh sync.WaitGroup
 	var scripted, plain arrivals
 	people.Go(func() {
 		wait(stop, 3*time.Second)
@@ -119,24 +117,42 @@ func (sc scenario) run() error {
 			v.plain, came = true, &plain
 		}
 		time.Sleep(100 * time.Millisecond)
-		bots.Go(func() { came.add(v.arrive(stop)) })
+		fresh.Go(func() { came.add(v.arrive(stop)) })
 	}
-	bots.Wait()
+	fresh.Wait()
+	got, err := crowd()
+	if err != nil {
+		return err
+	}
 	used := gw.cpu() - cpu
 	cancel()
 	people.Wait()
 
-	good, all := svc.good.Load(), svc.all.Load()
-	fmt.Printf("flood: %d requests from %d addresses in %s; %d turned away, %d reached the service, %d failed\n", sent.Load(), sc.addresses, sc.length, shed.Load(), through.Load(), failed.Load())
-	fmt.Printf("returning visitors: %.1f %% of %d answered, p50 %s, p99 %s; without a flood %.1f %% of %d, p50 %s, p99 %s (ratio of p99 %.2f)\n",
-		loud.share(), loud.count(), loud.quantile(0.5), loud.p99(), quiet.share(), quiet.count(), quiet.quantile(0.5), quiet.p99(), float64(loud.p99())/float64(quiet.p99()))
-	fmt.Printf("returning visitors after the flood's first three seconds, in which its connections are made: p99 %s\n", later.p99())
-	fmt.Printf("new visitors within 30 s: with scripts %s; without %s\n", scripted.String(), plain.String())
-	fmt.Printf("service: %.1f %% of its %d requests were people's\n", 100*float64(good)/float64(max(all, 1)), all)
-	rest := used.Seconds() - each*float64(good)
-	fmt.Printf("gateway: %.3f ms of processor for each request that it turned away (%.3f ms with its work for people, %.2f ms for each of their requests, in it)\n",
-		1e3*rest/float64(max(shed.Load(), 1)), 1e3*used.Seconds()/float64(max(shed.Load(), 1)), 1e3*each)
+	result{sc, got, &quiet, &loud, &later, &scripted, &plain, svc.good.Load(), svc.all.Load(), used, each}.print()
 	return nil
+}
+
+// result is what became of everybody.
+type result struct {
+	sc                 scenario
+	got                botCounts
+	quiet, loud, later *tally
+	scripted, plain    *arrivals
+	good, all          int64         // requests that the service worked on: people's, and all
+	used               time.Duration // of a processor, by the gateway during the flood
+	each               float64       // seconds of it for a person's request without one
+}
+
+func (r result) print() {
+	fmt.Printf("flood: %d requests from %d addresses in %s; %d turned away, %d reached the service, %d failed\n", r.got.Sent, r.sc.addresses, r.sc.length, r.got.Shed, r.got.Through, r.got.Failed)
+	fmt.Printf("returning visitors: %.1f %% of %d answered, p50 %s, p99 %s; without a flood %.1f %% of %d, p50 %s, p99 %s (ratio of p99 %.2f)\n",
+		r.loud.share(), r.loud.count(), r.loud.quantile(0.5), r.loud.p99(), r.quiet.share(), r.quiet.count(), r.quiet.quantile(0.5), r.quiet.p99(), float64(r.loud.p99())/float64(r.quiet.p99()))
+	fmt.Printf("returning visitors after the flood's first three seconds, in which its connections are made: p99 %s\n", r.later.p99())
+	fmt.Printf("new visitors within 30 s: with scripts %s; without %s\n", r.scripted.String(), r.plain.String())
+	fmt.Printf("service: %.1f %% of its %d requests were people's\n", 100*float64(r.good)/float64(max(r.all, 1)), r.all)
+	rest := r.used.Seconds() - r.each*float64(r.good)
+	fmt.Printf("gateway: %.3f ms of processor for each request that it turned away (%.3f ms with its work for people, %.2f ms for each of their requests, in it)\n",
+		1e3*rest/float64(max(r.got.Shed, 1)), 1e3*r.used.Seconds()/float64(max(r.got.Shed, 1)), 1e3*r.each)
 }
 
 // service is the guarded service: it can work on few requests at once, and has
@@ -170,6 +186,57 @@ func clientFrom(from string, timeout time.Duration) *http.Client {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 	return &http.Client{Timeout: timeout, Transport: &http.Transport{DialContext: d.DialContext, MaxIdleConnsPerHost: 2},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+// botCounts is what became of the flood's requests.
+type botCounts struct{ Sent, Shed, Through, Failed int64 }
+
+// startBots begins the flood in a process of its own and returns what waits
+// for its end. It has a lower priority than everybody else: a real flood does
+// not share a processor with those whom it keeps away.
+func (sc scenario) startBots(gateway string) (func() (botCounts, error), error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command("nice", "-n", "15", self, "flood-bots", gateway, strconv.Itoa(sc.addresses), fmt.Sprint(sc.rate), sc.length.String())
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, os.Stderr
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return func() (got botCounts, err error) {
+		if err := cmd.Wait(); err != nil {
+			return got, fmt.Errorf("the flood: %w", err)
+		}
+		return got, json.Unmarshal(out.Bytes(), &got)
+	}, nil
+}
+
+// floodBots is the process of the flood: args are the gateway's address, how
+// many addresses, requests a second and for how long.
+func floodBots(args []string) error {
+	if len(args) != 4 {
+		return errors.New("flood-bots is started by flood")
+	}
+	addresses, err := strconv.Atoi(args[1])
+	rate, err2 := strconv.ParseFloat(args[2], 64)
+	length, err3 := time.ParseDuration(args[3])
+	if err := errors.Join(err, err2, err3); err != nil {
+		return err
+	}
+	sc := scenario{addresses: addresses, rate: rate}
+	ctx, cancel := context.WithTimeout(context.Background(), length)
+	defer cancel()
+	var bots sync.WaitGroup
+	var sent, shed, through, failed atomic.Int64
+	for i := range addresses {
+		bots.Go(func() {
+			sc.bot(ctx, args[0], fmt.Sprintf("127.1.%d.%d", i/250, i%250+1), &sent, &shed, &through, &failed)
+		})
+	}
+	bots.Wait()
+	return json.NewEncoder(os.Stdout).Encode(botCounts{sent.Load(), shed.Load(), through.Load(), failed.Load()})
 }
 
 // bot is one address of the flood: polite by itself, keeps no cookies.
