@@ -40,6 +40,7 @@ require (
 	golang.org/x/sync v0.24.0
 	golang.org/x/sys v0.49.0
 	golang.org/x/text v0.43.0
+	golang.org/x/time v0.14.0
 	k8s.io/klog/v2 v2.130.1
 	modernc.org/libc v1.80.1
 	modernc.org/sqlite v1.62.0

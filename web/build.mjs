@@ -72,6 +72,7 @@ async function build() {
     "chart.js": own + "/* Contains uPlot, MIT licence, (c) Leon Sorokin. */\n" + await script("src/chart.js", "iife"),
     "verify.js": own + await script("src/page.js", "esm"),
     "passkey.js": own + await script("src/passkey.js", "esm"),
+    "pass.js": own + await script("src/pass.js", "iife"),
   };
   return new Map(Object.entries(files).map(([name, data]) => [name, Buffer.from(data)]));
 }

@@ -301,9 +301,11 @@ func (k *checker) site(path string, s *Site) {
 		k.bad(path+".waf.test_markers", "give listen a loopback address such as 127.0.0.1:8443, or remove it",
 			"anyone who sends the header X-CRS-Test would get past the firewall")
 	}
+	k.attack(path+".attack", s.Attack)
 	mux := http.NewServeMux()
 	for i := range s.Routes {
 		r := &s.Routes[i]
+		k.queue(fmt.Sprintf("%s.routes[%d].queue", path, i), r)
 		k.route(fmt.Sprintf("%s.routes[%d]", path, i), r, mux)
 		k.exclusions(fmt.Sprintf("%s.routes[%d].waf.exclusions", path, i), r.WAF.Exclusions, s, true)
 		if r.WAF.Mode != "" && s.WAF.Mode == "off" {

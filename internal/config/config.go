@@ -351,6 +351,8 @@ type Site struct {
 	ConcurrencyFloor int `yaml:"concurrency_floor" default:"4" min:"1" max:"100000"`
 	// WAF is the firewall in front of the site.
 	WAF WAF `yaml:"waf"`
+	// Attack says what happens while the site is flooded.
+	Attack Attack `yaml:"attack"`
 	// Routes are the requests that are let through; every other is refused.
 	Routes []Route `yaml:"routes" required:"true"`
 }
@@ -414,6 +416,29 @@ type Exclusion struct {
 	Expires string `yaml:"expires" required:"true"`
 }
 
+// Attack says what happens while a site is flooded: under attack mode only
+// visitors who hold an earned pass, who are signed in or who bear a token get
+// through; the others are asked to do a small work, or to wait.
+type Attack struct {
+	// Start is auto (the mode starts by itself when most requests must be turned
+	// away, and analysts can start it) or hand (only analysts start it).
+	Start string `yaml:"start" enum:"auto|hand" default:"auto"`
+	// Tokens let programs through: whoever sends one in the header Pasban-Token is
+	// asked for no work and does not wait. At least 20 characters each. Secret:
+	// file:PATH and ${ENV} are allowed.
+	Tokens []Secret `yaml:"tokens"`
+}
+
+// Queue is a waiting room in front of a route, for honest surges: visitors
+// come in in the order in which they came.
+type Queue struct {
+	// Admit is how many visitors a second come in; 0.5 is one every two seconds.
+	Admit float64 `yaml:"admit" required:"true"`
+	// Stay is how long someone who came in may be away from the route before they
+	// wait again.
+	Stay time.Duration `yaml:"stay" default:"10m"`
+}
+
 // Route is a kind of request that a site lets through, and how it is accounted for.
 type Route struct {
 	// Match is a pattern of Go's http.ServeMux without a host, such as
@@ -446,6 +471,8 @@ type Route struct {
 	Fields []string `yaml:"fields"`
 	// WAF is what is different about the firewall on this route.
 	WAF RouteWAF `yaml:"waf"`
+	// Queue puts a waiting room in front of the route.
+	Queue *Queue `yaml:"queue"`
 }
 
 // GuardedTable is a table of an existing service for the sentinel to watch.

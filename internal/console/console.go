@@ -83,7 +83,8 @@ type Visitor struct {
 	Name  map[string]string // by language
 }
 
-// Options are the parts that the console works with. All are required but Now.
+// Options are the parts that the console works with. All are required but
+// Shield and Now.
 type Options struct {
 	Pages     *page.Pages
 	Agency    string // the agency's id, as facts carry it
@@ -95,6 +96,7 @@ type Options struct {
 	Visitor   func(r *http.Request) (Visitor, bool)
 	Sites     func() []config.Site            // in the configuration in force
 	Tune      func(ctx context.Context) error // puts exclusions in force
+	Shield    Shield                          // nil shows none
 	Now       func() time.Time                // nil is time.Now
 }
 
@@ -147,6 +149,10 @@ func New(o Options) (*Console, error) {
 	act("/soc/waf/preview", c.exclusionPreview)
 	act("/soc/waf", c.exclude)
 	act("/soc/waf/{id}/end", c.endExclusion)
+	if o.Shield != nil {
+		act("/soc/shield", c.startShield)
+		act("/soc/shield/end", c.endShield)
+	}
 	c.mux.HandleFunc("/soc/", func(w http.ResponseWriter, r *http.Request) {
 		c.o.Pages.Error(w, r, &pasban.Error{Kind: pasban.NotFound, Msg: "there is no such page"})
 	})

@@ -36,6 +36,7 @@ type OverviewView struct {
 	Chart     *Chart // nil while nothing was counted
 	Rows      []Row
 	Tactics   []Tactic
+	Shield    *ShieldView // nil without sites
 }
 
 // Chart is the time series and the table with the same figures.
@@ -71,6 +72,7 @@ func (c *Console) overview(w http.ResponseWriter, r *http.Request, v Visitor) {
 		c.fail(w, r, err)
 		return
 	}
+	view.Shield = c.shieldView(page.Lang(r), v)
 	c.render(w, r, v, http.StatusOK, "overview", "nav.overview", view)
 }
 

@@ -4,12 +4,14 @@
 // # The way of a request
 //
 //	connection limits → wire → who the visitor is → access log, trace → lists →
-//	client's rate → form → WAF → own surfaces, or:
+//	client's rate → form → gate → WAF → own surfaces, or:
 //	path check → route → session → room at the upstream → purpose → Guard (decide, journal) → upstream
 //
 // [Gateway] owns the public listener ([Gateway.Serve]) and can exchange its
 // whole configuration between two requests ([Gateway.Reload]). Package flood
-// holds the limits (limits.go says who goes first), package waf the firewall;
+// holds the limits (limits.go says who goes first), package pass what visitors
+// carry, package waf the firewall; gate.go keeps strangers out while a site is
+// under attack and is the door of its waiting rooms, gatepage.go their pages;
 // ca.go is the local certificate
 // authority, acme.go gets certificates from others, http3.go answers by UDP,
 // wire.go and malformed.go refuse what is no good HTTP, proxy.go talks to the
@@ -36,7 +38,7 @@
 // # What this package must never do
 //
 // It opens no record and decides no access: it asks the Guard. It writes no
-// pages of its own beyond errors.
+// pages of its own beyond errors and those of the gate.
 package gateway
 
 import (
@@ -57,6 +59,7 @@ import (
 	"pasban/internal/gateway/waf"
 	"pasban/internal/identity"
 	"pasban/internal/journal"
+	"pasban/internal/keys"
 	"pasban/internal/page"
 	"pasban/internal/registry"
 	"pasban/internal/store"
@@ -105,7 +108,8 @@ func signedIn(ctx context.Context) (Visitor, bool) {
 	return Visitor{Actor: s.Actor(), Purpose: s.Purpose()}, true
 }
 
-// Options are the parts that a gateway works with. All but Visitor are required.
+// Options are the parts that a gateway works with. All but Visitor and Pass are
+// required.
 type Options struct {
 	Config   *config.Config
 	Guard    Guard
@@ -117,6 +121,8 @@ type Options struct {
 	// Visitor says who is signed in, from the context that Sessions leaves; nil
 	// asks identity.FromContext.
 	Visitor func(ctx context.Context) (Visitor, bool)
+	// Pass signs what visitors carry; nil draws a key that ends with the process.
+	Pass *keys.PassKey
 }
 
 // Gateway is the public side of a node. It is safe for concurrent use.
@@ -133,9 +139,9 @@ type Gateway struct {
 	watching sync.WaitGroup // on upstreams
 	acme     *acmeSource    // nil in other modes
 	busy     *standing      // the answer to those for whom there is no room
-	// passed reports whether a request bears an earned pass; nil if there are none.
-	passed func(*http.Request) bool
-	state  atomic.Pointer[state]
+	gate     *gate
+	keeping  sync.WaitGroup // the gate's goroutine
+	state    atomic.Pointer[state]
 
 	closed  sync.Once
 	mu      sync.Mutex          // covers engines
@@ -174,6 +180,9 @@ func New(o Options) (*Gateway, error) {
 	if g.temp, err = emptyDir(filepath.Join(o.Config.Data, "tmp")); err != nil {
 		return nil, errors.Join(err, g.log.Close())
 	}
+	if g.gate, err = newGate(g, o.Config, o.Pass); err != nil {
+		return nil, errors.Join(err, g.log.Close())
+	}
 	g.limiter = flood.New(limitsOf(o.Config), g.floodReport)
 	g.access = openAccessLog(filepath.Join(o.Config.Data, "log", "access.log"))
 	g.metrics = newMetrics(func() float64 { return float64(g.limiter.Connections()) },
@@ -196,6 +205,7 @@ func New(o Options) (*Gateway, error) {
 	g.use(st)
 	g.limiter.SetLists(st.lists)
 	go g.watchLists()
+	g.keeping.Go(func() { g.gate.run(g.ctx) })
 	return g, nil
 }
 
@@ -234,6 +244,7 @@ func (g *Gateway) close() error {
 	}
 	g.limiter.Close()
 	g.cancel()
+	g.keeping.Wait()
 	if st := g.state.Load(); st != nil {
 		st.stop()
 		st.tracer.close()
@@ -396,7 +407,7 @@ func (g *Gateway) admitted(w http.ResponseWriter, r *http.Request) {
 	if r.Body != nil && r.Body != http.NoBody {
 		r.Body = shaped(http.MaxBytesReader(w, r.Body, st.config.Limits.Body), r, st.config.Limits)
 	}
-	s.ServeHTTP(w, r)
+	g.gate.enter(s, w, r)
 }
 
 func (g *Gateway) agency() string { return g.o.Config.Agency.ID }

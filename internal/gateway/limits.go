@@ -86,20 +86,16 @@ func sessionHash(r *http.Request) string {
 // caller says how important a request is when there is not room for all. A
 // citizen who sends a form goes first: the work in it would be lost.
 func (g *Gateway) caller(route config.Route, r *http.Request) flood.Caller {
-	c := flood.Caller{Heavy: g.limiter.Heavy(r)}
-	_, signedIn := g.o.Visitor(r.Context())
-	switch {
-	case signedIn || g.actorOf(r) != pasban.Actor{}:
+	c := flood.Caller{Heavy: g.limiter.Heavy(r), Priority: priorityOf(r)}
+	if _, ok := g.o.Visitor(r.Context()); ok {
 		c.Priority = flood.SignedIn
-		if route.Essential || r.Method != http.MethodGet && r.Method != http.MethodHead {
-			c.Priority = flood.Essential
-		}
-	case g.passed != nil && g.passed(r):
-		c.Priority = flood.Visitor
-		if route.Essential {
-			c.Priority = flood.Essential
-		}
-	case route.Essential:
+	}
+	switch {
+	case c.Priority == flood.SignedIn && (route.Essential || r.Method != http.MethodGet && r.Method != http.MethodHead):
+		c.Priority = flood.Essential
+	case c.Priority == flood.Visitor && route.Essential:
+		c.Priority = flood.Essential
+	case c.Priority == flood.Stranger && route.Essential:
 		c.Priority = flood.Visitor // not more: anyone can ask for it
 	}
 	if c.Priority >= flood.SignedIn {
@@ -111,6 +107,7 @@ func (g *Gateway) caller(route config.Route, r *http.Request) flood.Caller {
 // shed answers a request for which the service has no room.
 func (s *site) shed(w http.ResponseWriter, r *http.Request, c flood.Caller) {
 	s.g.metrics.count(countShed)
+	s.turnedAway()
 	s.g.busy.serve(w, r, s.g.limiter.Shed(s.name), shedAfter)
 }
 

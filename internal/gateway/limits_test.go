@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -130,9 +131,9 @@ func TestCaller(t *testing.T) {
 	claimed := httptest.NewRequest("GET", "/", nil)
 	claimed.AddCookie(&http.Cookie{Name: page.SessionCookie, Value: "made up"})
 	want("a cookie that is no session", g.caller(open, claimed), flood.Stranger)
-	g.passed = func(*http.Request) bool { return true }
-	want("pass", g.caller(open, post), flood.Visitor)
-	want("pass, essential", g.caller(essential, get), flood.Essential)
+	passed := context.WithValue(t.Context(), guestKey{}, &guest{holds: true, signed: func() bool { return false }})
+	want("pass", g.caller(open, post.WithContext(passed)), flood.Visitor)
+	want("pass, essential", g.caller(essential, get.WithContext(passed)), flood.Essential)
 	p.officer()
 	want("session", g.caller(open, get), flood.SignedIn)
 	want("session, in the middle of something", g.caller(open, post), flood.Essential)

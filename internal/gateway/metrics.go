@@ -124,6 +124,7 @@ func (g *Gateway) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range floodDescs() {
 		to <- d
 	}
+	g.gate.describe(to)
 }
 
 // Collect reports what was counted since the gateway was made.
@@ -141,4 +142,5 @@ func (g *Gateway) Collect(to chan<- prometheus.Metric) {
 	}
 	g.collectCertificates(to)
 	g.collectFlood(to)
+	g.gate.collect(to)
 }

@@ -64,11 +64,11 @@ func (i *issuer) roots() *x509.CertPool {
 type slowService struct {
 	*httptest.Server
 	waiting, conns atomic.Int64
-	release        atomic.Pointer[gate]
+	release        atomic.Pointer[barrier]
 }
 
-// gate is shut until it is opened.
-type gate struct {
+// barrier is shut until it is opened.
+type barrier struct {
 	open func()
 	wait chan struct{}
 }
@@ -101,7 +101,7 @@ func newSlowService(t *testing.T, name string) *slowService {
 
 func (s *slowService) hold() {
 	c := make(chan struct{})
-	s.release.Store(&gate{sync.OnceFunc(func() { close(c) }), c})
+	s.release.Store(&barrier{sync.OnceFunc(func() { close(c) }), c})
 }
 
 // TestReloadInFlight reloads sites, upstreams, firewall rules and certificates

@@ -28,6 +28,8 @@ type site struct {
 	guarded bool           // some route is
 	proxy   *proxy         // nil without upstreams
 	load    *flood.Upstream
+	door    door // what the gate knows of it
+	halls   bool // some route has a waiting room
 	front   atomic.Pointer[defence]
 }
 
@@ -41,12 +43,14 @@ type defence struct {
 type route struct {
 	config.Route
 	http.Handler
+	hall *hall // its waiting room, nil without
 }
 
 // newSite builds a site of the configuration; engine is nil if its firewall is
 // off.
 func (g *Gateway) newSite(conf config.Site, c *config.Config, engine *waf.Engine, old *site) (*site, error) {
 	s := &site{g: g, conf: conf, name: nameOf(conf, c), mux: http.NewServeMux(), load: flood.NewUpstream(conf.ConcurrencyFloor, conf.Concurrency)}
+	s.door = g.gate.door(s.name, conf.Attack)
 	if old != nil {
 		s.load = old.load // what was learnt of the service stays
 		s.load.SetBounds(conf.ConcurrencyFloor, conf.Concurrency)
@@ -60,10 +64,11 @@ func (g *Gateway) newSite(conf config.Site, c *config.Config, engine *waf.Engine
 		if err != nil {
 			return nil, err
 		}
-		s.proxy = newProxy(conf, pool, g.fail, g.metrics.count)
+		s.proxy = newProxy(conf, pool, g.fail, s.count)
 	}
 	for _, r := range conf.Routes {
-		rt := &route{Route: r}
+		rt := &route{Route: r, hall: g.gate.hall(s.name, r)}
+		s.halls = s.halls || rt.hall != nil
 		if err := checkRoute(r); err != nil {
 			return nil, err
 		}
@@ -94,6 +99,18 @@ func (s *site) guardBy(engine *waf.Engine) {
 	}
 	s.front.Store(f)
 }
+
+// count counts what became of a request. A service that does not answer is a
+// sign of an attack.
+func (s *site) count(outcome string) {
+	s.g.metrics.count(outcome)
+	if outcome == countUpstream {
+		s.turnedAway()
+	}
+}
+
+// turnedAway tells the gate that a request was not served for want of room.
+func (s *site) turnedAway() { s.door.load.away.Add(1) }
 
 // strangers has the firewall inspect what visitors without a session send to
 // Pasban's own surfaces. People who are signed in write about attacks: an

@@ -1,6 +1,6 @@
 // Package keys holds the keys that everything else rests on: the
 // key-encryption key (KEK) that wraps the citizens' keys, the key of the blind
-// indexes, and the ledger's signing key.
+// indexes, the ledger's signing key, and the key of what visitors carry.
 //
 // # Types
 //
@@ -9,6 +9,7 @@
 //	identity.txt   the age identity that opens the others; may live elsewhere
 //	ring.age       the KEK and the index key
 //	ledger.age     the ledger's origin and Ed25519 key
+//	pass.age       the two generations of the pass key
 //
 // A [KEK] wraps and unwraps keys and never gives itself away; the ring's is
 // AES-256-GCM in memory, and other engines (an HSM, a key server) stand behind
@@ -87,7 +88,8 @@ type Ring struct {
 
 	mu     sync.Mutex // guards what follows
 	closed bool
-	ledger *signer // nil until asked for
+	ledger *signer  // nil until asked for
+	pass   *PassKey // likewise
 }
 
 // Open opens the ring in dir and makes it on first use. It refuses files that
@@ -165,6 +167,9 @@ func (r *Ring) Close() error {
 	r.index.wipe()
 	if r.ledger != nil {
 		r.ledger.wipe()
+	}
+	if r.pass != nil {
+		r.pass.wipe()
 	}
 	return nil
 }

@@ -30,6 +30,7 @@ func (n *Node) mount(own *http.ServeMux, s *Setup) error {
 	t, err := trust.New(trust.Options{
 		Pages: n.pages, Agency: cfg.Agency.ID, Name: names(cfg.Agency.Name),
 		Origin: cfg.Ledger.Origin, VKey: n.vkey, Status: n.trustStatus,
+		Attacks: n.trustAttacks,
 	})
 	if err != nil {
 		return err
@@ -38,6 +39,7 @@ func (n *Node) mount(own *http.ServeMux, s *Setup) error {
 		Pages: n.pages, Agency: cfg.Agency.ID, Alerts: n.soc, Journal: n.journal, Ledger: n.ledger,
 		Detection: func() console.Detection { return n.rules }, VKey: n.vkey, Visitor: consoleVisitor,
 		Sites: func() []config.Site { return n.Config().Sites }, Tune: n.tune,
+		Shield: shield{n},
 	})
 	if err != nil {
 		return err

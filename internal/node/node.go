@@ -129,9 +129,13 @@ func New(ctx context.Context, s *Setup, o Options) (_ *Node, err error) {
 		return nil, err
 	}
 	n.tuning = version
+	key, err := n.ring.PassKey()
+	if err != nil {
+		return nil, err
+	}
 	n.gateway, err = gateway.New(gateway.Options{
 		Config: tuned, Guard: n.guard, Subjects: n.vault, Facts: n.journal, Sessions: n.identity,
-		Pages: n.pages, Own: own,
+		Pages: n.pages, Own: own, Pass: key,
 	})
 	return n, err
 }

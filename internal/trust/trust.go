@@ -46,14 +46,23 @@ type Status struct {
 	Alarm      error     // what the last audit found; nil if nothing
 }
 
+// Attack is a service that is under attack mode now.
+type Attack struct {
+	Service      map[string]string // its name, by language
+	Reason       string            // a message of pass.reason
+	Since, Until time.Time
+}
+
 // Options say whose page it is.
 type Options struct {
-	Pages   *page.Pages
-	Agency  string            // id
-	Name    map[string]string // by language
-	Origin  string            // of the ledger
-	VKey    string            // the ledger's verifier key
-	Status  func() Status
+	Pages  *page.Pages
+	Agency string            // id
+	Name   map[string]string // by language
+	Origin string            // of the ledger
+	VKey   string            // the ledger's verifier key
+	Status func() Status
+	// Attacks are the services under attack mode; nil says that there are none.
+	Attacks func() []Attack
 	Contact []string // URIs for security.txt, e.g. mailto:security@agency.example
 	// Stale is how long an entry may wait for a checkpoint before the page says
 	// so; zero is a minute.
@@ -134,6 +143,23 @@ type View struct {
 	Origin       string
 	VKey         string
 	Agency       string // id
+	Attacks      []AttackView
+}
+
+// AttackView is a service under attack mode, in the visitor's language.
+type AttackView struct {
+	Service, Reason string
+	Since, Until    time.Time
+}
+
+func (t *Trust) attacks(lang string) (out []AttackView) {
+	if t.o.Attacks == nil {
+		return nil
+	}
+	for _, a := range t.o.Attacks() {
+		out = append(out, AttackView{Service: a.Service[lang], Reason: t.o.Pages.T(lang, "pass.reason."+a.Reason), Since: a.Since, Until: a.Until})
+	}
+	return out
 }
 
 // pageAge is how long caches may keep the page: it is about seconds.
@@ -147,6 +173,7 @@ func (t *Trust) page(w http.ResponseWriter, r *http.Request) {
 			Health: t.health(s), Size: s.Size, Published: s.Published, HasPublished: !s.Published.IsZero(),
 			Audited: s.Audited, HasAudited: !s.Audited.IsZero(),
 			Checkpoint: s.Checkpoint, Origin: t.o.Origin, VKey: t.o.VKey, Agency: t.o.Agency,
+			Attacks: t.attacks(page.Lang(r)),
 		},
 	})
 }

@@ -77,3 +77,25 @@ func TestWellKnown(t *testing.T) {
 		t.Errorf("/trust/nowhere: %d, want 404", w.Code)
 	}
 }
+
+// TestAttack: the public is told, in both languages, and of no analyst.
+func TestAttack(t *testing.T) {
+	tr := newTrust(t, &Status{Size: 1, Published: now})
+	if body := get(tr, "/trust").Body.String(); strings.Contains(body, tr.o.Pages.T("en", "trust.attack.title")) {
+		t.Errorf("an attack without one:\n%s", body)
+	}
+	tr.o.Attacks = func() []Attack {
+		return []Attack{{Service: map[string]string{"en": "<b>Land</b>", "ur": "زمین"}, Reason: "overload", Since: now, Until: now.Add(time.Hour)}}
+	}
+	for _, lang := range page.Langs() {
+		body := get(tr, "/trust?lang="+lang).Body.String()
+		for _, want := range []string{tr.o.Pages.T(lang, "trust.attack.title"), tr.o.Pages.T(lang, "pass.reason.overload"), "2026-11-23T08:00:00Z"} {
+			if !strings.Contains(body, want) {
+				t.Errorf("%s lacks %q:\n%s", lang, want, body)
+			}
+		}
+		if strings.Contains(body, "<b>") {
+			t.Errorf("%s: a name became HTML", lang)
+		}
+	}
+}

@@ -10,6 +10,9 @@
 // medians over the rounds, and ratios taken round by round: on a shared machine
 // only two figures of the same round compare. Nothing here decides about
 // success.
+//
+// `bench flood` plays a flood against a gateway in a process of its own
+// instead, and prints what became of everybody (flood.go).
 package main
 
 import (
@@ -87,6 +90,13 @@ func tables() []table {
 func main() {
 	if len(os.Args) == 6 && os.Args[1] == "child" {
 		fail(child(os.Args[2], os.Args[3], os.Args[4], os.Args[5]))
+	}
+	if len(os.Args) > 1 {
+		other := map[string]func([]string) error{"flood": flood, "flood-gateway": floodGateway, "flood-bots": floodBots}[os.Args[1]]
+		if other != nil {
+			fail(other(os.Args[2:]))
+			return
+		}
 	}
 	rounds := flag.Int("rounds", 5, "how often the whole list is run")
 	length := flag.String("benchtime", "1s", "of each Go benchmark in each round")

@@ -11,6 +11,7 @@ import { live } from "./suites/live.mjs";
 import { passkeys } from "./suites/passkeys.mjs";
 import { proofs } from "./suites/proofs.mjs";
 import { tuning } from "./suites/tuning.mjs";
+import { surge } from "./suites/surge.mjs";
 import { weight } from "./suites/weight.mjs";
 
 describe("the web surfaces", () => {
@@ -32,4 +33,5 @@ describe("the web surfaces", () => {
   describe("passkeys", () => passkeys(stage));
   describe("weight", () => weight(stage));
   describe("keyboard", () => keyboard(stage));
+  describe("flood and surge", () => surge(stage)); // the last: it puts both nodes under load
 });

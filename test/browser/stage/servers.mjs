@@ -176,6 +176,8 @@ sites:
     waf: {paranoia: 1, mode: block}
     routes:
       - {match: "GET /open", signin: none}
+      - {match: "POST /send", signin: none}
+      - {match: "GET /surge", signin: none, queue: {admit: 0.1, stay: 1m}}
       - {match: "GET /records/{cnic}", signin: officer, subject: cnic, purposes: [mutation], basis: Punjab Land Revenue Act 1967, fields: [name, holdings]}
 services: [${examples}/services/*.yaml]
 policies: [${examples}/policies/*.cedar]
