@@ -22,6 +22,7 @@ import (
 	"github.com/corazawaf/coraza/v3/types"
 	"github.com/corazawaf/coraza/v3/types/variables"
 
+	"pasban/internal/config"
 	"pasban/internal/gateway/waf/waftest"
 )
 
@@ -65,6 +66,7 @@ func judge(e *Engine, raw []byte, answer http.HandlerFunc) (v verdict, err error
 	h := e.handler(answer, Hooks{
 		Blocked: func(w http.ResponseWriter, r *http.Request, rep Report) { w.WriteHeader(rep.Status) },
 		Failed:  func(w http.ResponseWriter, r *http.Request, e error) { err = e; w.WriteHeader(500) },
+		Route:   func(r *http.Request) string { return r.Method + " /" },
 		ended: func(tx types.Transaction, light bool) {
 			v = verdictOf(tx)
 			v.light = light
@@ -173,6 +175,16 @@ SecRule REQUEST_HEADERS:User-Agent "@contains ModSecurity" "id:1002,phase:1,pass
 SecRule ARGS "@rx \d{3}" "t:none"
 `
 
+// exclusions are some of every form: on one route and on all, of targets and
+// of whole rules, by id and by tag, in force and over.
+var exclusions = []config.Exclusion{
+	{Rules: []config.RuleRange{"942100-942999"}, Target: "ARGS:q", Route: "GET /", Reason: "synthetic", Expires: "2099-01-01"},
+	{Tag: "attack-xss", Target: "REQUEST_HEADERS:Referer", Reason: "synthetic", Expires: "2099-01-01"},
+	{Rules: []config.RuleRange{"920350"}, Route: "POST /", Reason: "synthetic", Expires: "2099-01-01"},
+	{Tag: "attack-protocol", Route: "GET /", Reason: "synthetic", Expires: "2099-01-01"},
+	{Rules: []config.RuleRange{"930100-930999"}, Reason: "synthetic", Expires: "2001-01-01"},
+}
+
 // TestIdentity sends the whole suite of the Core Rule Set and mutations of it
 // through Coraza with its own operators and through an Engine, at every
 // paranoia level, in both modes, with custom rules and exclusions: the rules
@@ -194,8 +206,9 @@ func TestIdentity(t *testing.T) {
 	for i, o := range []Options{
 		{Paranoia: 1}, {Paranoia: 2, Detect: true}, {Paranoia: 3, Letters: []string{ArabicScript}}, {Paranoia: 4, Before: []string{file}},
 		{Paranoia: 1, Letters: []string{ArabicScript}, Before: []string{file}, Detect: true},
+		{Paranoia: 2, Exclusions: exclusions, Watched: []string{"PUT /"}},
 	} {
-		t.Run(fmt.Sprintf("level=%d,detect=%v,custom=%v", o.Paranoia, o.Detect, len(o.Before) > 0), func(t *testing.T) {
+		t.Run(fmt.Sprintf("level=%d,detect=%v,custom=%v,exclusions=%v", o.Paranoia, o.Detect, len(o.Before) > 0, len(o.Exclusions) > 0), func(t *testing.T) {
 			t.Parallel()
 			stock, own := stockEngine(t, o), newEngine(t, o)
 			if own.light == nil {

@@ -9,6 +9,10 @@
 // in ModSecurity's error-log form, and its unique_id is the report's id, so
 // that a person's incident id leads to the rules behind it.
 //
+// Coraza does not evaluate every rule for every request: package screen proves
+// which cannot match, and stage.go leads a request through a light rule set
+// first and through the whole one if that is not enough.
+//
 // # Guarantees
 //
 // The verdict is Coraza's: for the same directives and the same bytes, a
@@ -62,7 +66,7 @@ const (
 	// grant is the step in which a larger body asks for memory.
 	grant = 1 << 20
 	// largeBody is the size from which bodies are inspected a few at a time:
-	// the rules take seconds for a megabyte, and whoever sends many of those
+	// a hostile megabyte takes the rules seconds, and whoever sends many of those
 	// must not have all processors.
 	largeBody = 64 << 10
 	// largeWait is how long such a body waits for its turn.
@@ -127,7 +131,7 @@ func New(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.screen, err = screen.New(w, func(more string) (coraza.WAF, error) { return compile(rules, directives+more) })
+	e.screen, err = screen.New(w, []string{routeVariable}, func(more string) (coraza.WAF, error) { return compile(rules, directives+more) })
 	switch {
 	case err != nil:
 		slog.Warn("the WAF evaluates every rule for every request: it takes ten times the processor", "why", err)

@@ -54,6 +54,9 @@ func (l *light) memorize() {
 func (l *light) entangled(r *rule) bool {
 	m := l.memos[r]
 	m.guards = nil
+	if slices.ContainsFunc(r.reads(l.quiet(r)), func(rd look) bool { return rd.any(l.given) }) {
+		return true
+	}
 	return slices.ContainsFunc(l.rules, func(o *rule) bool {
 		if o == r || o.mark != "" || l.roles[o] != native {
 			return false

@@ -66,9 +66,10 @@ type screened struct {
 }
 
 // New analyses the rules of w and arms the operators in them that ask the
-// screen. compile makes the same rule set again. Its error says why nothing can
+// screen. given are the variables of TX that are set before the first rule.
+// compile makes the same rule set again. Its error says why nothing can
 // be told.
-func New(w coraza.WAF, compile Compile) (*Screen, error) {
+func New(w coraza.WAF, given []string, compile Compile) (*Screen, error) {
 	rules, err := read(w)
 	if err != nil {
 		return nil, err
@@ -79,7 +80,7 @@ func New(w coraza.WAF, compile Compile) (*Screen, error) {
 	s := &Screen{counted: counted(rules)}
 	s.works.New = func() any { return &work{} }
 	conditions := s.decidable(rules)
-	if s.Why = s.lighten(rules, conditions, compile); s.Why == nil {
+	if s.Why = s.lighten(rules, given, conditions, compile); s.Why == nil {
 		// Rules that ordinary requests come near to are cheaper evaluated than
 		// asked about in vain.
 		near, err := s.near()
@@ -89,7 +90,7 @@ func New(w coraza.WAF, compile Compile) (*Screen, error) {
 		for r := range near {
 			delete(conditions, r)
 		}
-		s.Why = s.lighten(rules, conditions, compile)
+		s.Why = s.lighten(rules, given, conditions, compile)
 	}
 	if s.Why != nil {
 		if err := s.arrange(rules, conditions); err != nil {
@@ -102,12 +103,12 @@ func New(w coraza.WAF, compile Compile) (*Screen, error) {
 
 // lighten makes the light rule set and leaves to the screen what it must
 // decide beside it.
-func (s *Screen) lighten(rules []*rule, conditions map[*rule][]*link, compile Compile) error {
+func (s *Screen) lighten(rules []*rule, given []string, conditions map[*rule][]*link, compile Compile) error {
 	decidable, decides := map[*rule]bool{}, map[*rule][]*link{}
 	for r := range conditions {
 		decidable[r] = true
 	}
-	l, err := newLight(rules, decidable, compile)
+	l, err := newLight(rules, given, decidable, compile)
 	if err != nil {
 		return err
 	}

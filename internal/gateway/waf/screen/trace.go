@@ -37,6 +37,7 @@ type light struct {
 	rules []*rule
 	roles map[*rule]role
 	kinds map[string]string
+	given []write // variables that are set before the first rule
 
 	keep   map[*rule]bool  // constant rules that native ones look at the results of
 	always map[*rule]bool  // and those that others than memos do
@@ -48,12 +49,15 @@ type Compile func(more string) (coraza.WAF, error)
 
 // newLight sorts the rules into roles; decidable are those that the screen can
 // decide. Its error says why there is no light rule set.
-func newLight(rules []*rule, decidable map[*rule]bool, compile Compile) (*light, error) {
+func newLight(rules []*rule, given []string, decidable map[*rule]bool, compile Compile) (*light, error) {
 	kinds, err := ctlKinds()
 	if err != nil {
 		return nil, err
 	}
 	l := &light{rules: rules, roles: map[*rule]role{}, kinds: kinds, memos: map[*rule]*memo{}}
+	for _, key := range given {
+		l.given = append(l.given, write{key: strings.ToLower(key)})
+	}
 	for _, r := range rules {
 		switch {
 		case r.mark != "" || r.id == 0:
@@ -81,7 +85,7 @@ func newLight(rules []*rule, decidable map[*rule]bool, compile Compile) (*light,
 
 // unset finds the rules that wait for a variable which no rule sets.
 func (l *light) unset() {
-	var writes []write
+	writes := slices.Clone(l.given)
 	for _, r := range l.rules {
 		writes = append(writes, r.writes(true)...)
 	}
@@ -104,7 +108,7 @@ func (l *light) unset() {
 func (l *light) settle() {
 	for changed := true; changed; {
 		changed = false
-		var writes []write
+		writes := slices.Clone(l.given)
 		for _, r := range l.rules {
 			if r.mark == "" && l.roles[r] == native {
 				writes = append(writes, r.writes(l.quiet(r))...)
@@ -310,7 +314,8 @@ func (l *light) quiet(r *rule) bool {
 }
 
 // droppable reports whether the rule does nothing but spare decided rules
-// something: without it they are asked more, never less.
+// something, or have nothing stopped: without it they are asked more, never
+// less.
 func (l *light) droppable(r *rule) bool {
 	if r.log || r.stops() {
 		return false
@@ -323,6 +328,8 @@ func (l *light) droppable(r *rule) bool {
 		for _, a := range k.actions {
 			switch {
 			case a.kind == plugintypes.ActionTypeMetadata, a.kind == plugintypes.ActionTypeData, harmless[a.name], a.name == "pass":
+			case a.name == "ctl" && l.kinds[a.key] == "ruleEngine" && strings.EqualFold(a.value, "DetectionOnly"):
+				spares = true // stops nothing where nothing would
 			case a.name == "ctl" || a.name == "skip" || a.name == "skipafter":
 				affected, ok := l.affected(r, a)
 				if !ok || slices.ContainsFunc(affected, func(o *rule) bool { return l.roles[o] != decided }) {
@@ -504,7 +511,7 @@ func (l *link) macroTexts(acts bool) string {
 func ctlKinds() (map[string]string, error) {
 	examples := map[string]string{
 		"requestBodyProcessor": "JSON", "forceRequestBodyVariable": "On", "ruleRemoveById": "1", "ruleRemoveByTag": "x", "ruleRemoveByMsg": "x",
-		"ruleRemoveTargetById": "1;ARGS", "ruleRemoveTargetByTag": "x;ARGS", "ruleRemoveTargetByMsg": "x;ARGS",
+		"ruleEngine": "On", "ruleRemoveTargetById": "1;ARGS", "ruleRemoveTargetByTag": "x;ARGS", "ruleRemoveTargetByMsg": "x;ARGS",
 	}
 	var b strings.Builder
 	var names []string
