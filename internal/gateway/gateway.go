@@ -140,7 +140,7 @@ type Gateway struct {
 	acme     *acmeSource    // nil in other modes
 	busy     *standing      // the answer to those for whom there is no room
 	gate     *gate
-	keeping  sync.WaitGroup // the gate's goroutine
+	keeping  sync.WaitGroup // the gate and the lists
 	state    atomic.Pointer[state]
 
 	closed  sync.Once
@@ -204,7 +204,7 @@ func New(o Options) (*Gateway, error) {
 	g.begin(st)
 	g.use(st)
 	g.limiter.SetLists(st.lists)
-	go g.watchLists()
+	g.keeping.Go(func() { g.watchLists(g.ctx) })
 	g.keeping.Go(func() { g.gate.run(g.ctx) })
 	return g, nil
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"log/slog"
@@ -31,13 +32,13 @@ func listsOf(c *config.Config) flood.ListOptions {
 		Country: l.Countries.File, AllowCountries: l.Countries.Allow, BlockCountries: l.Countries.Block}
 }
 
-// watchLists reads lists again when they change, until Close.
-func (g *Gateway) watchLists() {
+// watchLists reads lists again when they change, until ctx ends.
+func (g *Gateway) watchLists(ctx context.Context) {
 	t := time.NewTicker(listsEvery)
 	defer t.Stop()
 	for {
 		select {
-		case <-g.ctx.Done():
+		case <-ctx.Done():
 			return
 		case <-t.C:
 		}

@@ -32,7 +32,8 @@ type wire struct {
 	unreadable func(client net.Addr, answer string)
 
 	// Of the goroutine that reads: net/http's own until the header is whole.
-	head head
+	head  head
+	ahead []byte // the first byte of the next request, if it came too early
 }
 
 type wireKey struct{}
@@ -51,10 +52,24 @@ func faultOf(r *http.Request) string {
 // Read implements net.Conn.
 func (w *wire) Read(p []byte) (int, error) {
 	n, err := w.Conn.Read(p)
-	if !w.head.done {
+	switch {
+	case !w.head.done:
 		w.head.feed(p[:n])
+	case len(p) == 1:
+		// So net/http waits for the end of a connection while it answers: the
+		// next request may begin before the answer's end is told.
+		w.ahead = append(w.ahead[:0], p[:n]...)
+	default:
+		w.ahead = w.ahead[:0]
 	}
 	return n, err
+}
+
+// again prepares for the next request: nobody reads now.
+func (w *wire) again() {
+	w.head = head{}
+	w.head.feed(w.ahead)
+	w.ahead = w.ahead[:0]
 }
 
 // refusal is how the answers end that net/http gives by itself.
@@ -111,7 +126,7 @@ func watchWires(srv *http.Server) {
 	}
 	srv.ConnState = func(c net.Conn, to http.ConnState) {
 		if w := wireOf(c); w != nil && to == http.StateIdle {
-			w.head = head{} // nobody reads now: the next byte begins another request
+			w.again()
 		}
 	}
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"io"
 	"net"
@@ -150,5 +151,29 @@ func stream(t *testing.T, g *Gateway, addr string, fields []string) string {
 		case *http2.RSTStreamFrame, *http2.GoAwayFrame:
 			return ""
 		}
+	}
+}
+
+// TestEarlyByte: the first byte of a request may come while the one before it
+// is answered.
+func TestEarlyByte(t *testing.T) {
+	client, server := net.Pipe()
+	defer client.Close()
+	w := &wire{Conn: server}
+	read := func(raw string, n int) {
+		t.Helper()
+		go io.WriteString(client, raw)
+		if _, err := io.ReadFull(w, make([]byte, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+	read(first, len(first))
+	second := "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n"
+	read(second[:1], 1)
+	w.again()
+	read(second[1:], len(second)-1)
+	if w.head.fault != faultTwoLengths || !bytes.HasPrefix(w.head.first, []byte("POST ")) {
+		t.Errorf("%q: fault %q", w.head.first, w.head.fault)
 	}
 }
