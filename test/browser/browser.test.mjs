@@ -30,8 +30,8 @@ describe("the web surfaces", () => {
   describe("proofs", () => proofs(stage));
   describe("live alerts", () => live(stage));
   describe("tuning the firewall", () => tuning(stage));
-  describe("passkeys", () => passkeys(stage));
+  describe("flood and surge", () => surge(stage));
+  describe("passkeys", () => passkeys(stage)); // closes the service behind the node
   describe("weight", () => weight(stage));
   describe("keyboard", () => keyboard(stage));
-  describe("flood and surge", () => surge(stage)); // the last: it puts both nodes under load
 });
