@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"runtime/debug"
 
 	coreruleset "github.com/corazawaf/coraza-coreruleset/v4"
 	"github.com/corazawaf/coraza/v3"
@@ -81,6 +82,7 @@ func child(kind, upstream, addr, metrics string) error {
 		return err
 	}
 	go http.Serve(figures, mux)
+	debug.FreeOSMemory() // as a gateway does once its rules are compiled
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err

@@ -50,10 +50,11 @@ const small = 0x800
 
 // DFA is a set of compiled expressions. It is safe for concurrent use.
 type DFA struct {
-	insts   []syntax.Inst // of all expressions, one after another
-	starts  []uint32      // where each begins
-	slots   int           // most transitions of a table
-	bytes   bool          // texts are bytes, each a character
+	insts   []inst   // of all expressions, one after another
+	sets    []set    // what instructions wait for
+	starts  []uint32 // where each begins
+	slots   int      // most transitions of a table
+	bytes   bool     // texts are bytes, each a character
 	class   [small]uint8
 	bounds  []rune // where classes begin beyond small, ascending
 	offset  int    // class of the first rune beyond small
@@ -66,6 +67,29 @@ type DFA struct {
 	work   workspace
 	begins []*begin // by context and class: where matches that begin there lead
 }
+
+// inst is an instruction of package syntax, without what is only needed to
+// compile it: there are a hundred thousand of them.
+type inst struct {
+	op       op
+	out, arg uint32 // arg: the other way, the expression, the assertion, or the index of the set
+}
+
+type op uint8
+
+const (
+	fail   op = iota
+	match     // the expression arg matches
+	pass      // go on at out
+	fork      // go on at out and at arg
+	assert    // go on at out if the assertion arg holds
+	take      // wait for a character of the set arg, then go on at out
+)
+
+// set is a set of classes of characters.
+type set [(maxClasses + 63) / 64]uint64
+
+func (s *set) has(class int) bool { return s[class/64]>>(class%64)&1 != 0 }
 
 // table is one generation of states; a full one is left to those who walk on it.
 type table struct {
@@ -120,6 +144,7 @@ func compile(exprs []string, bytes bool) (*DFA, error) {
 	if len(exprs) > 1 {
 		d.slots = manySlots
 	}
+	var progs []syntax.Inst
 	for i, expr := range exprs {
 		re, err := syntax.Parse(expr, syntax.Perl)
 		if err != nil {
@@ -129,11 +154,12 @@ func compile(exprs []string, bytes bool) (*DFA, error) {
 		if err != nil {
 			return nil, err
 		}
-		d.add(i, prog)
+		progs = d.add(progs, i, prog)
 	}
-	if err := d.classify(); err != nil {
+	if err := d.classify(progs); err != nil {
 		return nil, err
 	}
+	d.reduce(progs)
 	d.work = newWorkspace(len(d.insts))
 	d.begins = make([]*begin, int(contexts)*len(d.example))
 	d.money.Store(firstMoney)
@@ -141,9 +167,9 @@ func compile(exprs []string, bytes bool) (*DFA, error) {
 	return d, nil
 }
 
-// add appends the program of expression i.
-func (d *DFA) add(i int, prog *syntax.Prog) {
-	base := uint32(len(d.insts))
+// add appends the program of expression i to those before it.
+func (d *DFA) add(progs []syntax.Inst, i int, prog *syntax.Prog) []syntax.Inst {
+	base := uint32(len(progs))
 	for _, in := range prog.Inst {
 		in.Out += base
 		switch in.Op {
@@ -152,15 +178,62 @@ func (d *DFA) add(i int, prog *syntax.Prog) {
 		case syntax.InstMatch:
 			in.Arg = uint32(i)
 		}
-		d.insts = append(d.insts, in)
+		progs = append(progs, in)
 	}
 	d.starts = append(d.starts, base+uint32(prog.Start))
+	return progs
+}
+
+// reduce makes the instructions: what is kept of the programs.
+func (d *DFA) reduce(progs []syntax.Inst) {
+	known := map[string]uint32{} // sets, by what they were made of
+	d.insts = make([]inst, len(progs))
+	for pc := range progs {
+		from := &progs[pc]
+		in := inst{out: from.Out, arg: from.Arg}
+		switch from.Op {
+		case syntax.InstMatch:
+			in.op = match
+		case syntax.InstAlt, syntax.InstAltMatch:
+			in.op = fork
+		case syntax.InstCapture, syntax.InstNop:
+			in.op = pass
+		case syntax.InstEmptyWidth:
+			in.op = assert
+		case syntax.InstFail:
+			in.op = fail
+		default:
+			in.op, in.arg = take, d.setOf(from, known)
+		}
+		d.insts[pc] = in
+	}
+}
+
+// setOf is the index of the classes that an instruction takes.
+func (d *DFA) setOf(in *syntax.Inst, known map[string]uint32) uint32 {
+	key := append(make([]byte, 0, 64), byte(in.Op), byte(in.Arg)) // Arg: whether case is folded
+	for _, r := range in.Rune {
+		key = binary.LittleEndian.AppendUint32(key, uint32(r))
+	}
+	at, ok := known[string(key)]
+	if ok {
+		return at
+	}
+	var s set
+	for class, r := range d.example[:d.end()] {
+		if in.MatchRune(r) {
+			s[class/64] |= 1 << (class % 64)
+		}
+	}
+	at = uint32(len(d.sets))
+	d.sets, known[string(key)] = append(d.sets, s), at
+	return at
 }
 
 // classify finds the classes: runs of runes that every instruction treats alike.
-func (d *DFA) classify() error {
+func (d *DFA) classify(progs []syntax.Inst) error {
 	at := []rune{0, '\n', '\n' + 1, '0', '9' + 1, 'A', 'Z' + 1, '_', '_' + 1, 'a', 'z' + 1}
-	for _, in := range d.insts {
+	for _, in := range progs {
 		switch in.Op {
 		case syntax.InstRune, syntax.InstRune1, syntax.InstRuneAny, syntax.InstRuneAnyNotNL:
 			if len(in.Rune) == 1 {
@@ -320,8 +393,8 @@ func (d *DFA) advance(from []uint32, before context, class int) (hits uint64, in
 		return hits, nil
 	}
 	for _, pc := range d.work.list {
-		if in := &d.insts[pc]; in.MatchRune(r) {
-			insts = append(insts, in.Out)
+		if in := &d.insts[pc]; d.sets[in.arg].has(class) {
+			insts = append(insts, in.out)
 		}
 	}
 	return hits, insts
@@ -403,7 +476,7 @@ func (w *workspace) begin() {
 
 // close adds an instruction and all that follow without a character. It
 // returns the expressions that have matched.
-func (w *workspace) close(insts []syntax.Inst, pc uint32, flags syntax.EmptyOp) (hits uint64) {
+func (w *workspace) close(insts []inst, pc uint32, flags syntax.EmptyOp) (hits uint64) {
 	w.stack = append(w.stack[:0], pc)
 	for len(w.stack) > 0 {
 		pc := w.stack[len(w.stack)-1]
@@ -413,19 +486,18 @@ func (w *workspace) close(insts []syntax.Inst, pc uint32, flags syntax.EmptyOp) 
 		}
 		w.seen[pc] = w.now
 		in := &insts[pc]
-		switch in.Op {
-		case syntax.InstMatch:
-			hits |= 1 << in.Arg
-		case syntax.InstAlt, syntax.InstAltMatch:
-			w.stack = append(w.stack, in.Out, in.Arg)
-		case syntax.InstCapture, syntax.InstNop:
-			w.stack = append(w.stack, in.Out)
-		case syntax.InstEmptyWidth:
-			if syntax.EmptyOp(in.Arg)&^flags == 0 {
-				w.stack = append(w.stack, in.Out)
+		switch in.op {
+		case match:
+			hits |= 1 << in.arg
+		case fork:
+			w.stack = append(w.stack, in.out, in.arg)
+		case pass:
+			w.stack = append(w.stack, in.out)
+		case assert:
+			if syntax.EmptyOp(in.arg)&^flags == 0 {
+				w.stack = append(w.stack, in.out)
 			}
-		case syntax.InstFail:
-		default:
+		case take:
 			w.list = append(w.list, pc)
 		}
 	}

@@ -103,7 +103,7 @@ func (r *rule) looks(matching bool) []look {
 	captured := 0
 	for _, l := range r.links {
 		if s, ok := l.operator.(*scan); ok && l.capture && !l.negated {
-			captured = max(captured, min(s.re.NumSubexp()+1, 9))
+			captured = max(captured, min(s.groups, 9))
 		}
 	}
 	return slices.DeleteFunc(r.reads(matching), func(rd look) bool {

@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"path"
 	"regexp"
+	"regexp/syntax"
 	"strings"
+	"sync"
 
 	"github.com/corazawaf/coraza/v3/experimental/plugins"
 	"github.com/corazawaf/coraza/v3/experimental/plugins/plugintypes"
@@ -37,9 +39,12 @@ func Register() {
 
 // scan is @rx.
 type scan struct {
-	expr string
-	re   *regexp.Regexp
-	dfa  *dfa.DFA // nil if the expression has none
+	expr   string
+	groups int      // what it captures, and the whole
+	dfa    *dfa.DFA // nil if the expression has none
+	// re is made when a value first matches: few expressions ever do, and what
+	// hundreds of them keep in memory is more than all automata.
+	re func() *regexp.Regexp
 }
 
 var _ plugintypes.Operator = (*scan)(nil)
@@ -50,7 +55,7 @@ const scanFlags = "(?sm)"
 func newScan(o plugintypes.OperatorOptions) (plugintypes.Operator, error) {
 	s, err := once(o.Memoizer, ScanOperator+":"+o.Arguments, func() (any, error) {
 		expr := scanFlags + o.Arguments
-		re, err := regexp.Compile(expr)
+		parsed, err := syntax.Parse(expr, syntax.Perl)
 		if err != nil {
 			return nil, err
 		}
@@ -58,7 +63,8 @@ func newScan(o plugintypes.OperatorOptions) (plugintypes.Operator, error) {
 		if err != nil {
 			d = nil // too many classes of characters: the standard expression alone
 		}
-		return &scan{expr: expr, re: re, dfa: d}, nil
+		return &scan{expr: expr, groups: parsed.MaxCap() + 1, dfa: d,
+			re: sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -80,7 +86,7 @@ func (s *scan) matches(value string) bool {
 			return hits != 0
 		}
 	}
-	return s.re.MatchString(value)
+	return s.re().MatchString(value)
 }
 
 // Evaluate reports whether the expression matches and, if the rule captures,
@@ -94,7 +100,7 @@ func (s *scan) Evaluate(tx plugintypes.TransactionState, value string) bool {
 			return false
 		}
 	}
-	groups := s.re.FindStringSubmatchIndex(value)
+	groups := s.re().FindStringSubmatchIndex(value)
 	if groups == nil {
 		return false
 	}
@@ -112,7 +118,7 @@ func (s *scan) Evaluate(tx plugintypes.TransactionState, value string) bool {
 type phrases struct {
 	list    []string
 	set     *phraseSet
-	matcher ahocorasick.AhoCorasick
+	matcher func() *ahocorasick.AhoCorasick // made when a phrase is first found
 }
 
 var _ plugintypes.Operator = (*phrases)(nil)
@@ -144,10 +150,14 @@ func newPhraseFile(o plugintypes.OperatorOptions) (plugintypes.Operator, error) 
 
 func phrasesOf(o plugintypes.OperatorOptions, list []string, table bool) (plugintypes.Operator, error) {
 	p, err := once(o.Memoizer, PhraseOperator+":"+strings.Join(list, "\n"), func() (any, error) {
-		builder := ahocorasick.NewAhoCorasickBuilder(ahocorasick.Opts{
-			AsciiCaseInsensitive: true, MatchKind: ahocorasick.LeftMostLongestMatch, DFA: table,
+		matcher := sync.OnceValue(func() *ahocorasick.AhoCorasick {
+			builder := ahocorasick.NewAhoCorasickBuilder(ahocorasick.Opts{
+				AsciiCaseInsensitive: true, MatchKind: ahocorasick.LeftMostLongestMatch, DFA: table,
+			})
+			m := builder.Build(list)
+			return &m
 		})
-		return &phrases{list: list, set: newPhraseSet([][]string{list}), matcher: builder.Build(list)}, nil
+		return &phrases{list: list, set: newPhraseSet([][]string{list}), matcher: matcher}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -161,7 +171,7 @@ func (p *phrases) Evaluate(tx plugintypes.TransactionState, value string) bool {
 	if p.set.find(value, 1) == 0 {
 		return false
 	}
-	found := p.matcher.Iter(value)
+	found := p.matcher().Iter(value)
 	if !tx.Capturing() {
 		return found.Next() != nil
 	}

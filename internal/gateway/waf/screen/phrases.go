@@ -114,6 +114,8 @@ func (s *phraseSet) link(tree []*branch) {
 		tree[at].hits |= tree[suffix[at]].hits
 	}
 	s.dense = uint32(1 + len(tree[0].edges))
+	s.nodes, s.edges = make([]phraseNode, 0, len(order)), make([]phraseEdge, 0, len(order))
+	s.table = make([]uint32, 0, int(s.dense)*s.wide)
 	for _, at := range order {
 		n := phraseNode{from: uint32(len(s.edges)), suffix: number[suffix[at]]}
 		for _, e := range tree[at].edges {
