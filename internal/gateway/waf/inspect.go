@@ -190,17 +190,10 @@ func (in *inspection) requestBody(w http.ResponseWriter) (*types.Interruption, e
 	return in.lead(requestBody)
 }
 
-// buffers lend the space through which bodies pass. (Coraza's own copying
-// takes a new one for each.)
-var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
-
 // take has the transaction take a body to its end.
 func take(tx types.Transaction, body io.Reader) (it *types.Interruption, n int, err error) {
-	buf := buffers.Get().(*[32 << 10]byte)
-	defer func() {
-		clear(buf[:])
-		buffers.Put(buf)
-	}()
+	buf := borrow()
+	defer giveBack(buf)
 	for {
 		read, err := body.Read(buf[:])
 		if read > 0 {

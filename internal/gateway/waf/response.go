@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"time"
@@ -174,7 +173,12 @@ func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter 
 
 // release runs phase 4 over what is held back and passes it on.
 func (w *responseWriter) release() {
-	w.check(responseBody, w.in.tx.ProcessResponseBody)
+	w.check(responseBody, func() (*types.Interruption, error) {
+		if w.in.light {
+			lend(w.in.tx)
+		}
+		return w.in.tx.ProcessResponseBody()
+	})
 	if w.blocked == nil && w.failed == nil {
 		w.pass()
 	}
@@ -189,8 +193,7 @@ func (w *responseWriter) pass() error {
 	}
 	w.direct = true
 	w.send()
-	_, err = io.Copy(w.ResponseWriter, reader)
-	return err
+	return pour(w.ResponseWriter, reader)
 }
 
 func (w *responseWriter) send() {

@@ -110,8 +110,8 @@ type Engine struct {
 	large  chan struct{} // turns of large bodies: half the processors
 }
 
-// register guards Coraza's tables of transformations and operators, which are
-// one per process.
+// register guards Coraza's tables of transformations, operators and body
+// processors, which are one per process.
 var register sync.Once
 
 // New compiles the rules. Its error is of kind Invalid; if a file of own rules
@@ -157,9 +157,11 @@ func engineOf(o Options, w coraza.WAF) (*Engine, error) {
 	return e, nil
 }
 
-// registerOwn makes the operators and transformations of this package known.
+// registerOwn makes the operators, transformations and body processor of this
+// package known.
 func registerOwn() {
 	registerLetters()
+	registerProcessor()
 	screen.Register()
 }
 
