@@ -67,4 +67,26 @@ var cnicLike = regexp.MustCompile(`\b[1-9][0-9]{4}[- ]?[0-9]{7}[- ]?[0-9]\b`)
 
 // MaskCNICs returns text with MaskedCNIC in place of everything in it that
 // reads as a CNIC, for logs: those are read by people who may not see one.
-func MaskCNICs(text string) string { return cnicLike.ReplaceAllString(text, MaskedCNIC) }
+func MaskCNICs(text string) string {
+	if !mayHoldCNIC(text) {
+		return text
+	}
+	return cnicLike.ReplaceAllString(text, MaskedCNIC)
+}
+
+// mayHoldCNIC reports whether thirteen digits come with nothing but hyphens
+// and spaces between them: most text is done with here, without an expression.
+func mayHoldCNIC(text string) bool {
+	digits := 0
+	for i := range len(text) {
+		switch c := text[i]; {
+		case '0' <= c && c <= '9':
+			if digits++; digits == 13 {
+				return true
+			}
+		case c != '-' && c != ' ':
+			digits = 0
+		}
+	}
+	return false
+}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"pasban"
 	"pasban/internal/durable"
@@ -254,8 +255,8 @@ func referrer(r *http.Request) string {
 func private(text string) string { return cutText(hideNumbers(text[:min(len(text), 8*accessText)])) }
 
 func hideNumbers(text string) string {
-	if !strings.ContainsAny(text, "0123456789") {
-		return plainDigits(text)
+	if !strings.ContainsFunc(text, func(r rune) bool { return r == '%' || r == '&' || r == '\\' || r >= utf8.RuneSelf }) {
+		return pasban.MaskCNICs(text) // no digit in it is written in another way
 	}
 	plain := text
 	for range 3 { // escaped more than once
