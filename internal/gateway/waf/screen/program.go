@@ -38,8 +38,9 @@ const mostChains = 64
 // program decides the conditions of one phase.
 type program struct {
 	conditions []*condition
-	nodes      []node  // transformations, each after the one whose result it takes
-	chains     []chain // the ends of sequences of them
+	nodes      []node    // transformations, each after the one whose result it takes
+	chains     []chain   // the ends of sequences of them
+	functions  []uintptr // the transformations, each once, as their identities
 	variables  []*variable
 	counts     []count
 	classes    []*class
@@ -50,6 +51,7 @@ type program struct {
 type node struct {
 	parent   int
 	function plugintypes.Transformation
+	name     int // index of the function
 }
 
 // chain is a sequence of transformations.
@@ -168,7 +170,7 @@ func (p *program) chainOf(l *link, ids map[int]int, ends map[string]int) int {
 		n, ok := ids[s.id]
 		if !ok {
 			n = len(p.nodes)
-			p.nodes = append(p.nodes, node{parent: at, function: s.function})
+			p.nodes = append(p.nodes, node{parent: at, function: s.function, name: p.nameOf(s.function)})
 			ids[s.id] = n
 		}
 		path, at = append(path, n), n
@@ -180,6 +182,18 @@ func (p *program) chainOf(l *link, ids map[int]int, ends map[string]int) int {
 	ends[key] = len(p.chains)
 	p.chains = append(p.chains, chain{path: path, multi: l.multi})
 	return len(p.chains) - 1
+}
+
+// nameOf tells functions apart by the closures behind them: the same closure
+// does the same to the same text.
+func (p *program) nameOf(f plugintypes.Transformation) int {
+	id := *(*uintptr)(unsafe.Pointer(&f))
+	at := slices.Index(p.functions, id)
+	if at < 0 {
+		at = len(p.functions)
+		p.functions = append(p.functions, id)
+	}
+	return at
 }
 
 // tell notes what tells keys apart for a target.
@@ -385,7 +399,8 @@ type variant struct {
 // work is what the decision about one value needs, used again for the next.
 type work struct {
 	found    bits
-	values   []string // by node
+	values   []string   // by node
+	done     [][]result // by function
 	variants []variant
 	names    []string
 	key      []byte
@@ -394,11 +409,11 @@ type work struct {
 // variants transforms a value by every chain of the plan. What transforms to
 // the same text is listed once.
 func (p *program) variants(pl *plan, value string, w *work) []variant {
-	w.values = append(w.values[:0], make([]string, len(p.nodes))...)
-	w.variants = w.variants[:0]
+	w.begin(p)
 	w.values[0] = value
 	for _, n := range pl.nodes {
-		w.values[n] = apply(p.nodes[n].function, w.values[p.nodes[n].parent])
+		at := &p.nodes[n]
+		w.values[n] = w.apply(at, w.values[at.parent]).out
 	}
 	for i, ch := range p.chains {
 		switch {
@@ -408,8 +423,8 @@ func (p *program) variants(pl *plan, value string, w *work) []variant {
 			text := value
 			for _, n := range ch.path {
 				// As Coraza does: what a transformation says it left as it was is not taken.
-				if out, changed, err := p.nodes[n].function(text); err == nil && changed {
-					text = out
+				if r := w.apply(&p.nodes[n], text); r.changed {
+					text = r.out
 					w.add(text, i)
 				}
 			}
@@ -422,12 +437,38 @@ func (p *program) variants(pl *plan, value string, w *work) []variant {
 	return w.variants
 }
 
-// apply is a transformation; one that fails leaves the value as it was.
-func apply(f plugintypes.Transformation, value string) string {
-	if out, _, err := f(value); err == nil {
-		return out
+// result is what a transformation has made of a text.
+type result struct {
+	in, out string // out is in if it failed
+	changed bool   // as it says itself
+}
+
+func (w *work) begin(p *program) {
+	w.values = append(w.values[:0], make([]string, len(p.nodes))...)
+	w.variants = w.variants[:0]
+	for len(w.done) < len(p.functions) {
+		w.done = append(w.done, nil)
 	}
-	return value
+	for i := range w.done {
+		w.done[i] = w.done[i][:0]
+	}
+}
+
+// apply is a transformation. Dozens of chains do the same to the same few
+// texts: that is done once.
+func (w *work) apply(n *node, in string) result {
+	done := w.done[n.name]
+	for i := range done {
+		if same(done[i].in, in) {
+			return done[i]
+		}
+	}
+	r := result{in: in, out: in}
+	if out, changed, err := n.function(in); err == nil {
+		r.out, r.changed = out, changed
+	}
+	w.done[n.name] = append(done, r)
+	return r
 }
 
 func (w *work) add(text string, chain int) {

@@ -271,7 +271,9 @@ func (ph *phase) decide(tx plugintypes.TransactionState, w *work, found bits) {
 		}
 		number := c.target.number(col)
 		for _, st := range c.condition.steps {
-			number = apply(st.function, number)
+			if out, _, err := st.function(number); err == nil {
+				number = out
+			}
 		}
 		if c.condition.multi || c.condition.holds(number) {
 			found.set(c.condition.index)
