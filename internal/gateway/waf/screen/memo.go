@@ -171,12 +171,12 @@ func (s *Screen) recall(tx plugintypes.TransactionState) {
 	for _, m := range s.memos {
 		key, ok := m.key(tx, w)
 		switch {
-		case p == types.PhaseRequestHeaders && ok && m.known.has(nil, key):
+		case p == types.PhaseRequestHeaders && ok && m.known.met(key):
 			remover.RemoveRuleByID(m.rule.id)
 		case p == types.PhaseRequestHeaders:
 			all = false
-		case learn && ok && !m.known.has(nil, key) && m.guarded(tx):
-			m.known.add(nil, key)
+		case learn && ok && !m.known.met(key) && m.guarded(tx):
+			m.known.add(nil, string(key))
 		}
 	}
 	if p == types.PhaseRequestHeaders && all {
@@ -187,7 +187,7 @@ func (s *Screen) recall(tx plugintypes.TransactionState) {
 }
 
 // key is what the rule looks at, in one text; without ok it is not to be kept.
-func (m *memo) key(tx plugintypes.TransactionState, w *work) (string, bool) {
+func (m *memo) key(tx plugintypes.TransactionState, w *work) ([]byte, bool) {
 	w.key, w.names = w.key[:0], w.names[:0]
 	for _, t := range m.targets {
 		col := tx.Collection(t.variable)
@@ -205,20 +205,19 @@ func (m *memo) key(tx plugintypes.TransactionState, w *work) (string, bool) {
 			}
 			slices.Sort(w.names[from:]) // a map has no order
 		default:
-			return "", false
+			return nil, false
 		}
 		w.names = append(w.names, "\x00")
 	}
 	for _, n := range w.names {
 		w.key = append(append(w.key, n...), '\n')
 	}
-	key := string(w.key)
-	return key, len(key) <= longestKnow && !personal(key)
+	return w.key, len(w.key) <= longestKnow && !personal(w.key)
 }
 
 // personal reports whether a text has five digits in a row, as the numbers
 // have that people are known by.
-func personal(text string) bool {
+func personal[T string | []byte](text T) bool {
 	run := 0
 	for i := range len(text) {
 		if c := text[i]; c < '0' || c > '9' {

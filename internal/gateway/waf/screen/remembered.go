@@ -33,6 +33,14 @@ func (r *remembered) has(pl *plan, value string) bool {
 	return ok
 }
 
+// met is has for what is of no plan.
+func (r *remembered) met(value []byte) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	_, ok := r.values[known{value: string(value)}]
+	return ok
+}
+
 func (r *remembered) add(pl *plan, value string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -31,6 +31,7 @@ import (
 	"sync"
 
 	"github.com/corazawaf/coraza/v3"
+	"github.com/corazawaf/coraza/v3/collection"
 	"github.com/corazawaf/coraza/v3/debuglog"
 	"github.com/corazawaf/coraza/v3/experimental/plugins/plugintypes"
 	"github.com/corazawaf/coraza/v3/types"
@@ -243,25 +244,12 @@ func (ph *phase) decide(tx plugintypes.TransactionState, w *work, found bits) {
 		if col == nil {
 			continue
 		}
+		if one, ok := col.(collection.Single); ok {
+			ph.look(v, "", one.Get(), w, found)
+			continue
+		}
 		for _, m := range col.FindAll() {
-			pl := p.planFor(v, m.Key())
-			if len(pl.groups) == 0 && len(pl.others) == 0 {
-				continue
-			}
-			value := m.Value()
-			if v.cached && len(value) <= longestKnow && repeats(v.id, m.Key()) && !personal(value) {
-				if ph.known.has(pl, value) {
-					continue
-				}
-				mine := make(bits, len(found))
-				p.decide(pl, value, w, mine)
-				if !mine.any() {
-					ph.known.add(pl, value)
-				}
-				found.join(mine)
-				continue
-			}
-			p.decide(pl, value, w, found)
+			ph.look(v, m.Key(), m.Value(), w, found)
 		}
 	}
 	for _, c := range p.counts {
@@ -279,6 +267,28 @@ func (ph *phase) decide(tx plugintypes.TransactionState, w *work, found bits) {
 			found.set(c.condition.index)
 		}
 	}
+}
+
+// look finds the conditions that a value of a variable may fulfil.
+func (ph *phase) look(v *variable, key, value string, w *work, found bits) {
+	p := ph.program
+	pl := p.planFor(v, key)
+	if len(pl.groups) == 0 && len(pl.others) == 0 {
+		return
+	}
+	if !v.cached || len(value) > longestKnow || !repeats(v.id, key) || personal(value) {
+		p.decide(pl, value, w, found)
+		return
+	}
+	if ph.known.has(pl, value) {
+		return
+	}
+	mine := make(bits, len(found))
+	p.decide(pl, value, w, mine)
+	if !mine.any() {
+		ph.known.add(pl, value)
+	}
+	found.join(mine)
 }
 
 func (b bits) any() bool { return slices.ContainsFunc(b, func(w uint64) bool { return w != 0 }) }
