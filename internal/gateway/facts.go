@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"regexp"
 	"strconv"
 	"strings"
@@ -68,12 +69,45 @@ func clean(s string, max int) string {
 }
 
 // wafBlocked answers a request that the rules blocked, and records it under
-// the id that the lines of the WAF's log carry.
+// the id that the lines of the WAF's log carry; of a spree only some.
 func (s *site) wafBlocked(w http.ResponseWriter, r *http.Request, rep waf.Report) {
 	s.g.metrics.count(countBlocked)
-	s.g.record(r.Context(), s.wafFact(r, rep))
-	s.g.fail(w, r, rep.Status, &pasban.Error{Kind: pasban.Forbidden, ID: rep.ID,
-		Msg: "the request looks like an attack", Hint: "if it was none, tell the agency the incident id"})
+	id := s.wafRecord(r, rep)
+	if rep.Status != http.StatusForbidden {
+		err := s.g.standing.blocked.err
+		err.ID = id
+		s.g.fail(w, r, rep.Status, &err)
+		return
+	}
+	s.g.standing.blocked.serve(w, r, id, 0)
+}
+
+// wafRecord records what the rules found, alone or among others of its kind,
+// and returns the id of the fact that tells of it.
+func (s *site) wafRecord(r *http.Request, rep waf.Report) string {
+	kind := s.name + " " + strconv.FormatBool(rep.Blocked) + " " + strings.Join(rep.Rules, ",")
+	client := flood.Client(flood.ClientAddr(r))
+	if id := s.g.sprees.gather(client, kind); id != "" {
+		return id
+	}
+	f := s.wafFact(r, rep)
+	s.g.record(r.Context(), f)
+	s.g.sprees.told(client, kind, f)
+	return rep.ID
+}
+
+// moreBlocked records how many more there were of a kind.
+func (g *Gateway) moreBlocked(client netip.Prefix, like pasban.Fact, count int) {
+	f := pasban.NewFact(pasban.KindBlock, g.agency(), pasban.Actor{}, time.Now())
+	f.Body.Service, f.Body.Action, f.Body.Outcome = like.Body.Service, like.Body.Action, like.Body.Outcome
+	f.Restricted = pasban.Restricted{IP: like.Restricted.IP, Rules: like.Restricted.Rules, Reasons: like.Restricted.Reasons,
+		Status: like.Restricted.Status, More: map[string]string{"count": strconv.Itoa(count), "like": like.Body.ID}}
+	for _, name := range []string{"engine", "attacks", "mode", "route"} {
+		if v := like.Restricted.More[name]; v != "" {
+			f.Restricted.More[name] = v
+		}
+	}
+	g.record(g.ctx, f)
 }
 
 func (s *site) wafFact(r *http.Request, rep waf.Report) pasban.Fact {
@@ -105,7 +139,7 @@ func (s *site) wafFact(r *http.Request, rep waf.Report) pasban.Fact {
 
 func (s *site) wafObserved(r *http.Request, rep waf.Report) {
 	s.g.metrics.count(countDetected)
-	s.g.record(r.Context(), s.wafFact(r, rep))
+	s.wafRecord(r, rep)
 }
 
 // wafFailed answers a request that could not be inspected.
@@ -117,14 +151,11 @@ func (s *site) wafFailed(w http.ResponseWriter, r *http.Request, err error) {
 func (g *Gateway) flooded(w http.ResponseWriter, r *http.Request, ref flood.Refusal) {
 	if ref.Listed != "" {
 		g.metrics.count(countListed)
-		g.fail(w, r, http.StatusForbidden, &pasban.Error{Kind: pasban.Forbidden, ID: ref.ID,
-			Msg: "the service is not open to your network", Hint: "if it should be, tell the agency the incident id"})
+		g.standing.listed.serve(w, r, ref.ID, 0)
 		return
 	}
 	g.metrics.count(countFlooded)
-	seconds := int(ref.RetryAfter / time.Second)
-	g.fail(retryWriter{w, seconds}, r, http.StatusTooManyRequests, &pasban.Error{Kind: pasban.Limited, ID: ref.ID,
-		Msg: "too many requests from your address", Hint: "wait a little and try again"})
+	g.standing.flooded.serve(w, r, ref.ID, int(ref.RetryAfter/time.Second))
 }
 
 // floodReport records what the limiter tells: one fact when a client begins,

@@ -139,7 +139,8 @@ type Gateway struct {
 	access   *accessLog
 	watching sync.WaitGroup // on upstreams
 	acme     *acmeSource    // nil in other modes
-	busy     *standing      // the answer to those for whom there is no room
+	standing standings      // answers to the many
+	sprees   *sprees        // what of the firewall's work is told one by one
 	gate     *gate
 	keeping  sync.WaitGroup // the gate and the lists
 	state    atomic.Pointer[state]
@@ -185,6 +186,7 @@ func New(o Options) (*Gateway, error) {
 		return nil, errors.Join(err, g.log.Close())
 	}
 	g.limiter = flood.New(limitsOf(o.Config), g.floodReport)
+	g.sprees = newSprees(g.moreBlocked)
 	g.access = openAccessLog(filepath.Join(o.Config.Data, "log", "access.log"))
 	g.metrics = newMetrics(func() float64 { return float64(g.limiter.Connections()) },
 		func() float64 { return float64(g.streams.upgraded.Load()) },
@@ -195,8 +197,10 @@ func New(o Options) (*Gateway, error) {
 			return nil, err
 		}
 	}
-	g.busy = g.newStanding(http.StatusServiceUnavailable, &pasban.Error{Kind: pasban.Limited, ID: standingID,
-		Msg: "there are more visitors than the service can answer now", Hint: "wait a little and try again"})
+	if g.standing, err = g.newStandings(); err != nil {
+		g.Close()
+		return nil, err
+	}
 	st, err := g.build(o.Config, nil)
 	if err != nil {
 		g.Close()
@@ -245,6 +249,7 @@ func (g *Gateway) close() error {
 		g.acme.close()
 	}
 	g.limiter.Close()
+	g.sprees.close()
 	g.cancel()
 	g.keeping.Wait()
 	if st := g.state.Load(); st != nil {

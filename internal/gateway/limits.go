@@ -1,19 +1,13 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
-	"pasban"
 	"pasban/internal/config"
 	"pasban/internal/gateway/flood"
 	"pasban/internal/page"
@@ -109,61 +103,6 @@ func (g *Gateway) caller(route config.Route, r *http.Request) flood.Caller {
 func (s *site) shed(w http.ResponseWriter, r *http.Request, c flood.Caller) {
 	s.g.metrics.count(countShed)
 	s.turnedAway()
-	s.g.busy.serve(w, r, s.g.limiter.Shed(s.name), shedAfter)
-}
-
-// standing is an error's page and problem document, made once: thousands of
-// requests a second may be answered with it.
-type standing struct {
-	status int
-	pages  map[string]rendered // by language; "" is the problem document
-}
-
-type rendered struct {
-	header http.Header
-	body   []byte
-}
-
-// standingID stands for the incident in a standing answer.
-const standingID = "00000000000000000000000000000000"
-
-func (g *Gateway) newStanding(status int, err *pasban.Error) *standing {
-	a := &standing{status: status, pages: map[string]rendered{}}
-	for _, lang := range []string{"", "en", "ur"} {
-		r := httptest.NewRequest(http.MethodGet, "/", nil)
-		r.Header.Set("Accept", "text/html")
-		r.Header.Set("Accept-Language", lang)
-		if lang == "" {
-			r.Header.Set("Accept", "application/json")
-		}
-		w := httptest.NewRecorder()
-		g.fail(w, r, status, err)
-		a.pages[lang] = rendered{w.Header(), w.Body.Bytes()}
-	}
-	return a
-}
-
-// serve answers with the incident id, and says when to try again.
-func (a *standing) serve(w http.ResponseWriter, r *http.Request, id string, retryAfter int) {
-	lang := ""
-	if !page.WantsJSON(r) {
-		lang = page.Lang(r)
-	}
-	p := a.pages[lang]
-	body := bytes.ReplaceAll(p.body, []byte(standingID), []byte(id))
-	h := w.Header()
-	for name, values := range p.header {
-		h[name] = slices.Clip(values)
-	}
-	h.Set(IncidentHeader, id)
-	h.Set("Connection", "close") // others need the place
-	h.Set("Retry-After", strconv.Itoa(retryAfter))
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	if !strings.Contains(h.Get("Cache-Control"), "no-store") {
-		h.Set("Cache-Control", "no-store")
-	}
-	w.WriteHeader(a.status)
-	if r.Method != http.MethodHead {
-		w.Write(body)
-	}
+	w.Header().Set("Connection", "close") // others need the place
+	s.g.standing.busy.serve(w, r, s.g.limiter.Shed(s.name), shedAfter)
 }

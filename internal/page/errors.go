@@ -117,6 +117,10 @@ func (p *Pages) Error(w http.ResponseWriter, r *http.Request, err error) {
 	})
 }
 
+// OnPortal reports whether the error page of a request is the portal's, which
+// [Pages.StampError] makes, and not a problem document or another surface's.
+func OnPortal(r *http.Request) bool { return surfaceOf(r.URL.Path) == Portal && !WantsJSON(r) }
+
 // surfaceOf is the surface that a path belongs to, for its error pages.
 func surfaceOf(path string) string {
 	for prefix, surface := range map[string]string{"/desk": Desk, "/soc": Console, "/trust": Trust} {

@@ -73,6 +73,16 @@ func (p *Pages) Stamp(view func(lang string) View, n int, o StampOptions) (*Stam
 	return s, nil
 }
 
+// StampError makes the portal's error page of err, as [Pages.Error] answers
+// with it. Its incident id is value 0 of Send; err's own does not matter.
+func (p *Pages) StampError(err error) (*Stamped, error) {
+	pr, e := problem(err)
+	return p.Stamp(func(lang string) View {
+		return View{Surface: Portal, Name: "error", Title: p.T(lang, "error."+pr.Kind+".title"),
+			Data: ErrorView{Kind: e.Kind, Status: pr.Status, Detail: pr.Detail, Hint: pr.Hint, ID: Hole(0)}}
+	}, 1, StampOptions{})
+}
+
 // cut takes a page apart at its holes.
 func cut(text string, n int) (out []piece, err error) {
 	const mark = "PASBANHOLE"
