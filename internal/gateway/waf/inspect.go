@@ -261,6 +261,9 @@ func (in *inspection) close() {
 		}
 	}
 	in.log.write(in.r, in.tx)
+	if in.screen != nil {
+		in.screen.Forget(in.tx)
+	}
 	in.tx.Close()
 	if in.first != nil {
 		in.first.Close()
@@ -283,6 +286,17 @@ func (in *inspection) conclude() (err error) {
 // disruptive finds the actions that block in the text of a rule.
 var disruptive = regexp.MustCompile(`(?i)[\s,"'](?:deny|drop)[\s,"'\\]`)
 
+// blocks reports whether a rule's own action blocks. It keeps the answer by the
+// rule's id: texts are long.
+func (e *Engine) blocks(rule types.RuleMetadata) bool {
+	if known, ok := e.blocking.Load(rule.ID()); ok {
+		return known.(bool)
+	}
+	does := disruptive.MatchString(rule.Raw())
+	e.blocking.Store(rule.ID(), does)
+	return does
+}
+
 // report sums up the rules that matched so far. it is nil in detect mode,
 // where the status stays 0 unless a rule would have blocked.
 func (in *inspection) report(it *types.Interruption) Report {
@@ -294,13 +308,13 @@ func (in *inspection) report(it *types.Interruption) Report {
 		if !logged(m) {
 			continue
 		}
-		if it == nil && disruptive.MatchString(m.Rule().Raw()) {
+		if it == nil && in.blocks(m.Rule()) {
 			rep.Phase, rep.Status = int(m.Rule().Phase()), http.StatusForbidden
 		}
 		rep.Rules = appendNew(rep.Rules, strconv.Itoa(m.Rule().ID()))
 		rep.Reasons = appendNew(rep.Reasons, m.Message())
 		if len(rep.Matches) < maxMatches && judges(m.Rule().ID()) {
-			rep.Matches = append(rep.Matches, matchesOf(m)...)
+			rep.Matches = append(rep.Matches, in.matchesOf(m)...)
 		}
 		for _, tag := range m.Rule().Tags() {
 			if class, ok := strings.CutPrefix(tag, "attack-"); ok {

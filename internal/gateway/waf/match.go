@@ -40,9 +40,9 @@ func judges(id int) bool {
 
 // matchesOf lists the places at which a rule matched. In a chain, each link
 // has its own level, and the score stands at the last one.
-func matchesOf(m types.MatchedRule) (all []Match) {
+func (e *Engine) matchesOf(m types.MatchedRule) (all []Match) {
 	score := map[types.RuleSeverity]int{types.RuleSeverityCritical: 5, types.RuleSeverityError: 4, types.RuleSeverityWarning: 3, types.RuleSeverityNotice: 2}[m.Rule().Severity()]
-	if disruptive.MatchString(m.Rule().Raw()) {
+	if e.blocks(m.Rule()) {
 		score = certain
 	}
 	last := 0

@@ -60,6 +60,7 @@ func (in *inspection) settle(to stage, run func() (*types.Interruption, error)) 
 	}
 	in.first, in.light = in.tx, false
 	in.tx = in.waf.NewTransactionWithOptions(experimental.Options{ID: in.first.ID(), Context: in.r.Context()})
+	in.screen.Pass(in.first, in.tx)
 	seen, ok := in.first.(plugintypes.TransactionState)
 	if !ok {
 		return nil, &pasban.Error{Kind: pasban.Unavailable, Msg: "this Coraza does not show the state of transactions"}

@@ -108,6 +108,8 @@ type Engine struct {
 	log    *Log
 	held   atomic.Int64  // bytes granted to larger bodies
 	large  chan struct{} // turns of large bodies: half the processors
+
+	blocking sync.Map // whether a rule's action blocks, by id
 }
 
 // register guards Coraza's tables of transformations, operators and body

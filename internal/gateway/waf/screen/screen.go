@@ -51,6 +51,7 @@ type Screen struct {
 	memos    []*memo        // of native rules of phase 1
 	eased    []int          // constant rules that only those look at the results of
 	works    sync.Pool
+	passed   passed
 }
 
 // phase is what can be told of the rules of one phase.
@@ -222,6 +223,27 @@ func targeted(rules []*rule) map[variables.RuleVariable]bool {
 // may decides the rules of a phase that has begun for tx: whether each may
 // match or is proven not to.
 func (s *Screen) may(tx plugintypes.TransactionState, p types.RulePhase, each func(r *rule, may bool)) {
+	s.decide(tx, p, func(ph *phase, found bits) {
+		for i := range ph.rules {
+			each(ph.rules[i].rule, ph.rules[i].may(found))
+		}
+	})
+}
+
+// any is whether any rule of the phase may match. If so, the decision is kept
+// for the transaction that takes over.
+func (s *Screen) any(tx plugintypes.TransactionState, p types.RulePhase) (some bool) {
+	s.decide(tx, p, func(ph *phase, found bits) {
+		if some = slices.ContainsFunc(ph.rules, func(r screened) bool { return r.may(found) }); some {
+			s.passed.keep(tx, decision{p, slices.Clone(found)})
+		}
+	})
+	return some
+}
+
+// decide finds the conditions of a phase that has begun for tx, if there are
+// any, for use.
+func (s *Screen) decide(tx plugintypes.TransactionState, p types.RulePhase, use func(ph *phase, found bits)) {
 	if int(p) >= len(s.phases) || len(s.phases[p].rules) == 0 {
 		return
 	}
@@ -229,11 +251,16 @@ func (s *Screen) may(tx plugintypes.TransactionState, p types.RulePhase, each fu
 	w := s.works.Get().(*work)
 	defer s.works.Put(w)
 	w.found = append(w.found[:0], make(bits, len(ph.program.conditions)/64+1)...)
-	ph.decide(tx, w, w.found)
-	for i := range ph.rules {
-		r := &ph.rules[i]
-		each(r.rule, !slices.ContainsFunc(r.conditions, func(c int) bool { return !w.found.has(c) }))
+	if d, ok := s.passed.take(tx, p); ok {
+		copy(w.found, d.found)
+	} else {
+		ph.decide(tx, w, w.found)
 	}
+	use(ph, w.found)
+}
+
+func (r *screened) may(found bits) bool {
+	return !slices.ContainsFunc(r.conditions, func(c int) bool { return !found.has(c) })
 }
 
 // decide finds the conditions of the phase that may hold.
@@ -323,14 +350,13 @@ func newSpare(plugintypes.OperatorOptions) (plugintypes.Operator, error) { retur
 
 // Evaluate spares the transaction what cannot match, or tells whether
 // something may.
-func (s *spare) Evaluate(tx plugintypes.TransactionState, _ string) (something bool) {
+func (s *spare) Evaluate(tx plugintypes.TransactionState, _ string) bool {
 	if s.screen == nil {
 		return s.tells
 	}
 	if s.tells {
 		s.screen.recall(tx)
-		s.screen.may(tx, tx.LastPhase(), func(_ *rule, may bool) { something = something || may })
-		return something
+		return s.screen.any(tx, tx.LastPhase())
 	}
 	if remover, ok := tx.(interface{ RemoveRuleByID(id int) }); ok {
 		s.screen.may(tx, tx.LastPhase(), func(r *rule, may bool) {
