@@ -94,7 +94,7 @@ func (s *set) has(class int) bool { return s[class/64]>>(class%64)&1 != 0 }
 // table is one generation of states; a full one is left to those who walk on it.
 type table struct {
 	start  *state
-	states map[string]*state
+	states map[uint64]*state // by a hash of what they are
 	slots  int
 }
 
@@ -105,6 +105,11 @@ type state struct {
 	insts  []uint32
 	before context
 	next   []atomic.Pointer[state]
+	other  *state // with the same hash
+}
+
+func (s *state) is(hits uint64, insts []uint32, before context) bool {
+	return s.hits == hits && s.before == before && slices.Equal(s.insts, insts)
 }
 
 // begin is what a match that begins before a character has led to after it.
@@ -352,7 +357,7 @@ func (d *DFA) make(s *state, class int) *state {
 func (d *DFA) step(s *state, class int) *state {
 	fresh := d.begin(s.before, class)
 	hits := fresh.hits
-	insts := slices.Clone(fresh.insts)
+	insts := append(d.work.next[:0], fresh.insts...)
 	if len(s.insts) > 0 {
 		h, more := d.advance(s.insts, s.before, class)
 		hits |= h
@@ -360,6 +365,7 @@ func (d *DFA) step(s *state, class int) *state {
 		slices.Sort(insts)
 		insts = slices.Compact(insts)
 	}
+	d.work.next = insts
 	before := contextOf(d.example[class])
 	if class == d.end() {
 		insts, before = nil, nothing
@@ -402,27 +408,37 @@ func (d *DFA) advance(from []uint32, before context, class int) (hits uint64, in
 
 // intern returns the state with these instructions.
 func (d *DFA) intern(hits uint64, insts []uint32, before context) *state {
-	key := binary.LittleEndian.AppendUint64([]byte{byte(before)}, hits)
-	for _, pc := range insts {
-		key = binary.LittleEndian.AppendUint32(key, pc)
-	}
+	hash := hashOf(hits, insts, before)
 	t := d.table.Load()
-	if s, ok := t.states[string(key)]; ok {
-		return s
+	for s := t.states[hash]; s != nil; s = s.other {
+		if s.is(hits, insts, before) {
+			return s
+		}
 	}
 	if t.slots += len(d.example); t.slots > d.slots {
 		t = d.newTable()
 		t.slots += len(d.example)
 		d.table.Store(t)
 	}
-	s := &state{hits: hits, insts: insts, before: before, next: make([]atomic.Pointer[state], len(d.example))}
-	t.states[string(key)] = s
+	s := &state{hits: hits, insts: slices.Clone(insts), before: before, next: make([]atomic.Pointer[state], len(d.example)), other: t.states[hash]}
+	t.states[hash] = s
 	return s
+}
+
+// hashOf is FNV-1a (draft-eastlake-fnv) by words instead of bytes.
+func hashOf(hits uint64, insts []uint32, before context) uint64 {
+	const prime = 1099511628211
+	h := (14695981039346656037 ^ uint64(before)) * prime
+	h = (h ^ hits) * prime
+	for _, pc := range insts {
+		h = (h ^ uint64(pc)) * prime
+	}
+	return h ^ h>>32
 }
 
 func (d *DFA) newTable() *table {
 	start := &state{next: make([]atomic.Pointer[state], len(d.example))}
-	return &table{start: start, states: map[string]*state{}, slots: len(d.example)}
+	return &table{start: start, states: map[uint64]*state{}, slots: len(d.example)}
 }
 
 func contextOf(r rune) context {
@@ -461,6 +477,7 @@ type workspace struct {
 	now   uint32
 	list  []uint32 // those that wait for a character
 	stack []uint32
+	next  []uint32 // what a step leads to
 }
 
 func newWorkspace(n int) workspace { return workspace{seen: make([]uint32, n)} }

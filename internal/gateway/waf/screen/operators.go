@@ -40,11 +40,12 @@ func Register() {
 // scan is @rx.
 type scan struct {
 	expr   string
-	groups int      // what it captures, and the whole
-	dfa    *dfa.DFA // nil if the expression has none
-	// re is made when a value first matches: few expressions ever do, and what
-	// hundreds of them keep in memory is more than all automata.
-	re func() *regexp.Regexp
+	groups int // what it captures, and the whole
+	// Both are made when they are first needed. Most rules are never evaluated,
+	// and few expressions ever match: what hundreds of them would keep in memory
+	// is more than all else.
+	dfa func() *dfa.DFA // nil if the expression has none
+	re  func() *regexp.Regexp
 }
 
 var _ plugintypes.Operator = (*scan)(nil)
@@ -59,12 +60,15 @@ func newScan(o plugintypes.OperatorOptions) (plugintypes.Operator, error) {
 		if err != nil {
 			return nil, err
 		}
-		d, err := dfa.Compile(expr)
-		if err != nil {
-			d = nil // too many classes of characters: the standard expression alone
-		}
-		return &scan{expr: expr, groups: parsed.MaxCap() + 1, dfa: d,
-			re: sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })}, nil
+		return &scan{expr: expr, groups: parsed.MaxCap() + 1,
+			re: sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) }),
+			dfa: sync.OnceValue(func() *dfa.DFA {
+				d, err := dfa.Compile(expr)
+				if err != nil {
+					return nil // too many classes of characters: the standard expression alone
+				}
+				return d
+			})}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -81,8 +85,8 @@ func once(m plugintypes.Memoizer, key string, build func() (any, error)) (any, e
 
 // matches reports whether the expression matches.
 func (s *scan) matches(value string) bool {
-	if s.dfa != nil {
-		if hits, ok := s.dfa.Scan(value, 1); ok {
+	if d := s.dfa(); d != nil {
+		if hits, ok := d.Scan(value, 1); ok {
 			return hits != 0
 		}
 	}
@@ -95,8 +99,8 @@ func (s *scan) Evaluate(tx plugintypes.TransactionState, value string) bool {
 	if !tx.Capturing() {
 		return s.matches(value)
 	}
-	if s.dfa != nil {
-		if hits, ok := s.dfa.Scan(value, 1); ok && hits == 0 {
+	if d := s.dfa(); d != nil {
+		if hits, ok := d.Scan(value, 1); ok && hits == 0 {
 			return false
 		}
 	}
