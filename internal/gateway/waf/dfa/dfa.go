@@ -56,9 +56,11 @@ type DFA struct {
 	slots   int      // most transitions of a table
 	bytes   bool     // texts are bytes, each a character
 	class   [small]uint8
-	bounds  []rune // where classes begin beyond small, ascending
-	offset  int    // class of the first rune beyond small
-	example []rune // one rune of each class; the last class is the end of the text
+	bounds  []rune         // where classes begin beyond small, ascending
+	offset  int            // class of the first rune beyond small
+	invalid int            // class of what is no UTF-8
+	asserts syntax.EmptyOp // the assertions that the expressions make
+	example []rune         // one rune of each class; the last class is the end of the text
 
 	table atomic.Pointer[table]
 	money atomic.Int64 // transitions that may be made
@@ -205,6 +207,7 @@ func (d *DFA) reduce(progs []syntax.Inst) {
 			in.op = pass
 		case syntax.InstEmptyWidth:
 			in.op = assert
+			d.asserts |= syntax.EmptyOp(from.Arg)
 		case syntax.InstFail:
 			in.op = fail
 		default:
@@ -267,6 +270,7 @@ func (d *DFA) classify(progs []syntax.Inst) error {
 		d.class[r] = uint8(c)
 	}
 	d.offset, d.bounds = c, at[c+1:]
+	d.invalid = d.far(utf8.RuneError)
 	return nil
 }
 
@@ -287,19 +291,8 @@ func (d *DFA) Scan(text string, want uint64) (hits uint64, ok bool) {
 	s := d.table.Load().start
 	made := 0
 	for i := 0; i < len(text); {
-		var class int
-		if c := text[i]; c < utf8.RuneSelf || d.bytes {
-			class = int(d.class[c])
-			i++
-		} else {
-			r, n := utf8.DecodeRuneInString(text[i:])
-			i += n
-			if r < small {
-				class = int(d.class[r])
-			} else {
-				class = d.far(r)
-			}
-		}
+		class, n := d.next(text[i:])
+		i += n
 		next := s.next[class].Load()
 		if next == nil {
 			if next = d.make(s, class); next == nil {
@@ -326,6 +319,66 @@ func (d *DFA) Scan(text string, want uint64) (hits uint64, ok bool) {
 	}
 	d.earn(len(text), made)
 	return hits | next.hits&want, true
+}
+
+// next is the class of the first character of a text, and its length.
+func (d *DFA) next(text string) (class, n int) {
+	if c := text[0]; c < utf8.RuneSelf || d.bytes {
+		return int(d.class[c]), 1
+	}
+	r, n := utf8.DecodeRuneInString(text)
+	switch {
+	case r < small:
+		return int(d.class[r]), n
+	case r == utf8.RuneError:
+		return d.invalid, n
+	}
+	return d.far(r), n
+}
+
+// Since looks for the first match of an automaton's only expression. No match
+// begins before the position from, and what package regexp finds in text[from:]
+// is what it finds in text. Without ok it does not know; found is false if
+// nothing matches.
+func (d *DFA) Since(text string) (from int, found, ok bool) {
+	s := d.table.Load().start
+	made, i := 0, 0
+	defer func() { d.earn(i, made) }()
+	for {
+		if len(s.insts) == 0 && d.forgets(s.before) {
+			from = i // whatever began before this has come to nothing
+		}
+		class, n := d.end(), 1
+		if i < len(text) {
+			class, n = d.next(text[i:])
+		}
+		next := s.next[class].Load()
+		if next == nil {
+			if next = d.make(s, class); next == nil {
+				return 0, false, false
+			}
+			made++
+		}
+		if next.hits != 0 || i >= len(text) {
+			return from, next.hits != 0, true
+		}
+		s, i = next, i+n
+	}
+}
+
+// forgets reports whether the expressions take the beginning of a text for what
+// a position after this context is.
+func (d *DFA) forgets(before context) bool {
+	const begins, words = syntax.EmptyBeginText | syntax.EmptyBeginLine, syntax.EmptyWordBoundary | syntax.EmptyNoWordBoundary
+	switch before {
+	case nothing:
+		return true
+	case newline:
+		return d.asserts&syntax.EmptyBeginText == 0
+	case word:
+		return d.asserts&(begins|words) == 0
+	}
+	return d.asserts&begins == 0
 }
 
 // earn gives credit for the bytes of a text beyond what its own transitions

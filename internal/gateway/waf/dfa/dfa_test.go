@@ -183,6 +183,61 @@ func TestManyAtOnce(t *testing.T) {
 	all.Wait()
 }
 
+// checkSince compares the groups that are found in what Since leaves of a text
+// with those in the whole text.
+func checkSince(t *testing.T, d *DFA, re *regexp.Regexp, s string) {
+	t.Helper()
+	from, found, ok := d.Since(s)
+	want := re.FindStringSubmatchIndex(s)
+	if !ok {
+		return
+	}
+	if found != (want != nil) {
+		t.Errorf("%s on %q: found %v", re, s, found)
+	}
+	if !found {
+		return
+	}
+	got := re.FindStringSubmatchIndex(s[from:])
+	for i := range got {
+		if got[i] >= 0 {
+			got[i] += from
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%s on %q from %d: groups %v, want %v", re, s, from, got, want)
+	}
+}
+
+func TestSince(t *testing.T) {
+	for _, c := range []struct {
+		expr, text string
+		from       int
+	}{
+		{`(b+)c`, "aaa bbc", 4},
+		{`(b+)c`, "bbabbc", 3},
+		{`\bcat\b`, "a cat", 2},
+		{`\bcat`, "concat cat", 7},
+		{`^x(y)?`, "ay\nxy", 0}, // a line may begin at any text's beginning
+		{`(?m)^x(y)?`, "ay\nxy", 3},
+		{`\Ax`, "ax", 0},
+		{`a.*b|c`, "a  c", 0},
+		{`é+`, "\xff é", 2},
+		{``, "abc", 0},
+		{`x*$`, "abcxx", 3},
+	} {
+		d, err := Compile(c.expr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		re := regexp.MustCompile(c.expr)
+		checkSince(t, d, re, c.text)
+		if from, _, ok := d.Since(c.text); !ok || from != c.from {
+			t.Errorf("%s on %q: from %d %v, want %d", c.expr, c.text, from, ok, c.from)
+		}
+	}
+}
+
 func FuzzMatch(f *testing.F) {
 	for _, e := range expressions {
 		f.Add(e, "union select x from y \xff")
@@ -199,6 +254,7 @@ func FuzzMatch(f *testing.F) {
 		if hits, ok := d.Scan(s, 1); ok && (hits == 1) != re.MatchString(s) {
 			t.Errorf("%s on %q: got %d", expr, s, hits)
 		}
+		checkSince(t, d, re, s)
 		all, err := Compile(append(slices.Clone(expressions), expr)...)
 		if err != nil {
 			t.Skip("too many classes")

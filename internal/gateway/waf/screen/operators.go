@@ -100,8 +100,10 @@ func (s *scan) Evaluate(tx plugintypes.TransactionState, value string) bool {
 		return s.matches(value)
 	}
 	if d := s.dfa(); d != nil {
-		if hits, ok := d.Scan(value, 1); ok && hits == 0 {
+		if from, found, ok := d.Since(value); ok && !found {
 			return false
+		} else if ok {
+			value = value[from:] // finding groups takes many times as long as the automaton
 		}
 	}
 	groups := s.re().FindStringSubmatchIndex(value)
