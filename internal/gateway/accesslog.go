@@ -21,29 +21,37 @@ import (
 
 // Bounds of the access log.
 const (
-	accessQueue = 4096     // lines that wait for the disk; more are dropped and counted
+	accessQueue = 1 << 20  // bytes that wait for the disk; lines beyond are dropped and counted
 	accessMost  = 64 << 20 // bytes; then it starts anew, the file before kept with ".1" added
 	accessText  = 512      // bytes of one value
 )
 
-// accessLog writes a line for each request. Requests never wait for the disk.
+// accessLog writes a line for each request. Requests never wait for the disk;
+// a node that is killed loses the lines of its last tenth of a second.
 //
 // It is read by people who may not know who looked at whom. So an address on a
 // guarded route is written as the route's pattern, numbers that read as a CNIC
 // are masked in every other, and queries are not written at all: they hold
 // names, one-time codes and tokens, which no pattern finds.
 type accessLog struct {
-	lines   chan []byte
 	dropped atomic.Uint64
+	some    chan struct{} // the first line waits
 	stop    chan struct{}
 	stopped sync.WaitGroup
 	end     func()
+
+	mu      sync.Mutex // covers waiting
+	waiting []byte
 }
+
+// accessWait is how long lines are gathered before they are written together:
+// a write for each would cost as much as the line.
+const accessWait = 100 * time.Millisecond
 
 // openAccessLog starts the writer. The file is made when there is something to
 // write.
 func openAccessLog(path string) *accessLog {
-	l := &accessLog{lines: make(chan []byte, accessQueue), stop: make(chan struct{})}
+	l := &accessLog{some: make(chan struct{}, 1), stop: make(chan struct{})}
 	l.end = sync.OnceFunc(func() { close(l.stop) })
 	l.stopped.Go(func() { l.run(&rotated{path: path}) })
 	return l
@@ -56,45 +64,58 @@ func (l *accessLog) Close() error {
 	return nil
 }
 
+// linePool lends the space in which a line is made.
+var linePool = sync.Pool{New: func() any { return new(make([]byte, 0, 512)) }}
+
 func (l *accessLog) write(form string, v *visit, r *http.Request, took time.Duration) {
-	line := combinedLine
+	line := linePool.Get().(*[]byte)
+	defer linePool.Put(line)
 	if form == "json" {
-		line = jsonLine
+		*line = jsonLine((*line)[:0], v, r, took)
+	} else {
+		*line = combinedLine((*line)[:0], v, r, took)
 	}
-	select {
-	case l.lines <- line(v, r, took):
-	default:
+	l.mu.Lock()
+	first := len(l.waiting) == 0
+	room := len(l.waiting)+len(*line) <= accessQueue
+	if room {
+		l.waiting = append(l.waiting, *line...)
+	}
+	l.mu.Unlock()
+	if !room {
 		l.dropped.Add(1)
+	}
+	if first {
+		select {
+		case l.some <- struct{}{}:
+		default:
+		}
 	}
 }
 
-// run gathers lines that are there already and writes them together.
+// run writes what waits, a little after the first of it has come.
 func (l *accessLog) run(f *rotated) {
 	defer f.close()
 	var batch []byte
-	for {
+	for open := true; open; {
 		select {
-		case line := <-l.lines:
-			batch = append(batch[:0], line...)
+		case <-l.some:
 		case <-l.stop:
-			for {
-				select {
-				case line := <-l.lines:
-					f.write(line)
-				default:
-					return
-				}
-			}
+			open = false
 		}
-		for more := true; more && len(batch) < 64<<10; {
+		if open {
 			select {
-			case line := <-l.lines:
-				batch = append(batch, line...)
-			default:
-				more = false
+			case <-time.After(accessWait):
+			case <-l.stop:
+				open = false
 			}
 		}
-		f.write(batch)
+		l.mu.Lock()
+		batch, l.waiting = l.waiting, batch[:0]
+		l.mu.Unlock()
+		if len(batch) > 0 {
+			f.write(batch)
+		}
 	}
 }
 
@@ -159,8 +180,7 @@ func (f *rotated) close() {
 // after it:
 //
 //	192.0.2.7 - - [26/Nov/2026:16:23:50 +0000] "GET /a HTTP/2.0" 200 60 "-" "curl/8" land.example - 0.002 http://127.0.0.1:9000 0.001 0
-func combinedLine(v *visit, r *http.Request, took time.Duration) []byte {
-	b := make([]byte, 0, 384)
+func combinedLine(b []byte, v *visit, r *http.Request, took time.Duration) []byte {
 	b = append(b, identity.ClientOf(r).IP...)
 	b = append(b, " - - ["...)
 	b = v.begin.AppendFormat(b, "02/Jan/2006:15:04:05 -0700")
@@ -209,7 +229,7 @@ type accessRecord struct {
 	Retries      int     `json:"retries,omitempty"`
 }
 
-func jsonLine(v *visit, r *http.Request, took time.Duration) []byte {
+func jsonLine(b []byte, v *visit, r *http.Request, took time.Duration) []byte {
 	line, err := json.Marshal(accessRecord{
 		Time: v.begin.UTC().Format(time.RFC3339Nano), Client: identity.ClientOf(r).IP, Site: v.site,
 		Method: cutText(r.Method), Path: v.address(r), Protocol: r.Proto, Status: v.status, Bytes: v.written.Load(),
@@ -217,9 +237,9 @@ func jsonLine(v *visit, r *http.Request, took time.Duration) []byte {
 		ID: v.incident(), Trace: v.traced.id(), Upstream: v.upstream, UpstreamTime: v.upstreamTime.Seconds(), Retries: v.retries,
 	})
 	if err != nil { // only strings and numbers
-		return nil
+		return b
 	}
-	return append(line, '\n')
+	return append(append(b, line...), '\n')
 }
 
 // incident is the id that the visitor was told, which the console finds.

@@ -59,7 +59,12 @@ func clientOf(r *http.Request) pasban.Restricted {
 var linkTail = regexp.MustCompile(`(/pasban/(?:enrol|persona)/)[A-Za-z0-9_-]+`)
 
 // hideLinks returns text without the secrets of one-time links.
-func hideLinks(text string) string { return linkTail.ReplaceAllString(text, "$1…") }
+func hideLinks(text string) string {
+	if !strings.Contains(text, "/pasban/") {
+		return text
+	}
+	return linkTail.ReplaceAllString(text, "$1…")
+}
 
 func clean(s string, max int) string {
 	if len(s) > max {
