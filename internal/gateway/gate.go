@@ -161,6 +161,19 @@ func (gt *gate) guestOf(r *http.Request, now time.Time) *guest {
 	return v
 }
 
+// knows reports whether a request shows that its visitor is known: it bears a
+// pass that was earned, by its signature alone, or a session that was good
+// lately. How much they carry is for others to say.
+func (gt *gate) knows(r *http.Request) bool {
+	if c, err := r.Cookie(passCookie); err == nil {
+		if p, ok := gt.book.Open(c.Value, time.Now()); ok && p.Gives() {
+			return true
+		}
+	}
+	session := sessionHash(r)
+	return session != "" && gt.g.limiter.Met(session)
+}
+
 // priorityOf says who goes first where there is not room for everybody. It
 // looks a session up if the request bears one's cookie.
 func priorityOf(r *http.Request) flood.Priority {

@@ -393,7 +393,7 @@ func (g *Gateway) engine(conf config.Site, st, old *state) (*waf.Engine, error) 
 // Handler is the gateway without its listener: who the visitor is, what is told
 // of the request, limits of rate, then the site.
 func (g *Gateway) Handler() http.Handler {
-	return g.clients(g.visited(g.survive(g.limiter.Handler(http.HandlerFunc(g.admitted), g.flooded))))
+	return g.clients(g.visited(g.survive(g.limiter.Handler(http.HandlerFunc(g.admitted), g.gate.knows, g.flooded))))
 }
 
 // admitted leads an admitted request to its site.

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -16,6 +18,7 @@ import (
 	"pasban"
 	"pasban/internal/config"
 	"pasban/internal/gateway/flood"
+	"pasban/internal/gateway/pass"
 	"pasban/internal/page"
 )
 
@@ -171,6 +174,69 @@ func TestListedIsRefused(t *testing.T) {
 	}
 	if err := g.Reload(&c); err == nil {
 		t.Error("a broken list was accepted")
+	}
+}
+
+// A flood from a network must not lock out who is known there: neither does
+// what neighbours do empty a citizen's own bucket, nor does a pass fill it.
+func TestNeighboursOfAFlood(t *testing.T) {
+	upstream := upstreamOf(t, fixedPage)
+	g, p := newGateway(t, func(c *config.Config) { c.Limits.Rate = config.Rate{PerSecond: 1, Burst: 3} },
+		siteOf(upstream, config.Route{Match: "GET /", SignIn: "none"}))
+	h := g.Handler()
+	ask := func(from, cookie, value string) int {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.RemoteAddr = from + ":4000"
+		if cookie != "" {
+			r.AddCookie(&http.Cookie{Name: cookie, Value: value})
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w.Code
+	}
+	for _, net := range []string{"192.0.2.%d", "[2001:db8:0:%x::1]"} {
+		p.officer()
+		if code := ask(fmt.Sprintf(net, 250), page.SessionCookie, "good"+net); code != http.StatusOK {
+			t.Fatalf("a session before the flood: %d", code)
+		}
+		p.visitor = nil
+		refused := 0
+		for i := range 300 {
+			if ask(fmt.Sprintf(net, i%200), "", "") == http.StatusTooManyRequests {
+				refused++
+			}
+		}
+		if refused < 100 {
+			t.Fatalf("%s: only %d of the flood were refused", net, refused)
+		}
+		now := time.Now()
+		from := netip.MustParseAddrPort(fmt.Sprintf(net, 240) + ":4000").Addr()
+		earned := g.gate.book.Seal(pass.Earned(pass.Solved, pass.ID{7}, pass.NetworkOf(from), now))
+		unearned := g.gate.book.Seal(pass.Meet(pass.NetworkOf(from), now))
+		if code := ask(fmt.Sprintf(net, 241), "", ""); code != http.StatusTooManyRequests {
+			t.Errorf("%s: a stranger among the flood: %d", net, code)
+		}
+		if code := ask(fmt.Sprintf(net, 241), passCookie, unearned); code != http.StatusTooManyRequests {
+			t.Errorf("%s: a pass that is not earned yet: %d", net, code)
+		}
+		if code := ask(fmt.Sprintf(net, 241), passCookie, earned+"x"); code != http.StatusTooManyRequests {
+			t.Errorf("%s: a forged pass: %d", net, code)
+		}
+		if code := ask(fmt.Sprintf(net, 241), page.SessionCookie, "made up"); code != http.StatusTooManyRequests {
+			t.Errorf("%s: a session that nobody has: %d", net, code)
+		}
+		if code := ask(fmt.Sprintf(net, 251), page.SessionCookie, "good"+net); code != http.StatusOK {
+			t.Errorf("%s: a session that is good: %d", net, code)
+		}
+		for i := range 5 {
+			code, want := ask(fmt.Sprintf(net, 240), passCookie, earned), http.StatusOK
+			if i >= 3 {
+				want = http.StatusTooManyRequests // its own share still holds
+			}
+			if code != want {
+				t.Errorf("%s: request %d with a pass: %d", net, i+1, code)
+			}
+		}
 	}
 }
 

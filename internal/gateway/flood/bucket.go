@@ -87,9 +87,12 @@ func (b buckets) get(k bucketKey, s share, now time.Time) *bucket {
 // take takes n tokens from the bucket of each block that the address is in, or
 // from none; then wait is how long until they are there.
 func (b buckets) take(a netip.Addr, what string, s share, n float64) (wait time.Duration, ok bool) {
+	return b.takeOf(levels(a), what, s, n)
+}
+
+func (b buckets) takeOf(ls []level, what string, s share, n float64) (wait time.Duration, ok bool) {
 	now := time.Now()
 	var all [3]*bucket
-	ls := levels(a)
 	for i, lv := range ls {
 		sh := s.times(lv.times)
 		all[i] = b.get(bucketKey{lv.prefix, what}, sh, now)

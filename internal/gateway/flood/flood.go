@@ -177,6 +177,14 @@ func (l *Limiter) Allow(client netip.Addr, ja4 string) (wait time.Duration, ok b
 	return l.buckets.take(client, "", l.limits.requests(), n)
 }
 
+// AllowKnown is Allow for a client who is known: what its neighbours use up is
+// not held against it.
+func (l *Limiter) AllowKnown(client netip.Addr) (wait time.Duration, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buckets.takeOf(levels(client)[:1], "", l.limits.requests(), 1)
+}
+
 // Bucket holds the requests of one client for one thing, such as a route, to a
 // rate of its own. key must be one of few.
 func (l *Limiter) Bucket(client netip.Addr, key string, rate float64, burst int) (wait time.Duration, ok bool) {
@@ -202,6 +210,13 @@ func (l *Limiter) Session(id string) (wait time.Duration, ok bool) {
 	return 0, true
 }
 
+// Met reports whether a session has lately been given to Session.
+func (l *Limiter) Met(id string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buckets.lru.Contains(bucketKey{what: "session " + id})
+}
+
 // Refuse counts a request that was refused for a client by Bucket or Session,
 // and returns what to tell it.
 func (l *Limiter) Refuse(client netip.Addr, what string, wait time.Duration) Refusal {
@@ -216,9 +231,11 @@ type Refusal struct {
 }
 
 // Handler passes on what is within the limits and not on a list, and charges
-// the client for the work that it made. For the rest it sets Retry-After (RFC 9110, section
-// 10.2.3) and calls refused, which answers.
-func (l *Limiter) Handler(next http.Handler, refused func(http.ResponseWriter, *http.Request, Refusal)) http.Handler {
+// the client for the work that it made. For the rest it calls refused, which
+// answers. known says whether a request shows that its client is known; it is
+// asked when there is not enough for all of a network, and must be cheap. Nil
+// knows nobody.
+func (l *Limiter) Handler(next http.Handler, known func(*http.Request) bool, refused func(http.ResponseWriter, *http.Request, Refusal)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		addr := ClientAddr(r)
 		v := l.lists.Load().of(addr)
@@ -231,6 +248,9 @@ func (l *Limiter) Handler(next http.Handler, refused func(http.ResponseWriter, *
 			return
 		}
 		wait, ok := l.Allow(addr, Fingerprint(r))
+		if !ok && known != nil && known(r) {
+			wait, ok = l.AllowKnown(addr)
+		}
 		if ok {
 			l.work(next, w, r, addr)
 			return

@@ -95,7 +95,7 @@ func TestReports(t *testing.T) {
 		var got reports
 		l := New(Limits{Rate: 0.001, Burst: 1}, got.add)
 		answers := 0
-		h := l.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { answers++ }),
+		h := l.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { answers++ }), nil,
 			func(w http.ResponseWriter, r *http.Request, ref Refusal) {
 				fmt.Fprint(w, ref.ID)
 				if ref.RetryAfter < time.Second || ref.RetryAfter%time.Second != 0 {

@@ -127,7 +127,7 @@ func TestListed(t *testing.T) {
 	var got reports
 	l := New(Limits{Rate: 0.001, Burst: 1, ConnsPerClient: 1, Conns: 1000}, got.add)
 	l.SetLists(lists)
-	h := l.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), func(w http.ResponseWriter, r *http.Request, ref Refusal) {
+	h := l.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), nil, func(w http.ResponseWriter, r *http.Request, ref Refusal) {
 		if ref.Listed != "feed.txt" {
 			t.Errorf("refused for %q", ref.Listed)
 		}
