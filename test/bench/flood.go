@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,37 +42,48 @@ type scenario struct {
 	start     string // hand or auto
 }
 
+// defaultScenario is ten times what the service can answer, from 2,000
+// addresses.
+func defaultScenario() scenario {
+	return scenario{addresses: 2000, rate: 2000, returning: 50, fresh: 20, before: 65 * time.Second, length: 2 * time.Minute,
+		slots: 4, work: 20 * time.Millisecond, waf: true, start: "auto"}
+}
+
 // flood plays a scenario against a gateway in a process of its own and prints
 // what became of everybody.
 func flood(args []string) error {
-	sc := scenario{slots: 4, work: 20 * time.Millisecond}
+	sc := defaultScenario()
 	fs := flag.NewFlagSet("flood", flag.ContinueOnError)
-	fs.IntVar(&sc.addresses, "addresses", 2000, "source addresses of the flood (127.1.x.y)")
-	fs.Float64Var(&sc.rate, "rate", 2000, "requests a second of the flood; the service can answer 200")
-	fs.IntVar(&sc.returning, "returning", 50, "returning visitors, one request a second each")
-	fs.IntVar(&sc.fresh, "fresh", 20, "new visitors with scripts, and as many without")
-	fs.DurationVar(&sc.before, "before", 65*time.Second, "time before the flood: a pass takes a little more than a minute to earn")
-	fs.DurationVar(&sc.length, "length", 40*time.Second, "length of the flood")
-	fs.BoolVar(&sc.waf, "waf", true, "the firewall is on")
-	fs.StringVar(&sc.start, "start", "hand", "attack mode starts by hand (with the flood) or auto")
+	fs.IntVar(&sc.addresses, "addresses", sc.addresses, "source addresses of the flood (127.1.x.y)")
+	fs.Float64Var(&sc.rate, "rate", sc.rate, "requests a second of the flood; the service can answer 200")
+	fs.IntVar(&sc.returning, "returning", sc.returning, "returning visitors, one request a second each")
+	fs.IntVar(&sc.fresh, "fresh", sc.fresh, "new visitors with scripts, and as many without")
+	fs.DurationVar(&sc.before, "before", sc.before, "time before the flood: a pass takes a little more than a minute to earn")
+	fs.DurationVar(&sc.length, "length", sc.length, "length of the flood")
+	fs.BoolVar(&sc.waf, "waf", sc.waf, "the firewall is on")
+	fs.StringVar(&sc.start, "start", sc.start, "attack mode starts by hand (with the flood) or auto")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	return sc.run()
+	r, err := sc.run()
+	if err == nil {
+		fmt.Print(r.table())
+	}
+	return err
 }
 
-func (sc scenario) run() error {
+func (sc scenario) run() (*result, error) {
 	svc := &service{slots: make(chan struct{}, sc.slots), work: sc.work}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	upstream := &http.Server{Handler: svc}
 	go upstream.Serve(ln)
 	defer upstream.Close()
 	gw, err := startGateway("http://"+ln.Addr().String(), sc)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer gw.stop()
 
@@ -93,7 +105,7 @@ func (sc scenario) run() error {
 	fmt.Fprintf(os.Stderr, "%s of flood\n", sc.length)
 	if sc.start == "hand" {
 		if err := gw.attack(); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	during.Store(&loud)
@@ -103,7 +115,7 @@ func (sc scenario) run() error {
 	defer end()
 	crowd, err := sc.startBots(gw.address)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var fresh sync.WaitGroup
 	var scripted, plain arrivals
@@ -122,14 +134,13 @@ func (sc scenario) run() error {
 	fresh.Wait()
 	got, err := crowd()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	used := gw.cpu() - cpu
 	cancel()
 	people.Wait()
 
-	result{sc, got, &quiet, &loud, &later, &scripted, &plain, svc.good.Load(), svc.all.Load(), used, each}.print()
-	return nil
+	return &result{sc, got, &quiet, &loud, &later, &scripted, &plain, svc.good.Load(), svc.all.Load(), used, each}, nil
 }
 
 // result is what became of everybody.
@@ -143,16 +154,74 @@ type result struct {
 	each               float64       // seconds of it for a person's request without one
 }
 
-func (r result) print() {
-	fmt.Printf("flood: %d requests from %d addresses in %s; %d turned away, %d reached the service, %d failed\n", r.got.Sent, r.sc.addresses, r.sc.length, r.got.Shed, r.got.Through, r.got.Failed)
-	fmt.Printf("returning visitors: %.1f %% of %d answered, p50 %s, p99 %s; without a flood %.1f %% of %d, p50 %s, p99 %s (ratio of p99 %.2f)\n",
-		r.loud.share(), r.loud.count(), r.loud.quantile(0.5), r.loud.p99(), r.quiet.share(), r.quiet.count(), r.quiet.quantile(0.5), r.quiet.p99(), float64(r.loud.p99())/float64(r.quiet.p99()))
-	fmt.Printf("returning visitors after the flood's first three seconds, in which its connections are made: p99 %s\n", r.later.p99())
-	fmt.Printf("new visitors within 30 s: with scripts %s; without %s\n", r.scripted.String(), r.plain.String())
-	fmt.Printf("service: %.1f %% of its %d requests were people's\n", 100*float64(r.good)/float64(max(r.all, 1)), r.all)
+// table shows it, with what is aimed at.
+func (r *result) table() string {
+	var b strings.Builder
+	b.WriteString("| what | figure | aim | holds |\n|---|---|---|---|\n")
+	aimed := func(what string, got float64, unit string, least bool, limit float64) {
+		b.WriteString(bar{what, spreadOf([]float64{got}), least, limit, unit}.String())
+	}
+	told := func(what, format string, args ...any) {
+		fmt.Fprintf(&b, "| %s | %s |  |  |\n", what, fmt.Sprintf(format, args...))
+	}
+	told("requests of the flood: sent, turned away, answered by the service, failed", "%d, %d, %d, %d", r.got.Sent, r.got.Shed, r.got.Through, r.got.Failed)
+	aimed(fmt.Sprintf("returning visitors answered, of %d requests, in per cent", r.loud.count()), r.loud.share(), "", true, 99)
+	told("their p50 before the flood, during it", "%s, %s", r.quiet.quantile(0.5), r.loud.quantile(0.5))
+	told("their p99 before the flood, during it, and after its first three seconds", "%s, %s, %s", r.quiet.p99(), r.loud.p99(), r.later.p99())
+	aimed("their p99 during the flood against before", float64(r.loud.p99())/float64(r.quiet.p99()), "×", false, 3)
+	aimed("new visitors in within 30 s, with scripts, in per cent", r.scripted.share(), "", true, 95)
+	told("how long that took, 1.5 s of it for the work on a cheap phone", "%s", r.scripted)
+	aimed("new visitors in within 30 s, without scripts, in per cent", r.plain.share(), "", true, 95)
+	told("how long that took", "%s", r.plain)
+	aimed(fmt.Sprintf("of the service's %d requests, people's, in per cent", r.all), 100*float64(r.good)/float64(max(r.all, 1)), "", true, 95)
 	rest := r.used.Seconds() - r.each*float64(r.good)
-	fmt.Printf("gateway: %.3f ms of processor for each request that it turned away (%.3f ms with its work for people, %.2f ms for each of their requests, in it)\n",
-		1e3*rest/float64(max(r.got.Shed, 1)), 1e3*r.used.Seconds()/float64(max(r.got.Shed, 1)), 1e3*r.each)
+	aimed("the gateway's processor time for each request that it turned away, in ms", 1e3*rest/float64(max(r.got.Shed, 1)), "", false, 0.1)
+	told("the same with its work for people, and what each of their requests takes, in ms", "%.3f, %.2f", 1e3*r.used.Seconds()/float64(max(r.got.Shed, 1)), 1e3*r.each)
+	return b.String()
+}
+
+// floodSections plays the flood and runs the benchmarks of attacks on
+// connections, once each.
+func floodSections(dir string) ([]section, error) {
+	r, err := defaultScenario().run()
+	if err != nil {
+		return nil, err
+	}
+	done := []section{{"A flood", fmt.Sprintf("2,000 addresses (127.1.x.y) send 2,000 requests a second for two minutes, each once a second, to a service that can answer 200. The firewall is on; attack mode starts by itself. 50 returning visitors come once a second before and during it; 40 new ones come at its beginning, half of them without scripts. Gateway, flood and people are processes on the same %d processors, the flood's at a lower priority. %s, one run.\n\n`go run ./test/bench -only flood`\n\n%s", runtime.NumCPU(), today(), r.table())}}
+	list, seen := connectionTables(), map[string]map[string][]float64{}
+	binary := filepath.Join(dir, "gateway.test")
+	if text, err := exec.Command("go", "test", "-c", "-o", binary, list[0].pkg).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build %s: %w\n%s", list[0].pkg, err, text)
+	}
+	for _, t := range list {
+		for _, name := range names(t) {
+			fmt.Fprintln(os.Stderr, name)
+			if err := measure(binary, t.pkg, name, "1x", seen); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return append(done, packageSections(list, seen, 1, "one attack")...), nil
+}
+
+// connectionTables are attacks below requests.
+func connectionTables() []table {
+	slow := table{title: "Slow clients", pkg: "./internal/gateway",
+		says: "2,000 connections from as many addresses open within four seconds and then send a line of a header or of a body, or read 32 bytes, once a second. Aimed at: all are closed 10 s after the last one came, and no request of an honest client fails meanwhile."}
+	for _, kind := range []string{"header", "body", "read"} {
+		name := "BenchmarkSlowClients/" + kind
+		slow.rows = append(slow.rows, row{"slow " + kind + ": all closed after", name, "", "all-closed-s"},
+			row{"slow " + kind + ": open at once", name, "", "most-open"}, row{"slow " + kind + ": honest requests", name, "", "good-asked"},
+			row{"slow " + kind + ": of them failed", name, "", "good-failed"}, row{"slow " + kind + ": the slowest of them", name, "", "good-slowest-ms"})
+	}
+	h2 := table{title: "Floods of HTTP/2 frames", pkg: "./internal/gateway",
+		says: "Two clients, processes of their own, open and reset streams, or send SETTINGS or PING frames, as fast as they are let, for ten seconds, and come again when they are closed. The cores are the gateway's, with the requests of an honest client in them. Aimed at: 0.15 cores, no honest request failed."}
+	for _, kind := range []string{"rapid reset", "settings", "ping"} {
+		name := "BenchmarkH2Floods/" + strings.ReplaceAll(kind, " ", "-")
+		h2.rows = append(h2.rows, row{kind + ": processors", name, "", "cores"}, row{kind + ": honest requests failed", name, "", "good-failed"},
+			row{kind + ": the slowest of them", name, "", "good-slowest-ms"})
+	}
+	return []table{slow, h2}
 }
 
 // service is the guarded service: it can work on few requests at once, and has
@@ -361,11 +430,10 @@ func (v *visitor) arrive(ctx context.Context) time.Duration {
 		case to != "":
 			at = to
 		case v.plain:
-			m := refreshField.FindStringSubmatch(body)
-			if m == nil {
-				return 0
+			seconds := 3 // until a person asks for the page again, if it does not by itself
+			if m := refreshField.FindStringSubmatch(body); m != nil {
+				seconds, _ = strconv.Atoi(m[1])
 			}
-			seconds, _ := strconv.Atoi(m[1])
 			wait(ctx, time.Duration(seconds)*time.Second)
 		default:
 			m := challengeField.FindStringSubmatch(body)
@@ -438,6 +506,12 @@ func (a *arrivals) add(d time.Duration) {
 	if d > 0 && d <= 30*time.Second {
 		a.took = append(a.took, d)
 	}
+}
+
+func (a *arrivals) share() float64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return 100 * float64(len(a.took)) / float64(max(a.all, 1))
 }
 
 func (a *arrivals) String() string {

@@ -100,7 +100,7 @@ func main() {
 	}
 	rounds := flag.Int("rounds", 5, "how often the whole list is run")
 	length := flag.String("benchtime", "1s", "of each Go benchmark in each round")
-	only := flag.String("only", "", "firewalls: only the comparison with other firewalls; packages: only the Go benchmarks. The document's other sections stay as they are")
+	only := flag.String("only", "", "firewalls: only the comparison with other firewalls; packages: only the Go benchmarks; flood: only the floods. The document's other sections stay as they are")
 	out := flag.String("out", "docs/benchmarks.md", "the document to write")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -116,23 +116,35 @@ func fail(err error) {
 }
 
 func run(ctx context.Context, rounds int, length, only, out string) error {
-	if only != "" && only != "firewalls" && only != "packages" {
-		return fmt.Errorf("-only %s: firewalls or packages", only)
+	parts := []struct {
+		name string
+		run  func(dir string) ([]section, error)
+	}{
+		{"firewalls", func(dir string) ([]section, error) {
+			f, err := compareFirewalls(ctx, dir, rounds)
+			if err != nil {
+				return nil, err
+			}
+			return f.sections(), nil
+		}},
+		{"flood", floodSections},
+		{"packages", func(dir string) ([]section, error) { return comparePackages(dir, rounds, length) }},
 	}
 	var done []section
-	if only != "packages" {
-		f, err := inDir(func(dir string) (*firewalls, error) { return compareFirewalls(ctx, dir, rounds) })
-		if err != nil {
-			return err
+	ran := false
+	for _, p := range parts {
+		if only != "" && only != p.name {
+			continue
 		}
-		done = append(done, f.sections()...)
-	}
-	if only != "firewalls" {
-		s, err := inDir(func(dir string) ([]section, error) { return comparePackages(dir, rounds, length) })
+		ran = true
+		s, err := inDir(p.run)
 		if err != nil {
 			return err
 		}
 		done = append(done, s...)
+	}
+	if !ran {
+		return fmt.Errorf("-only %s: firewalls, flood or packages", only)
 	}
 	old, err := os.ReadFile(out)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -145,11 +157,10 @@ func run(ctx context.Context, rounds int, length, only, out string) error {
 }
 
 // inDir gives f a directory for as long as it runs.
-func inDir[T any](f func(dir string) (T, error)) (T, error) {
+func inDir(f func(dir string) ([]section, error)) ([]section, error) {
 	dir, err := os.MkdirTemp("", "pasban-bench-")
 	if err != nil {
-		var none T
-		return none, err
+		return nil, err
 	}
 	defer os.RemoveAll(dir)
 	return f(dir)
@@ -272,11 +283,23 @@ func packageSections(list []table, seen map[string]map[string][]float64, rounds 
 				}
 				ratio, to = spreadOf(rs).String(), strings.TrimPrefix(r.than, "Benchmark")
 			}
-			fmt.Fprintf(&w, "| %s | %s | %s | %s–%s | %s | %s |\n", r.what, strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(r.metric, "p50-"), "p99-"), "/op"), figure(median(own)), figure(slices.Min(own)), figure(slices.Max(own)), ratio, to)
+			fmt.Fprintf(&w, "| %s | %s | %s | %s–%s | %s | %s |\n", r.what, unitOf(r.metric), figure(median(own)), figure(slices.Min(own)), figure(slices.Max(own)), ratio, to)
 		}
 		out = append(out, section{t.title, w.String()})
 	}
 	return out
+}
+
+// unitOf is the unit of a benchmark's metric.
+func unitOf(metric string) string {
+	unit := strings.TrimSuffix(metric, "/op")
+	for _, prefix := range []string{"p50-", "p99-", "all-closed-", "good-slowest-"} {
+		unit = strings.TrimPrefix(unit, prefix)
+	}
+	if strings.HasPrefix(unit, "good-") || strings.HasPrefix(unit, "most-") {
+		return "" // a number of them
+	}
+	return unit
 }
 
 // tops are the top-level benchmarks of a table.
