@@ -21,8 +21,11 @@ const (
 	tolerance    = 1.5
 	windowTime   = 250 * time.Millisecond
 	windowAnswer = 10 // answers that a window needs at least
-	smoothing    = 0.3
-	peekBody     = 64 << 10
+	// Windows are noisy, so the limit follows them by a part: a small one while it
+	// grows, a large one when answers queue, for everybody waits in that queue.
+	growing   = 0.3
+	shrinking = 0.7
+	peekBody  = 64 << 10
 )
 
 // Upstream bounds how many requests a service is asked at once. It finds the
@@ -281,7 +284,11 @@ func (u *Upstream) adapt(mean float64) {
 	}
 	gradient := min(1, max(0.5, tolerance*u.best/mean))
 	next := u.limit*gradient + math.Sqrt(u.limit)
-	u.limit = min(u.max, max(u.min, u.limit+smoothing*(next-u.limit)))
+	part := growing
+	if next < u.limit {
+		part = shrinking
+	}
+	u.limit = min(u.max, max(u.min, u.limit+part*(next-u.limit)))
 	if gradient < 1 && u.limit < 2*minLimit {
 		// With so few at once the queue is not ours: the service has become slower.
 		u.best = mean
