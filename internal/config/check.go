@@ -61,6 +61,9 @@ func (k *checker) check() {
 		k.bad("limits.handshakes.per_second", "more than 0", "nobody could connect")
 	}
 	k.lists()
+	if dsn := k.c.SharedLimits(); dsn != "" && !strings.HasPrefix(dsn, "postgres://") && !strings.HasPrefix(dsn, "postgresql://") {
+		k.bad("limits.shared", "auto, off, or postgres://user@host/database", "not a database that limits can be shared by")
+	}
 	hosts := map[string]bool{}
 	for i := range c.Sites {
 		s := &c.Sites[i]

@@ -290,6 +290,11 @@ type Limits struct {
 	BlockFiles []string `yaml:"block_files"`
 	// Countries says which countries' addresses are let in.
 	Countries Countries `yaml:"countries"`
+	// Shared is the PostgreSQL database (a postgres:// address) through which the
+	// gateways before the same services hold a client to one rate together and
+	// tell each other who makes a flood. auto takes the store's database if that
+	// is PostgreSQL, and otherwise shares nothing, as off does.
+	Shared Secret `yaml:"shared" default:"auto"`
 }
 
 // Countries says which countries' addresses are let in. Where an address is
@@ -593,6 +598,21 @@ func (c *Config) StoreDSN() string {
 		return filepath.Join(c.Data, "store.db")
 	}
 	return c.Store.Value()
+}
+
+// SharedLimits returns the address of the database of limits.shared, "" if
+// nothing is shared. It may hold a password.
+func (c *Config) SharedLimits() string {
+	switch c.Limits.Shared {
+	case "", "off":
+		return ""
+	case "auto":
+		if c.Store == "sqlite" {
+			return ""
+		}
+		return c.Store.Value()
+	}
+	return c.Limits.Shared.Value()
 }
 
 // RelyingParty returns the host that passkeys are bound to and the origins

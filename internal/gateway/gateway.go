@@ -211,6 +211,12 @@ func New(o Options) (*Gateway, error) {
 	g.limiter.SetLists(st.lists)
 	g.keeping.Go(func() { g.watchLists(g.ctx) })
 	g.keeping.Go(func() { g.gate.run(g.ctx) })
+	if dsn := o.Config.SharedLimits(); dsn != "" {
+		if err := g.share(dsn); err != nil {
+			g.Close()
+			return nil, err
+		}
+	}
 	debug.FreeOSMemory() // compiling rules leaves several times as much as stays
 	return g, nil
 }
@@ -281,8 +287,8 @@ func (g *Gateway) begin(st *state) {
 func (g *Gateway) Reload(c *config.Config) error {
 	old := g.state.Load()
 	if c.Data != old.config.Data || (c.TLS.Mode == tlsOff) != (old.certificate == nil) || (c.TLS.Mode == tlsACME) != (g.acme != nil) ||
-		(c.ClientAddress == inProxyProtocol) != (old.config.ClientAddress == inProxyProtocol) {
-		return &pasban.Error{Kind: pasban.Invalid, Msg: "data, tls modes off and acme, and client_address: proxy-protocol cannot change while the node runs", Hint: "restart it"}
+		(c.ClientAddress == inProxyProtocol) != (old.config.ClientAddress == inProxyProtocol) || c.SharedLimits() != old.config.SharedLimits() {
+		return &pasban.Error{Kind: pasban.Invalid, Msg: "data, tls modes off and acme, client_address: proxy-protocol and limits.shared cannot change while the node runs", Hint: "restart it"}
 	}
 	st, err := g.build(c, old)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"pasban/internal/config"
 	"pasban/internal/gateway/flood"
+	"pasban/internal/gateway/flood/commons"
 	"pasban/internal/page"
 )
 
@@ -43,6 +44,26 @@ func (g *Gateway) watchLists(ctx context.Context) {
 			slog.Info("the lists of addresses were read again")
 		}
 	}
+}
+
+// share has the limits be those of all gateways that use the database, until
+// the gateway closes.
+func (g *Gateway) share(dsn string) error {
+	c, err := commons.Open(dsn)
+	if err != nil {
+		return err
+	}
+	g.keeping.Go(func() {
+		defer c.Close()
+		g.limiter.Share(g.ctx, c, func(err error) {
+			if err != nil {
+				slog.Error("limits are not shared with other gateways until their database answers: each holds clients to the whole rate by itself", "err", err)
+				return
+			}
+			slog.Info("limits are shared with other gateways")
+		})
+	})
+	return nil
 }
 
 // bounded lets a route's requests wait for room at the service, or sheds them.

@@ -20,6 +20,7 @@ import (
 	"pasban/internal/gateway/flood"
 	"pasban/internal/gateway/pass"
 	"pasban/internal/page"
+	"pasban/internal/store/storetest"
 )
 
 // TestShed fills a service of one place and looks at who is answered.
@@ -237,6 +238,28 @@ func TestNeighboursOfAFlood(t *testing.T) {
 				t.Errorf("%s: request %d with a pass: %d", net, i+1, code)
 			}
 		}
+	}
+}
+
+// Two gateways with one database find each other, one without is alone.
+func TestGatewaysShareLimits(t *testing.T) {
+	dsn := storetest.PostgresDSN(t)
+	share := func(c *config.Config) { c.Limits.Shared = config.Secret(dsn) }
+	a, _ := newGateway(t, share)
+	b, _ := newGateway(t, share)
+	waitFor(t, func() bool {
+		na, _ := a.limiter.Sharing()
+		nb, _ := b.limiter.Sharing()
+		return na == 2 && nb == 2
+	})
+	alone, _ := newGateway(t, nil)
+	if n, _ := alone.limiter.Sharing(); n != 1 {
+		t.Errorf("one without a database knows of %d", n)
+	}
+	c := *a.o.Config
+	c.Limits.Shared = "off"
+	if err := a.Reload(&c); pasban.KindOf(err) != pasban.Invalid {
+		t.Errorf("a reload that changes where limits are shared: %v", err)
 	}
 }
 

@@ -53,25 +53,40 @@ func (s share) times(n float64) share { return share{s.rate * n, s.burst * n} }
 type bucket struct {
 	tokens float64
 	at     time.Time // when tokens was true
+	leased bool      // filled by what is leased of the bucket of all gateways, not by time
+	demand demand
 }
 
 // maxDebt is how long a bucket stays empty at most after the last charge.
 const maxDebt = time.Minute
 
 func (b *bucket) fill(s share, now time.Time) {
+	if b.leased {
+		b.at = now
+		return
+	}
 	b.tokens = min(s.burst, b.tokens+s.rate*now.Sub(b.at).Seconds())
 	b.at = now
+}
+
+// spend takes tokens that are there, or are owed.
+func (b *bucket) spend(n float64) {
+	b.tokens -= n
+	b.demand.used += n
 }
 
 // buckets are a bounded set of token buckets: those not used for longest go
 // first. The caller locks.
 type buckets struct {
 	lru *simplelru.LRU[bucketKey, *bucket]
+	// hot gets those of which so much is asked that other gateways have to know;
+	// nil while there are none.
+	hot *hot
 }
 
 func newBuckets(size int) buckets {
 	lru, _ := simplelru.NewLRU[bucketKey, *bucket](max(size, 1), nil) // fails only below 1
-	return buckets{lru}
+	return buckets{lru: lru}
 }
 
 func (b buckets) get(k bucketKey, s share, now time.Time) *bucket {
@@ -95,7 +110,9 @@ func (b buckets) takeOf(ls []level, what string, s share, n float64) (wait time.
 	var all [3]*bucket
 	for i, lv := range ls {
 		sh := s.times(lv.times)
-		all[i] = b.get(bucketKey{lv.prefix, what}, sh, now)
+		key := bucketKey{lv.prefix, what}
+		all[i] = b.get(key, sh, now)
+		b.hot.asked(key, all[i], sh, n)
 		if missing := min(n, sh.burst) - all[i].tokens; missing > 0 {
 			wait = max(wait, time.Duration(missing/sh.rate*float64(time.Second)))
 		}
@@ -104,7 +121,7 @@ func (b buckets) takeOf(ls []level, what string, s share, n float64) (wait time.
 		return wait, false
 	}
 	for i := range ls {
-		all[i].tokens -= n
+		all[i].spend(n)
 	}
 	return 0, true
 }
@@ -115,6 +132,7 @@ func (b buckets) charge(a netip.Addr, what string, s share, n float64) {
 	for _, lv := range levels(a) {
 		sh := s.times(lv.times)
 		x := b.get(bucketKey{lv.prefix, what}, sh, now)
-		x.tokens = max(x.tokens-n, -sh.rate*maxDebt.Seconds())
+		x.spend(n)
+		x.tokens = max(x.tokens, -sh.rate*maxDebt.Seconds())
 	}
 }

@@ -164,7 +164,7 @@ func (c *conn) strike(what string) {
 	c.mu.Lock()
 	now := time.Now()
 	if c.strikes.at.IsZero() {
-		c.strikes = bucket{strikeBurst, now}
+		c.strikes = bucket{tokens: strikeBurst, at: now}
 	}
 	c.strikes.fill(share{strikeRate, strikeBurst}, now)
 	c.strikes.tokens--

@@ -201,12 +201,13 @@ func (l *Limiter) Bucket(client netip.Addr, key string, rate float64, burst int)
 func (l *Limiter) Session(id string) (wait time.Duration, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := l.limits.requests()
-	b := l.buckets.get(bucketKey{what: "session " + id}, s, time.Now())
+	key, s := bucketKey{what: "session " + id}, l.limits.requests()
+	b := l.buckets.get(key, s, time.Now())
+	l.buckets.hot.asked(key, b, s, 1)
 	if b.tokens < 1 {
 		return time.Duration((1 - b.tokens) / s.rate * float64(time.Second)), false
 	}
-	b.tokens--
+	b.spend(1)
 	return 0, true
 }
 

@@ -3,6 +3,7 @@ package flood
 import (
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -24,10 +25,12 @@ type heavy struct {
 	ja4      *sketch[string]
 	known    *sketch[string] // fingerprints of clients who are known
 	turned   time.Time       // when a request was last turned away
+	told     penalties       // by other gateways
+	found    penalties       // here, for them; nil while there are none
 }
 
 func newHeavy() heavy {
-	return heavy{newSketch[netip.Prefix](sketchSize), newSketch[string](sketchSize), newSketch[string](sketchSize), time.Time{}}
+	return heavy{newSketch[netip.Prefix](sketchSize), newSketch[string](sketchSize), newSketch[string](sketchSize), time.Time{}, nil, nil}
 }
 
 func (h *heavy) add(a netip.Addr, ja4 string) {
@@ -41,21 +44,40 @@ func (h *heavy) add(a netip.Addr, ja4 string) {
 
 // is reports whether there is a flood and the client is of the few who make
 // it: it asks for much of what it may, which is rate, and that is a large part
-// of all.
+// of all, here or at another gateway.
 func (h *heavy) is(a netip.Addr, ja4 string, rate float64) bool {
-	if time.Since(h.turned) > floodTime {
-		return false
+	now := time.Now()
+	if len(h.told) > 0 && h.penalised(a, ja4, now) {
+		return true
+	}
+	who, ok := h.find(a, ja4, rate, now)
+	if ok && h.found != nil && len(h.found) < mostPenalties {
+		h.found[who] = now.Add(floodTime)
+	}
+	return ok
+}
+
+// penalised reports whether another gateway has found the client to be heavy.
+func (h *heavy) penalised(a netip.Addr, ja4 string, now time.Time) bool {
+	return ja4 != "" && h.told.has(Penalty{JA4: ja4}, now) ||
+		slices.ContainsFunc(levels(a), func(lv level) bool { return h.told.has(Penalty{Prefix: lv.prefix}, now) })
+}
+
+// find is is for what this gateway has seen, and names who it is.
+func (h *heavy) find(a netip.Addr, ja4 string, rate float64, now time.Time) (who Penalty, ok bool) {
+	if now.Sub(h.turned) > floodTime {
+		return who, false
 	}
 	ls := levels(a)
 	all := h.prefixes.sum / float64(len(ls)) // each request is there once for each level
 	for _, lv := range ls {
 		n := h.prefixes.least(lv.prefix)
 		if n >= heavyPrefix*min(lv.times, 4)*all && n >= heavyUse*rate*lv.times*halfLife.Seconds() {
-			return true
+			return Penalty{Prefix: lv.prefix}, true
 		}
 	}
 	n := h.ja4.least(ja4)
-	return n >= leastToJudge && n >= heavyJA4*all && h.known.least(ja4) < knownJA4*n
+	return Penalty{JA4: ja4}, n >= leastToJudge && n >= heavyJA4*all && h.known.least(ja4) < knownJA4*n
 }
 
 // Heavy reports whether a request's client is one of the few who make a flood
