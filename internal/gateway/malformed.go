@@ -24,6 +24,10 @@ import (
 	"pasban/internal/gateway/waf"
 )
 
+// faultParameters is said of requests with more parameters than the firewall
+// reads.
+const faultParameters = "too many parameters"
+
 // What the limiter gathers beside floods.
 const (
 	whatMalformed = "malformed requests"
@@ -79,7 +83,7 @@ func checkRequest(r *http.Request, l config.Limits) error {
 		return bad("address that is not UTF-8")
 	}
 	if n := parameters(r.URL.RawQuery); n > cmp.Or(l.Parameters, maxParameters) {
-		return bad("too many parameters")
+		return bad(faultParameters)
 	}
 	if plain, err := url.QueryUnescape(r.URL.RawQuery); err == nil && !utf8.ValidString(plain) {
 		return bad("query that is not UTF-8")
@@ -112,13 +116,17 @@ func notOfHost(c rune) bool {
 // the firewall run over it.
 func shaped(body io.ReadCloser, r *http.Request, l config.Limits) io.ReadCloser {
 	s := &shape{ReadCloser: body}
-	media, params, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	media, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil { // others are content with its beginning
+		media, _, _ = strings.Cut(strings.ToLower(r.Header.Get("Content-Type")), ";")
+		media = strings.TrimSpace(media)
+	}
 	charset := strings.ToLower(params["charset"])
 	depth, left := cmp.Or(l.Depth, maxDepth), cmp.Or(l.Parameters, maxParameters)-parameters(r.URL.RawQuery)
 	switch {
 	case media == "application/x-www-form-urlencoded":
 		s.look = (&formShape{left: left - 1, text: charset == "" || charset == "utf-8"}).look
-	case media == "multipart/form-data":
+	case media == "multipart/form-data" && err == nil: // without a boundary there are no parts
 		s.look = (&partsShape{left: left, mark: []byte("\n--" + params["boundary"]), tail: []byte("\n")}).look
 	case media == "application/json", media == "text/json", strings.HasSuffix(media, "+json"):
 		s.look = (&jsonShape{max: depth}).look
@@ -180,7 +188,7 @@ type formShape struct {
 
 func (f *formShape) look(p []byte) string {
 	if f.left -= bytes.Count(p, []byte("&")); f.left < 0 {
-		return "too many parameters"
+		return faultParameters
 	}
 	if !f.text {
 		return ""
@@ -240,7 +248,7 @@ type partsShape struct {
 func (m *partsShape) look(p []byte) string {
 	text := append(m.tail, p...)
 	if m.left -= bytes.Count(text, m.mark); m.left < -1 { // the last one ends the form
-		return "too many parameters"
+		return faultParameters
 	}
 	if i := bytes.LastIndex(text, m.mark); i >= 0 {
 		text = text[i+len(m.mark):]
@@ -457,6 +465,8 @@ func (g *Gateway) reportable(err error) string {
 		return whatPanics
 	case errors.Is(err, waf.ErrTooLarge), errors.Is(err, errTooLarge):
 		return "body too large"
+	case errors.Is(err, waf.ErrArguments):
+		return faultParameters
 	case errors.Is(err, waf.ErrLate):
 		return "body too slow"
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/corazawaf/coraza/v3/experimental"
+	"github.com/corazawaf/coraza/v3/experimental/plugins/plugintypes"
 	"github.com/corazawaf/coraza/v3/types"
 
 	"pasban"
@@ -128,10 +129,29 @@ func (in *inspection) request(w http.ResponseWriter) (it *types.Interruption, er
 			it, err = nil, &pasban.Error{Kind: pasban.Unavailable, Msg: "the WAF failed", Err: panicked(p)}
 		}
 	}()
-	r, tx := in.r, in.tx
-	if r.ContentLength > in.Engine.body {
+	if in.r.ContentLength > in.Engine.body {
 		return nil, tooLarge(in.Engine.body)
 	}
+	if it, err = in.requestPhases(w); it == nil && err == nil && in.cutShort() {
+		err = &pasban.Error{Kind: pasban.Invalid, Msg: "the request has more parameters than can be inspected",
+			Hint: fmt.Sprintf("at most %d in the query and as many in the body; those of JSON are its values", maxArguments), Err: ErrArguments}
+	}
+	return it, err
+}
+
+// cutShort reports whether Coraza has left out parameters: it keeps so many of
+// the query, a form or JSON, and no rule sees those that follow.
+func (in *inspection) cutShort() bool {
+	if in.tx.IsRuleEngineOff() {
+		return false // a rule of the operator's wants nothing inspected
+	}
+	state, ok := in.tx.(plugintypes.TransactionState)
+	return !ok || state.Variables().ArgumentsLimitReached().Get() == "1"
+}
+
+// requestPhases runs phases 1 and 2.
+func (in *inspection) requestPhases(w http.ResponseWriter) (*types.Interruption, error) {
+	r, tx := in.r, in.tx
 	setRoute(tx, in.route)
 	client, _ := netip.ParseAddrPort(r.RemoteAddr)
 	tx.ProcessConnection(clientText(client, r.RemoteAddr), int(client.Port()), "", 0)
@@ -413,6 +433,10 @@ func panicked(p any) error {
 // ErrTooLarge is in the chain of the error of a request whose body is larger
 // than allowed (HTTP status 413).
 var ErrTooLarge = errors.New("request body too large")
+
+// ErrArguments is in the chain of the error of a request with more parameters
+// than rules are shown.
+var ErrArguments = errors.New("too many parameters")
 
 // ErrLate is in the chain of the error of a request whose body did not arrive
 // in time (HTTP status 408).
