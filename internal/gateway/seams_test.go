@@ -2,13 +2,18 @@ package gateway
 
 import (
 	"bufio"
+	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pires/go-proxyproto"
 
 	"pasban/internal/config"
 )
@@ -127,5 +132,140 @@ func TestBehindManyArguments(t *testing.T) {
 				t.Errorf("%s, large body, chunked %t: %+v, the service got %d", mode, chunked, res, whole)
 			}
 		}
+	}
+}
+
+// behindLoopback is a gateway with TLS behind a proxy on 127.0.0.1.
+func behindLoopback(where string) func(*config.Config) {
+	return func(c *config.Config) {
+		withTLS(c)
+		c.Proxies, c.ClientAddress = []string{"127.0.0.1"}, where
+		c.Limits.Rate = config.Rate{PerSecond: 0.001, Burst: 20}
+		c.Limits.ConnectionsPerClient, c.Limits.Handshakes = 4, config.Handshakes{PerSecond: 0.001, Burst: 4}
+	}
+}
+
+// TestBalancerIsNotStruck has one visitor of a balancer's flood over the
+// connection that others share: they are answered on it, the flooder alone is
+// refused, and is the one who is told of. Whoever is no proxy speaks for nobody.
+func TestBalancerIsNotStruck(t *testing.T) {
+	g, p := newGateway(t, behindLoopback(""), siteOf(upstreamOf(t, fixedPage), config.Route{Match: "/", SignIn: "none"}))
+	addr := serve(t, g)
+	for _, proto := range []string{"http/1.1", "h2"} {
+		conns := 0
+		p1, client := new(http.Protocols), &http.Client{Timeout: 30 * time.Second}
+		p1.SetHTTP1(proto == "http/1.1")
+		p1.SetHTTP2(proto == "h2")
+		tr := &http.Transport{TLSClientConfig: trusting(t, g), Protocols: p1}
+		tr.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			conns++
+			return new(net.Dialer).DialContext(ctx, "tcp", addr)
+		}
+		client.Transport = tr
+		defer tr.CloseIdleConnections()
+		as := func(visitor string) int {
+			t.Helper()
+			req, _ := http.NewRequestWithContext(t.Context(), "GET", "https://localhost/", nil)
+			req.Header.Set("X-Forwarded-For", visitor)
+			res, err := client.Do(req)
+			if err != nil {
+				t.Fatalf("%s: %v", proto, err)
+			}
+			io.Copy(io.Discard, res.Body)
+			res.Body.Close()
+			return res.StatusCode
+		}
+		flooder, other := "198.51.100.1", "203.0.113.1"
+		if proto == "h2" {
+			flooder, other = "198.51.101.1", "203.0.114.1"
+		}
+		refused := 0
+		for range 300 {
+			if as(flooder) == http.StatusTooManyRequests {
+				refused++
+			}
+		}
+		if got := as(other); got != http.StatusOK || refused < 270 || conns != 1 {
+			t.Errorf("%s: another visitor was answered %d, the flooder refused %d times, %d connections", proto, got, refused, conns)
+		}
+		facts := p.take()
+		if len(facts) != 1 || facts[0].Restricted.IP != flooder {
+			t.Errorf("%s: facts %+v", proto, facts)
+		}
+	}
+	var open []net.Conn // more than one client may have
+	for range 20 {
+		c, err := tls.Dial("tcp", addr, trusting(t, g))
+		if err != nil {
+			t.Fatalf("connection %d of the balancer: %v", len(open), err)
+		}
+		defer c.Close()
+		open = append(open, c)
+	}
+	d := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 3, 0, 1)}}
+	c, err := tls.DialWithDialer(d, "tcp", addr, trusting(t, g))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	r := bufio.NewReader(c)
+	for i := range 21 { // always another claim
+		fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 192.0.2.%d\r\n\r\n", i)
+		res, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, res.Body)
+		if i == 0 && res.StatusCode != http.StatusOK || i == 20 && res.StatusCode != http.StatusTooManyRequests {
+			t.Errorf("request %d of a stranger who claims to be others: %d", i, res.StatusCode)
+		}
+	}
+}
+
+// TestFloodOverProxyProtocol: a connection that begins with a PROXY header is
+// one visitor's, and is watched like any other.
+func TestFloodOverProxyProtocol(t *testing.T) {
+	g, p := newGateway(t, func(c *config.Config) {
+		behindLoopback(inProxyProtocol)(c)
+		c.Limits.Rate = config.Rate{PerSecond: 1e6, Burst: 1e6}
+	}, siteOf(upstreamOf(t, fixedPage), config.Route{Match: "/", SignIn: "none"}))
+	addr := serve(t, g)
+	dial := func(client string) net.Conn {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := proxyproto.HeaderProxyFromAddrs(2, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(client+":1")),
+			net.TCPAddrFromAddrPort(netip.MustParseAddrPort("192.0.2.1:443")))
+		if _, err := h.WriteTo(c); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for i := range 10 { // each its own visitor: no cap of the proxy's
+		c := tls.Client(dial(fmt.Sprintf("198.51.%d.1", i)), trusting(t, g))
+		defer c.Close()
+		io.WriteString(c, "GET /a//b HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil || res.StatusCode != http.StatusBadRequest {
+			t.Fatalf("visitor %d: %v, %v", i, res, err)
+		}
+	}
+	for i, f := range p.take() {
+		if f.Restricted.IP != fmt.Sprintf("198.51.%d.1", i) || f.Restricted.More["ja4"] == "" {
+			t.Errorf("fact %d: %+v", i, f.Restricted)
+		}
+	}
+	struck := func() int { r := g.limiter.Refused(); return r["frames"] + r["stream resets"] }
+	for name, frames := range h2Attacks() {
+		before := struck()
+		c := dial("203.0.113.9")
+		c.SetDeadline(time.Now().Add(20 * time.Second))
+		begin := time.Now()
+		sent, err := h2AttackOver(c, trusting(t, g), frames)
+		if err != nil || time.Since(begin) > 19*time.Second {
+			t.Errorf("%s: %d frames in %v, %v", name, sent, time.Since(begin), err)
+		}
+		waitFor(t, func() bool { return struck() > before }) // it was the limiter that ended it
 	}
 }
