@@ -259,13 +259,13 @@ func TestFloodOverProxyProtocol(t *testing.T) {
 	struck := func() int { r := g.limiter.Refused(); return r["frames"] + r["stream resets"] }
 	for name, frames := range h2Attacks() {
 		before := struck()
-		c := dial("203.0.113.9")
-		c.SetDeadline(time.Now().Add(20 * time.Second))
-		begin := time.Now()
-		sent, err := h2AttackOver(c, trusting(t, g), frames)
-		if err != nil || time.Since(begin) > 19*time.Second {
-			t.Errorf("%s: %d frames in %v, %v", name, sent, time.Since(begin), err)
-		}
-		waitFor(t, func() bool { return struck() > before }) // it was the limiter that ended it
+		waitFor(t, func() bool { // net/http has limits too, and may be the first
+			c := dial("203.0.113.9")
+			c.SetDeadline(time.Now().Add(20 * time.Second))
+			if sent, err := h2AttackOver(c, trusting(t, g), frames); err != nil {
+				t.Fatalf("%s: %d frames, %v", name, sent, err)
+			}
+			return struck() > before
+		})
 	}
 }
