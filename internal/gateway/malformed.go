@@ -428,6 +428,9 @@ func (w *begunWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 // panicSite is where a panic came from. What it said is left out: it may be a
 // part of the request.
 func panicSite(p any) string {
+	if err, ok := p.(error); ok && errors.Is(err, waf.ErrPanic) {
+		return err.Error() // the firewall has looked already
+	}
 	var pcs [32]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
 	for f, more := frames.Next(); more; f, more = frames.Next() {
@@ -461,8 +464,6 @@ func (g *Gateway) reportable(err error) string {
 		return f.reason
 	}
 	switch {
-	case errors.Is(err, waf.ErrPanic):
-		return whatPanics
 	case errors.Is(err, waf.ErrTooLarge), errors.Is(err, errTooLarge):
 		return "body too large"
 	case errors.Is(err, waf.ErrArguments):
@@ -476,9 +477,6 @@ func (g *Gateway) reportable(err error) string {
 // reportMalformed records a request that was refused for its form: the first
 // of a client with all that is known, those that follow as a count.
 func (g *Gateway) reportMalformed(r *http.Request, reason string, status int) string {
-	if reason == whatPanics {
-		return g.panicAlarm(r, "the firewall")
-	}
 	g.metrics.count(countMalformed)
 	addr, _ := netip.ParseAddrPort(r.RemoteAddr)
 	id, first := g.limiter.Note(flood.Client(addr.Addr()), whatMalformed)

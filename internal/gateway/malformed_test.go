@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -283,60 +284,80 @@ func TestPanic(t *testing.T) {
 	registerPanicking()
 	rule := filepath.Join(t.TempDir(), "panic.conf")
 	text := `SecRule REQUEST_HEADERS:X-Test "@pasbanTestPanic x" "id:9100,phase:1,deny"` + "\n" +
-		`SecRule RESPONSE_HEADERS:X-Test "@pasbanTestPanic x" "id:9101,phase:3,deny"` + "\n"
+		`SecRule ARGS_POST:a "@pasbanTestPanic x" "id:9102,phase:2,deny"` + "\n" +
+		`SecRule RESPONSE_HEADERS:X-Test "@pasbanTestPanic x" "id:9101,phase:3,deny"` + "\n" +
+		`SecRule RESPONSE_BODY "@pasbanTestPanic x" "id:9103,phase:4,deny"` + "\n" +
+		`SecRule REQUEST_HEADERS:X-Late "@pasbanTestPanic x" "id:9104,phase:5,pass"` + "\n"
 	if err := os.WriteFile(rule, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	upstream := upstreamOf(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Test", r.URL.Query().Get("answer"))
-		io.WriteString(w, "ok")
+		w.Header().Set("Content-Type", "text/html")
+		io.WriteString(w, cmp.Or(r.URL.Query().Get("body"), "ok"))
 	})
 	site := siteOf(upstream, config.Route{Match: "GET /records/{cnic}", SignIn: "officer", Subject: "cnic", Action: "view", Purposes: []string{"mutation"}},
-		config.Route{Match: "GET /", SignIn: "none"})
+		config.Route{Match: "/", SignIn: "none"})
 	site.WAF.Mode, site.WAF.Custom = "block", []string{rule}
 	g, p := newGateway(t, nil, site)
 	p.officer()
 	p.hook = func(registry.Look) { panic("boom") }
 	addr := serve(t, g)
-	ask := func(path, header string) *http.Response {
+	ask := func(path, header, form string) int {
 		t.Helper()
 		req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://"+addr+path, nil)
-		req.Header.Set("X-Test", header)
+		if form != "" {
+			req, _ = http.NewRequestWithContext(t.Context(), "POST", "http://"+addr+path, strings.NewReader(form))
+			req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		}
+		req.Header.Set(cmp.Or(header, "X-None"), "boom")
+		req.Close = true // what has no answer on a new connection is not sent again
 		req.Header.Set("Accept", "*/*")
 		res, err := http.DefaultClient.Do(req)
 		if err != nil {
-			t.Fatalf("%s: %v", path, err)
+			return 0
 		}
 		body, _ := io.ReadAll(res.Body)
 		res.Body.Close()
 		if res.StatusCode != 200 && (bytes.Contains(body, []byte("boom")) || res.Header.Get(IncidentHeader) == "") {
 			t.Errorf("%s: incident %q, page %s", path, res.Header.Get(IncidentHeader), body)
 		}
-		return res
+		return res.StatusCode
 	}
-	for name, c := range map[string]struct{ path, header string }{
-		"request rule":  {"/x", "boom"},
-		"response rule": {"/x?answer=boom", ""},
-		"guard":         {"/records/35202-1234567-1", ""},
+	var alarms []pasban.Fact
+	for name, c := range map[string]struct {
+		path, header, form string
+		status             int
+		where              string // it came from
+	}{
+		"request rule":      {"/x", "X-Test", "", 503, "panicking.Evaluate"},
+		"form rule":         {"/x", "", "a=boom", 503, "panicking.Evaluate"},
+		"response rule":     {"/x?answer=boom", "", "", 503, "panicking.Evaluate"},
+		"answer's rule":     {"/x?body=boom", "", "", 503, "panicking.Evaluate"},
+		"rule for the log":  {"/x", "X-Late", "", 0, "panicking.Evaluate"}, // the answer was under way
+		"the same, blocked": {"/x?a=" + url.QueryEscape("1' OR '1'='1' UNION SELECT 1--"), "X-Late", "", 0, "panicking.Evaluate"},
+		"guard":             {"/records/35202-1234567-1", "", "", 500, "TestPanic"},
 	} {
 		before := panicsCounted(t, g)
-		if res := ask(c.path, c.header); res.StatusCode < 500 || res.StatusCode > 503 {
-			t.Errorf("%s: answered %d", name, res.StatusCode)
+		if got := ask(c.path, c.header, c.form); got != c.status {
+			t.Errorf("%s: answered %d, want %d", name, got, c.status)
 		}
 		if after := panicsCounted(t, g); after != before+1 {
 			t.Errorf("%s: %v panics were counted", name, after-before)
 		}
-		if res := ask("/x", ""); res.StatusCode != 200 {
-			t.Errorf("after %s: answered %d", name, res.StatusCode)
+		if got := ask("/x", "", ""); got != 200 {
+			t.Errorf("after %s: answered %d", name, got)
+		}
+		for _, f := range p.take() {
+			if f.Body.Action == "panic" {
+				alarms = append(alarms, f)
+				if f.Body.Kind != pasban.KindAlarm || !strings.Contains(fmt.Sprint(f.Restricted.Reasons), c.where) {
+					t.Errorf("%s: alarm %+v", name, f)
+				}
+			}
 		}
 	}
-	var alarms []pasban.Fact
-	for _, f := range p.take() {
-		if f.Body.Action == "panic" {
-			alarms = append(alarms, f)
-		}
-	}
-	if len(alarms) != 1 || alarms[0].Body.Kind != pasban.KindAlarm || strings.Contains(fmt.Sprint(alarms[0].Restricted.Reasons), "boom") {
+	if len(alarms) != 1 || strings.Contains(fmt.Sprint(alarms[0].Restricted.Reasons), "boom") {
 		t.Errorf("alarms: %+v", alarms) // the first speaks for those within its window
 	}
 }

@@ -271,6 +271,7 @@ func (in *inspection) turn() error {
 // closed first: a transport may still be reading it, and the transaction's
 // buffer will serve another request.
 func (in *inspection) close() {
+	defer in.release()
 	if in.body != nil {
 		in.body.Close()
 	}
@@ -288,11 +289,15 @@ func (in *inspection) close() {
 		}
 	}
 	in.log.write(in.r, in.tx)
-	in.tx.Close()
+}
+
+// release gives back what was held, whatever else fails.
+func (in *inspection) release() {
+	in.held.Add(-in.mine)
 	if in.first != nil {
 		in.first.Close()
 	}
-	in.held.Add(-in.mine)
+	in.tx.Close()
 }
 
 // conclude runs phase 5. A rule that panicked before may do so again here,
