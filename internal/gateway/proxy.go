@@ -95,6 +95,7 @@ func (p *proxy) rewrite(pr *httputil.ProxyRequest) {
 		}
 	}
 	stripCookie(pr.Out.Header)
+	renameKeys(pr.Out)
 	pr.Out.Trailer = nil // headers that come after the body speak for nobody either
 	pr.SetXForwarded()
 	if proto := viaProto(pr.In); proto != "" {
@@ -115,6 +116,18 @@ func (p *proxy) rewrite(pr *httputil.ProxyRequest) {
 	}
 	if x.reveal != nil && pr.Out.Method == http.MethodHead {
 		pr.Out.Method = http.MethodGet // who is in the answer can only be read in the answer
+	}
+}
+
+// renameKeys hides from net/http the headers for which it sends a POST again by
+// itself when a connection breaks, though the service may have worked on it. The
+// service gets them: names of headers have no case (RFC 9110, section 5.1).
+func renameKeys(r *http.Request) {
+	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
+		if values, ok := r.Header[name]; ok {
+			delete(r.Header, name)
+			r.Header[strings.ToLower(name)] = values
+		}
 	}
 }
 

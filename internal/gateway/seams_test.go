@@ -2,14 +2,21 @@ package gateway
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -267,5 +274,126 @@ func TestFloodOverProxyProtocol(t *testing.T) {
 			}
 			return struck() > before
 		})
+	}
+}
+
+// TestWholeBodyAgain has upstreams fail at every point of a request with a body
+// that the light rule set, or after it the whole one, has read: what may be sent
+// again reaches the next one byte for byte, what may not reaches nobody else.
+func TestWholeBodyAgain(t *testing.T) {
+	var seen trace
+	got := func(name string, body []byte) {
+		seen.add(fmt.Sprintf("%s %d %x", name, len(body), sha256.Sum256(body)))
+	}
+	first := map[string]string{
+		"read all, then closed": upstreamOf(t, func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			conn, _, _ := http.NewResponseController(w).Hijack()
+			conn.Close()
+		}),
+		"read some, then closed": upstreamOf(t, func(w http.ResponseWriter, r *http.Request) {
+			io.ReadFull(r.Body, make([]byte, 10))
+			conn, _, _ := http.NewResponseController(w).Hijack()
+			conn.Close()
+		}),
+		"busy": upstreamOf(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }),
+	}
+	second := upstreamOf(t, func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		got("second", body)
+	})
+	rule := filepath.Join(t.TempDir(), "whole.conf")
+	text := `SecRule REQUEST_HEADERS:X-Whole "@streq yes" "id:9200,phase:2,pass,log,msg:'whole'"` + "\n"
+	if err := os.WriteFile(rule, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for how, upstream := range first {
+		site := siteOf(upstream, config.Route{Match: "/", SignIn: "none"})
+		site.Upstream = append(site.Upstream, second)
+		site.WAF.Mode, site.WAF.Custom = "block", []string{methodsAllowed(t), rule}
+		g, _ := newGateway(t, nil, site)
+		addr, pool := serve(t, g), g.state.Load().sites["*"].proxy.pool
+		try := func(method, whole string, size int, chunked bool) {
+			pool.next.Store(0)
+			pool.budget.tokens = retryMost
+			for _, target := range pool.targets {
+				target.served()
+			}
+			body := bytes.Repeat([]byte("asyntheticlineof+"), size/17+1)
+			for i := range size / 1000 { // no two places are alike
+				copy(body[i*1000:], strconv.Itoa(i))
+			}
+			sum := fmt.Sprintf("second %d %x", len(body)+2, sha256.Sum256([]byte("a="+string(body))))
+			raw := strings.Replace(framed(method, "application/x-www-form-urlencoded", "a="+string(body), chunked), "\r\n", "\r\nX-Whole: "+whole+"\r\n", 1)
+			res, _ := ask(t, addr, 2, raw)
+			want, status := []string{sum}, http.StatusOK
+			if method == "POST" {
+				want, status = nil, map[bool]int{true: 503, false: 502}[how == "busy"]
+			}
+			if now := seen.take(); res == nil || res.StatusCode != status || !slices.Equal(now, want) {
+				t.Errorf("%s, %s, whole rule set %s, %d bytes, chunked %t: answered %v, %q, want %q", how, method, whole, size, chunked, res.StatusCode, now, want)
+			}
+		}
+		for _, whole := range []string{"no", "yes"} {
+			for _, size := range []int{3, 300 << 10} { // more than a request may hold without asking
+				for _, method := range []string{"PUT", "POST"} {
+					try(method, whole, size, false)
+					try(method, whole, size, true)
+				}
+			}
+		}
+	}
+}
+
+// TestPostIsSentOnce: a service takes a form over a connection that was used
+// before and closes it. net/http would send the form again if the visitor gave
+// it a key that says it may.
+func TestPostIsSentOnce(t *testing.T) {
+	ln := listen(t)
+	defer ln.Close()
+	var posts atomic.Int64
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				r := bufio.NewReader(c)
+				for {
+					req, err := http.ReadRequest(r)
+					if err != nil {
+						return
+					}
+					body, _ := io.ReadAll(req.Body)
+					if req.Method == "POST" {
+						if string(body) != "a=1" || req.Header.Get("Idempotency-Key") != "k" || req.Header.Get("X-Idempotency-Key") != "k" {
+							t.Errorf("the service got %q, %v", body, req.Header)
+						}
+						posts.Add(1)
+						return
+					}
+					io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+				}
+			}()
+		}
+	}()
+	for _, mode := range []string{"off", "block"} {
+		posts.Store(0)
+		site := siteOf("http://"+ln.Addr().String(), config.Route{Match: "/", SignIn: "none"})
+		site.WAF.Mode = mode
+		g, _ := newGateway(t, nil, site)
+		addr := serve(t, g)
+		if res, _ := ask(t, addr, 2, "GET /open HTTP/1.1\r\nHost: a.example\r\nUser-Agent: synthetic\r\nAccept: */*\r\n\r\n"); res == nil || res.StatusCode != 200 {
+			t.Fatalf("%+v", res)
+		}
+		raw := strings.Replace(framed("POST", "application/x-www-form-urlencoded", "a=1", false), "\r\n", "\r\nIdempotency-Key: k\r\nX-Idempotency-Key: k\r\n", 1)
+		if res, _ := ask(t, addr, 2, raw); res == nil || res.StatusCode != http.StatusBadGateway || posts.Load() != 1 {
+			t.Errorf("%s: answered %+v, the service got %d forms", mode, res, posts.Load())
+		}
 	}
 }
