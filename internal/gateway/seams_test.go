@@ -397,3 +397,49 @@ func TestPostIsSentOnce(t *testing.T) {
 		}
 	}
 }
+
+// TestFailedReloadChangesNothing: of a configuration that cannot be built not
+// even what sites share over reloads comes into force.
+func TestFailedReloadChangesNothing(t *testing.T) {
+	conf := func(rate float64, most int, start, rules string) []config.Site {
+		s := siteOf("http://127.0.0.1:1", config.Route{Match: "GET /tax/", SignIn: "none", Queue: &config.Queue{Admit: rate, Stay: time.Minute}})
+		s.Concurrency, s.Attack.Start = most, start
+		bad := config.Site{Host: "bad.example", WAF: config.WAF{Mode: "off"}}
+		if rules != "" {
+			bad.WAF = config.WAF{Mode: "block", Paranoia: 1, Custom: []string{rules}}
+		}
+		return []config.Site{s, bad}
+	}
+	g, _ := newGateway(t, nil, conf(1, 7, "manual", "")...)
+	name := g.state.Load().other.name
+	force := func() string {
+		room := g.gate.rooms.Room(name+" GET /tax/", 0, time.Now())
+		for range 1000 {
+			room.Join(time.Now())
+		}
+		wait := room.Turn(1+uint64(room.Waiting(time.Now())), time.Now()).Wait
+		return fmt.Sprint(g.state.Load().other.load.Load().Limit, g.gate.load(name).auto.Load(), wait > 5*time.Minute)
+	}
+	if got := force(); got != "7 false true" {
+		t.Fatalf("in force: %s", got)
+	}
+	c := *g.o.Config
+	c.Sites = conf(1000, 3, "auto", "/nowhere.conf")
+	if err := g.Reload(&c); err == nil {
+		t.Fatal("rules that are not there were accepted")
+	}
+	if got := force(); got != "7 false true" {
+		t.Errorf("after a reload that failed: %s", got)
+	}
+	c.Sites = conf(1000, 3, "auto", "")
+	if err := g.Reload(&c); err != nil {
+		t.Fatal(err)
+	}
+	if got := force(); got != "3 true false" {
+		t.Errorf("after one that did not: %s", got)
+	}
+	c.Sites = conf(1000, 3, "auto", "")[1:] // the site is gone
+	if err := g.Reload(&c); err != nil || g.gate.load(name).auto.Load() {
+		t.Errorf("%v: a site that is gone may still start its attack mode", err)
+	}
+}
