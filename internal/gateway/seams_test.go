@@ -10,7 +10,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,6 +25,7 @@ import (
 	"github.com/pires/go-proxyproto"
 
 	"pasban/internal/config"
+	"pasban/internal/page"
 )
 
 // The parts of the gateway were made one by one. The tests of this file send
@@ -441,5 +444,57 @@ func TestFailedReloadChangesNothing(t *testing.T) {
 	c.Sites = conf(1000, 3, "auto", "")[1:] // the site is gone
 	if err := g.Reload(&c); err != nil || g.gate.load(name).auto.Load() {
 		t.Errorf("%v: a site that is gone may still start its attack mode", err)
+	}
+}
+
+// TestLogsTellNoSecret has attacks in every place where secrets are: the rules
+// that they match are in the log, what was sent there is in none.
+func TestLogsTellNoSecret(t *testing.T) {
+	const attack = "' OR '1'='1' UNION SELECT cnic FROM owners--"
+	for _, form := range []string{"combined", "json"} {
+		site := siteOf(upstreamOf(t, fixedPage), config.Route{Match: "/", SignIn: "none"})
+		site.WAF.Mode, site.WAF.Paranoia = "detect", 4
+		g, p := newGateway(t, withLog(form), site)
+		h := g.Handler()
+		places := 0
+		for _, change := range map[string]func(r *http.Request){
+			"query":         func(r *http.Request) { r.URL.RawQuery = "token=SECRET&q=" + url.QueryEscape(attack) },
+			"cookie":        func(r *http.Request) { r.Header.Set("Cookie", "sid=SECRET"+attack) },
+			"own cookie":    func(r *http.Request) { r.Header.Set("Cookie", page.SessionCookie+"=SECRET"+attack) },
+			"authorization": func(r *http.Request) { r.Header.Set("Authorization", "Bearer SECRET"+attack) },
+			"token":         func(r *http.Request) { r.Header.Set(TokenHeader, "SECRET"+attack) },
+			"password":      func(r *http.Request) { r.URL.RawQuery = "password=" + url.QueryEscape("SECRET"+attack) },
+			"link": func(r *http.Request) {
+				r.URL.Path = "/pasban/enrol/SECRET"
+				r.URL.RawQuery = "q=" + url.QueryEscape(attack)
+			},
+			"referrer": func(r *http.Request) { r.Header.Set("Referer", "https://a.example/x?token=SECRET&q="+attack) },
+		} {
+			r := httptest.NewRequest("GET", "/x", nil)
+			r.Header.Set("User-Agent", "synthetic")
+			r.Header.Set("Accept", "text/html")
+			change(r)
+			r.RequestURI = r.URL.RequestURI()
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			for _, f := range p.take() {
+				if f.Body.Action == "waf" {
+					places++
+				}
+			}
+		}
+		if places < 8 {
+			t.Errorf("only %d of the attacks were seen", places)
+		}
+		lines := logged(t, g)
+		waf, err := os.ReadFile(filepath.Join(g.o.Config.Data, "log", "waf.log"))
+		if err != nil || !bytes.Contains(waf, []byte(`[uri "/x"]`)) {
+			t.Fatalf("%v: %s", err, waf)
+		}
+		for line := range strings.Lines(strings.Join(lines, "\n") + "\n" + string(waf)) {
+			if strings.Contains(strings.ToUpper(line), "SECRET") {
+				t.Errorf("%s: %s", form, line)
+			}
+		}
 	}
 }
