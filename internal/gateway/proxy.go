@@ -240,16 +240,13 @@ func (p *proxy) failure(w http.ResponseWriter, r *http.Request, err error) {
 		p.failed(w, r, http.StatusRequestEntityTooLarge, &pasban.Error{Kind: pasban.Limited, Msg: "the request is too large", Err: e})
 		return
 	}
-	if r.Context().Err() != nil && !errors.Is(r.Context().Err(), context.DeadlineExceeded) {
-		p.failed(w, r, http.StatusBadGateway, &pasban.Error{Kind: pasban.Upstream, Msg: "the visitor left", Err: err})
+	if errors.Is(err, errVisitor) {
+		err = bodyFault(err)
+		p.failed(w, r, bodyStatus(err), err)
 		return
 	}
-	if errors.Is(err, errVisitor) {
-		status := http.StatusBadRequest
-		if timeout(err) {
-			status = http.StatusRequestTimeout
-		}
-		p.failed(w, r, status, &pasban.Error{Kind: pasban.Invalid, Msg: "the request did not arrive whole", Err: err})
+	if r.Context().Err() != nil && !errors.Is(r.Context().Err(), context.DeadlineExceeded) {
+		p.failed(w, r, http.StatusBadGateway, &pasban.Error{Kind: pasban.Upstream, Msg: "the visitor left", Err: err})
 		return
 	}
 	p.count(countUpstream)
