@@ -498,3 +498,55 @@ func TestLogsTellNoSecret(t *testing.T) {
 		}
 	}
 }
+
+// TestMalformedOverHTTP2 sends what is malformed in content, not in framing,
+// over HTTP/2 through a firewall that blocks: it is refused as over HTTP/1, told
+// of, and reaches no service, which speaks HTTP/1.
+func TestMalformedOverHTTP2(t *testing.T) {
+	service := newListener(t)
+	site := siteOf("http://"+service.Addr().String(), config.Route{Match: "/", SignIn: "none"})
+	site.WAF.Mode = "block"
+	g, p := newGateway(t, withTLS, site)
+	addr := serve(t, g)
+	sent := 0
+	for i, c := range rawCases {
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(c.raw)))
+		if err != nil || r.Host != "a.example" || len(r.TransferEncoding) > 0 || r.Method == "CONNECT" || r.URL.Host != "" || r.Proto != "HTTP/1.1" || c.status == 417 ||
+			c.reason == faultFold || c.reason == faultBareLF || strings.HasPrefix(c.reason, "body that breaks") || strings.HasPrefix(c.reason, "431") || strings.HasPrefix(c.reason, "400") {
+			continue // framing, which HTTP/2 has of its own
+		}
+		sent++
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			body = make([]byte, r.ContentLength) // too large to be written down
+		}
+		out, _ := http.NewRequestWithContext(t.Context(), r.Method, "https://localhost"+r.RequestURI, bytes.NewReader(body))
+		out.Header, out.Host = r.Header, r.Host
+		out.Header.Del("Expect")
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 4, 0, byte(i+1))}}
+		tr := &http.Transport{TLSClientConfig: trusting(t, g), ForceAttemptHTTP2: true}
+		tr.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) }
+		res, err := tr.RoundTrip(out)
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+		tr.CloseIdleConnections()
+		_, whole, err := service.take()
+		if err != nil || res.ProtoMajor != 2 || res.StatusCode != c.status || (whole == 1) != (c.status == 200) {
+			t.Errorf("%s: %s %d, want %d; the service got %d, %v", c.name, res.Proto, res.StatusCode, c.status, whole, err)
+		}
+		var reasons []string
+		for _, f := range p.take() {
+			reasons = append(reasons, f.Restricted.Reasons...)
+		}
+		if c.reason != "" && (len(reasons) != 1 || reasons[0] != c.reason) || c.reason == "" && len(reasons) > 0 {
+			t.Errorf("%s: told as %q, want %q", c.name, reasons, c.reason)
+		}
+	}
+	if sent < 22 {
+		t.Errorf("only %d cases were sent", sent)
+	}
+}
