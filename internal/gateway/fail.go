@@ -84,7 +84,7 @@ func bodyStatus(err error) int {
 		return f.status
 	}
 	switch {
-	case errors.Is(err, waf.ErrTooLarge), errors.Is(err, errTooLarge):
+	case errors.Is(err, waf.ErrTooLarge):
 		return http.StatusRequestEntityTooLarge
 	case errors.Is(err, waf.ErrLate):
 		return http.StatusRequestTimeout

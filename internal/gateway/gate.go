@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"path/filepath"
 	"strconv"
@@ -163,8 +162,7 @@ type guest struct {
 type guestKey struct{}
 
 func (gt *gate) guestOf(r *http.Request, now time.Time) *guest {
-	addr, _ := netip.ParseAddrPort(r.RemoteAddr)
-	v := &guest{from: pass.NetworkOf(addr.Addr())}
+	v := &guest{from: pass.NetworkOf(flood.ClientAddr(r))}
 	if c, err := r.Cookie(passCookie); err == nil {
 		if p, ok := gt.book.Open(c.Value, now); ok {
 			v.pass, v.met = p, !p.Gives()

@@ -464,7 +464,7 @@ func (g *Gateway) reportable(err error) string {
 		return f.reason
 	}
 	switch {
-	case errors.Is(err, waf.ErrTooLarge), errors.Is(err, errTooLarge):
+	case errors.Is(err, waf.ErrTooLarge):
 		return "body too large"
 	case errors.Is(err, waf.ErrArguments):
 		return faultParameters
@@ -478,8 +478,7 @@ func (g *Gateway) reportable(err error) string {
 // of a client with all that is known, those that follow as a count.
 func (g *Gateway) reportMalformed(r *http.Request, reason string, status int) string {
 	g.metrics.count(countMalformed)
-	addr, _ := netip.ParseAddrPort(r.RemoteAddr)
-	id, first := g.limiter.Note(flood.Client(addr.Addr()), whatMalformed)
+	id, first := g.limiter.Note(flood.Client(flood.ClientAddr(r)), whatMalformed)
 	if first {
 		f := g.blockFact(r, hostOf(r), reason)
 		f.Body.ID, f.Body.Action, f.Restricted.Status = id, "malformed", cmp.Or(status, http.StatusBadRequest)

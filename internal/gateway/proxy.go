@@ -236,10 +236,6 @@ func (p *proxy) failure(w http.ResponseWriter, r *http.Request, err error) {
 		p.failed(w, r, cmp.Or(bodyStatus(err), page.Status(e.Kind)), err)
 		return
 	}
-	if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		p.failed(w, r, http.StatusRequestEntityTooLarge, &pasban.Error{Kind: pasban.Limited, Msg: "the request is too large", Err: e})
-		return
-	}
 	if errors.Is(err, errVisitor) {
 		err = bodyFault(err)
 		p.failed(w, r, bodyStatus(err), err)

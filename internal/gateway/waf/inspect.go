@@ -140,13 +140,25 @@ func (in *inspection) request(w http.ResponseWriter) (it *types.Interruption, er
 }
 
 // cutShort reports whether Coraza has left out parameters: it keeps so many of
-// the query, a form or JSON, and no rule sees those that follow.
+// the query, a form or JSON, and no rule sees those that follow. A body of an
+// unknown type, such as a picture, it reads as a form too; there nothing was one.
 func (in *inspection) cutShort() bool {
 	if in.tx.IsRuleEngineOff() {
 		return false // a rule of the operator's wants nothing inspected
 	}
 	state, ok := in.tx.(plugintypes.TransactionState)
-	return !ok || state.Variables().ArgumentsLimitReached().Get() == "1"
+	if !ok {
+		return true
+	}
+	v := state.Variables()
+	if v.ArgumentsLimitReached().Get() != "1" {
+		return false
+	}
+	if v.RequestBodyProcessor().Get() != "URLENCODED" || len(v.ArgsGet().FindAll()) >= maxArguments {
+		return true
+	}
+	media := strings.TrimSpace(strings.ToLower(in.r.Header.Get("Content-Type"))) // as Coraza reads it
+	return strings.HasPrefix(media, "application/x-www-form-urlencoded")
 }
 
 // requestPhases runs phases 1 and 2.
