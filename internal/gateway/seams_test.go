@@ -117,19 +117,19 @@ func TestBehindManyArguments(t *testing.T) {
 					}
 					_, whole, err := service.take()
 					id := res.Header.Get(IncidentHeader)
-					judged := ""
+					var judged strings.Builder
 					for _, f := range p.take() {
 						if f.Body.ID == id || id == "" {
-							judged += f.Body.Action + " "
+							judged.WriteString(f.Body.Action + " ")
 						}
 					}
 					switch {
 					case err != nil:
 						t.Error(err)
-					case whole == 0 && res.StatusCode >= 400 && res.StatusCode < 500 && judged != "": // refused, and told of
-					case whole == 1 && mode == "detect" && judged == "waf ": // let through, and told of
+					case whole == 0 && res.StatusCode >= 400 && res.StatusCode < 500 && judged.String() != "": // refused, and told of
+					case whole == 1 && mode == "detect" && judged.String() == "waf ": // let through, and told of
 					default:
-						t.Errorf("%s, %s, %d, chunked %t: answered %d, the service got %d, facts %q", mode, name, n, chunked, res.StatusCode, whole, judged)
+						t.Errorf("%s, %s, %d, chunked %t: answered %d, the service got %d, facts %q", mode, name, n, chunked, res.StatusCode, whole, judged.String())
 					}
 				}
 			}
