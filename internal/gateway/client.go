@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"net/netip"
@@ -218,6 +219,30 @@ func (g *Gateway) proxyProtocol(ln net.Listener) net.Listener {
 			}
 			return proxyproto.SKIP, nil
 		}}
+}
+
+// ownConn is a connection as the limiter knows it, if there is one visitor at
+// its end. On a trusted proxy's come the requests of many: nil, because what one
+// of them does in vain must not end it, and what it is built with is the proxy's.
+func (g *Gateway) ownConn(c net.Conn) net.Conn {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	if p, ok := c.(*proxyproto.Conn); ok { // the proxy opens one for each of its visitors'
+		return p.Raw()
+	}
+	st := g.state.Load()
+	if peer, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil && st.config.ClientAddress != inProxyProtocol && st.trusts(peer.Addr()) {
+		return nil
+	}
+	return c
+}
+
+// hello shows the limiter how a TLS connection begins.
+func (g *Gateway) hello(h *tls.ClientHelloInfo) (*tls.Config, error) {
+	own := *h
+	own.Conn = g.ownConn(h.Conn)
+	return g.limiter.Hello(&own)
 }
 
 // actorOf is who is signed in, for a fact about a request that ends before its

@@ -20,10 +20,16 @@ const IncidentHeader = "Pasban-Incident"
 // what a WAF rule asks for); 0 is the kind's.
 func (g *Gateway) fail(w http.ResponseWriter, r *http.Request, status int, err error) {
 	e := asError(err)
-	if reason := g.reportable(err); reason != "" && e.ID == "" {
+	if e.ID == "" {
 		told := *e
-		told.ID = g.reportMalformed(r, reason, status)
-		err, e = &told, &told
+		if errors.Is(err, waf.ErrPanic) {
+			told.ID = g.panicAlarm(r, panicSite(e.Err))
+		} else if reason := g.reportable(err); reason != "" {
+			told.ID = g.reportMalformed(r, reason, status)
+		}
+		if told.ID != "" {
+			err, e = &told, &told
+		}
 	}
 	if e.ID != "" {
 		w.Header().Set(IncidentHeader, e.ID)
@@ -78,7 +84,7 @@ func bodyStatus(err error) int {
 		return f.status
 	}
 	switch {
-	case errors.Is(err, waf.ErrTooLarge), errors.Is(err, errTooLarge):
+	case errors.Is(err, waf.ErrTooLarge):
 		return http.StatusRequestEntityTooLarge
 	case errors.Is(err, waf.ErrLate):
 		return http.StatusRequestTimeout

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"path/filepath"
 	"strconv"
@@ -102,22 +101,39 @@ func (gt *gate) load(site string) *load {
 // door is what the gate knows of one site.
 type door struct {
 	load   *load
+	auto   bool // the mode may start by itself
 	tokens [][sha256.Size]byte
 }
 
 func (gt *gate) door(name string, a config.Attack) door {
-	d := door{load: gt.load(name)}
-	d.load.auto.Store(a.Start == "auto")
+	d := door{load: gt.load(name), auto: a.Start == "auto"}
 	for _, t := range a.Tokens {
 		d.tokens = append(d.tokens, sha256.Sum256([]byte(t.Value())))
 	}
 	return d
 }
 
+// begin puts in force what a state says of its sites: whose attack mode may
+// start by itself, and how many each waiting room admits.
+func (gt *gate) begin(st *state, now time.Time) {
+	gt.mu.Lock()
+	for _, l := range gt.loads {
+		l.auto.Store(false) // its site may be gone
+	}
+	gt.mu.Unlock()
+	for s := range st.all() {
+		s.door.load.auto.Store(s.door.auto)
+		for _, h := range s.halls {
+			h.Admit(h.rate, now)
+		}
+	}
+}
+
 // hall is the waiting room of one route.
 type hall struct {
 	*pass.Room
 	id            pass.ID
+	rate          float64 // visitors a second
 	stay          time.Duration
 	place, inside string // names of cookies
 }
@@ -129,7 +145,7 @@ func (gt *gate) hall(site string, r config.Route) *hall {
 	name := site + " " + r.Match
 	id := pass.RoomID(name)
 	short := strconv.FormatUint(uint64(id[0])<<24|uint64(id[1])<<16|uint64(id[2])<<8|uint64(id[3]), 36)
-	return &hall{Room: gt.rooms.Room(name, r.Queue.Admit, time.Now()), id: id, stay: r.Queue.Stay,
+	return &hall{Room: gt.rooms.Room(name, r.Queue.Admit, time.Now()), id: id, rate: r.Queue.Admit, stay: r.Queue.Stay,
 		place: placeCookie + short, inside: insideCookie + short}
 }
 
@@ -146,8 +162,7 @@ type guest struct {
 type guestKey struct{}
 
 func (gt *gate) guestOf(r *http.Request, now time.Time) *guest {
-	addr, _ := netip.ParseAddrPort(r.RemoteAddr)
-	v := &guest{from: pass.NetworkOf(addr.Addr())}
+	v := &guest{from: pass.NetworkOf(flood.ClientAddr(r))}
 	if c, err := r.Cookie(passCookie); err == nil {
 		if p, ok := gt.book.Open(c.Value, now); ok {
 			v.pass, v.met = p, !p.Gives()
@@ -250,7 +265,7 @@ func (d *door) bears(r *http.Request) bool {
 // hallOf is the waiting room of the route that a request takes, nil if it has
 // none.
 func (s *site) hallOf(method string, u *url.URL, host string) *hall {
-	if !s.halls {
+	if len(s.halls) == 0 {
 		return nil
 	}
 	h, _ := s.mux.Handler(&http.Request{Method: method, URL: u, Host: host})

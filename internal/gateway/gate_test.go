@@ -501,7 +501,7 @@ func TestWaitingRoom(t *testing.T) {
 		t.Errorf("who came last: %s", w.Body)
 	}
 	// The second one's turn comes.
-	g.gate.rooms.Room("land.example GET /tax/", 1000, time.Now())
+	g.gate.rooms.Room("land.example GET /tax/", 1, time.Now()).Admit(1000, time.Now())
 	deadline := time.Now().Add(10 * time.Second)
 	for second.get("/tax/2026").Code != 200 {
 		if time.Now().After(deadline) {

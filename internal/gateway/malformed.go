@@ -24,6 +24,10 @@ import (
 	"pasban/internal/gateway/waf"
 )
 
+// faultParameters is said of requests with more parameters than the firewall
+// reads.
+const faultParameters = "too many parameters"
+
 // What the limiter gathers beside floods.
 const (
 	whatMalformed = "malformed requests"
@@ -79,7 +83,7 @@ func checkRequest(r *http.Request, l config.Limits) error {
 		return bad("address that is not UTF-8")
 	}
 	if n := parameters(r.URL.RawQuery); n > cmp.Or(l.Parameters, maxParameters) {
-		return bad("too many parameters")
+		return bad(faultParameters)
 	}
 	if plain, err := url.QueryUnescape(r.URL.RawQuery); err == nil && !utf8.ValidString(plain) {
 		return bad("query that is not UTF-8")
@@ -112,13 +116,17 @@ func notOfHost(c rune) bool {
 // the firewall run over it.
 func shaped(body io.ReadCloser, r *http.Request, l config.Limits) io.ReadCloser {
 	s := &shape{ReadCloser: body}
-	media, params, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	media, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil { // others are content with its beginning
+		media, _, _ = strings.Cut(strings.ToLower(r.Header.Get("Content-Type")), ";")
+		media = strings.TrimSpace(media)
+	}
 	charset := strings.ToLower(params["charset"])
 	depth, left := cmp.Or(l.Depth, maxDepth), cmp.Or(l.Parameters, maxParameters)-parameters(r.URL.RawQuery)
 	switch {
 	case media == "application/x-www-form-urlencoded":
 		s.look = (&formShape{left: left - 1, text: charset == "" || charset == "utf-8"}).look
-	case media == "multipart/form-data":
+	case media == "multipart/form-data" && err == nil: // without a boundary there are no parts
 		s.look = (&partsShape{left: left, mark: []byte("\n--" + params["boundary"]), tail: []byte("\n")}).look
 	case media == "application/json", media == "text/json", strings.HasSuffix(media, "+json"):
 		s.look = (&jsonShape{max: depth}).look
@@ -180,7 +188,7 @@ type formShape struct {
 
 func (f *formShape) look(p []byte) string {
 	if f.left -= bytes.Count(p, []byte("&")); f.left < 0 {
-		return "too many parameters"
+		return faultParameters
 	}
 	if !f.text {
 		return ""
@@ -240,7 +248,7 @@ type partsShape struct {
 func (m *partsShape) look(p []byte) string {
 	text := append(m.tail, p...)
 	if m.left -= bytes.Count(text, m.mark); m.left < -1 { // the last one ends the form
-		return "too many parameters"
+		return faultParameters
 	}
 	if i := bytes.LastIndex(text, m.mark); i >= 0 {
 		text = text[i+len(m.mark):]
@@ -420,6 +428,9 @@ func (w *begunWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 // panicSite is where a panic came from. What it said is left out: it may be a
 // part of the request.
 func panicSite(p any) string {
+	if err, ok := p.(error); ok && errors.Is(err, waf.ErrPanic) {
+		return err.Error() // the firewall has looked already
+	}
 	var pcs [32]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
 	for f, more := frames.Next(); more; f, more = frames.Next() {
@@ -453,10 +464,10 @@ func (g *Gateway) reportable(err error) string {
 		return f.reason
 	}
 	switch {
-	case errors.Is(err, waf.ErrPanic):
-		return whatPanics
-	case errors.Is(err, waf.ErrTooLarge), errors.Is(err, errTooLarge):
+	case errors.Is(err, waf.ErrTooLarge):
 		return "body too large"
+	case errors.Is(err, waf.ErrArguments):
+		return faultParameters
 	case errors.Is(err, waf.ErrLate):
 		return "body too slow"
 	}
@@ -466,12 +477,8 @@ func (g *Gateway) reportable(err error) string {
 // reportMalformed records a request that was refused for its form: the first
 // of a client with all that is known, those that follow as a count.
 func (g *Gateway) reportMalformed(r *http.Request, reason string, status int) string {
-	if reason == whatPanics {
-		return g.panicAlarm(r, "the firewall")
-	}
 	g.metrics.count(countMalformed)
-	addr, _ := netip.ParseAddrPort(r.RemoteAddr)
-	id, first := g.limiter.Note(flood.Client(addr.Addr()), whatMalformed)
+	id, first := g.limiter.Note(flood.Client(flood.ClientAddr(r)), whatMalformed)
 	if first {
 		f := g.blockFact(r, hostOf(r), reason)
 		f.Body.ID, f.Body.Action, f.Restricted.Status = id, "malformed", cmp.Or(status, http.StatusBadRequest)

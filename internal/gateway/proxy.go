@@ -95,6 +95,7 @@ func (p *proxy) rewrite(pr *httputil.ProxyRequest) {
 		}
 	}
 	stripCookie(pr.Out.Header)
+	renameKeys(pr.Out)
 	pr.Out.Trailer = nil // headers that come after the body speak for nobody either
 	pr.SetXForwarded()
 	if proto := viaProto(pr.In); proto != "" {
@@ -115,6 +116,18 @@ func (p *proxy) rewrite(pr *httputil.ProxyRequest) {
 	}
 	if x.reveal != nil && pr.Out.Method == http.MethodHead {
 		pr.Out.Method = http.MethodGet // who is in the answer can only be read in the answer
+	}
+}
+
+// renameKeys hides from net/http the headers for which it sends a POST again by
+// itself when a connection breaks, though the service may have worked on it. The
+// service gets them: names of headers have no case (RFC 9110, section 5.1).
+func renameKeys(r *http.Request) {
+	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
+		if values, ok := r.Header[name]; ok {
+			delete(r.Header, name)
+			r.Header[strings.ToLower(name)] = values
+		}
 	}
 }
 
@@ -223,20 +236,13 @@ func (p *proxy) failure(w http.ResponseWriter, r *http.Request, err error) {
 		p.failed(w, r, cmp.Or(bodyStatus(err), page.Status(e.Kind)), err)
 		return
 	}
-	if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		p.failed(w, r, http.StatusRequestEntityTooLarge, &pasban.Error{Kind: pasban.Limited, Msg: "the request is too large", Err: e})
+	if errors.Is(err, errVisitor) {
+		err = bodyFault(err)
+		p.failed(w, r, bodyStatus(err), err)
 		return
 	}
 	if r.Context().Err() != nil && !errors.Is(r.Context().Err(), context.DeadlineExceeded) {
 		p.failed(w, r, http.StatusBadGateway, &pasban.Error{Kind: pasban.Upstream, Msg: "the visitor left", Err: err})
-		return
-	}
-	if errors.Is(err, errVisitor) {
-		status := http.StatusBadRequest
-		if timeout(err) {
-			status = http.StatusRequestTimeout
-		}
-		p.failed(w, r, status, &pasban.Error{Kind: pasban.Invalid, Msg: "the request did not arrive whole", Err: err})
 		return
 	}
 	p.count(countUpstream)

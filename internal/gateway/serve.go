@@ -132,7 +132,7 @@ func (g *Gateway) publicFront(base context.Context, ln net.Listener, handler htt
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 100, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 256 << 10,
 			WriteByteTimeout: writeTime, SendPingTimeout: idleTime},
 	}
-	watchWires(srv)
+	g.watchWires(srv)
 	srv.HTTP2.CountError = g.unreadableStream
 	srv.RegisterOnShutdown(g.streams.end)
 	f := front{drain: srv.Shutdown, abort: srv.Close}
@@ -141,7 +141,7 @@ func (g *Gateway) publicFront(base context.Context, ln net.Listener, handler htt
 		return f
 	}
 	srv.TLSConfig = tlsConfig(g.certificate) // tells net/http that HTTP/2 is spoken
-	srv.TLSConfig.GetConfigForClient = g.limiter.Hello
+	srv.TLSConfig.GetConfigForClient = g.hello
 	f.serve = func() error { return srv.Serve(newSecureWires(ln, srv.TLSConfig, g.unreadable)) }
 	return f
 }

@@ -28,8 +28,8 @@ type site struct {
 	guarded bool           // some route is
 	proxy   *proxy         // nil without upstreams
 	load    *flood.Upstream
-	door    door // what the gate knows of it
-	halls   bool // some route has a waiting room
+	door    door    // what the gate knows of it
+	halls   []*hall // the waiting rooms of its routes
 	front   atomic.Pointer[defence]
 }
 
@@ -53,7 +53,6 @@ func (g *Gateway) newSite(conf config.Site, c *config.Config, engine *waf.Engine
 	s.door = g.gate.door(s.name, conf.Attack)
 	if old != nil {
 		s.load = old.load // what was learnt of the service stays
-		s.load.SetBounds(conf.ConcurrencyFloor, conf.Concurrency)
 	}
 	if len(conf.Upstream) > 0 {
 		var before *pool
@@ -68,7 +67,9 @@ func (g *Gateway) newSite(conf config.Site, c *config.Config, engine *waf.Engine
 	}
 	for _, r := range conf.Routes {
 		rt := &route{Route: r, hall: g.gate.hall(s.name, r)}
-		s.halls = s.halls || rt.hall != nil
+		if rt.hall != nil {
+			s.halls = append(s.halls, rt.hall)
+		}
 		if err := checkRoute(r); err != nil {
 			return nil, err
 		}

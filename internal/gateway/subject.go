@@ -16,10 +16,8 @@ import (
 
 	"pasban"
 	"pasban/internal/config"
+	"pasban/internal/gateway/waf"
 )
-
-// errTooLarge marks a form that is larger than allowed (HTTP status 413).
-var errTooLarge = errors.New("request body too large")
 
 // citizenOf returns the citizen whom a request for the route names, "" if the
 // route does not say where. It refuses a request
@@ -109,7 +107,7 @@ func readForm(r *http.Request, max int64) (url.Values, error) {
 		return nil, invalid("the form did not arrive whole", err)
 	}
 	if int64(len(body)) > max {
-		return nil, &pasban.Error{Kind: pasban.Limited, Msg: "the form is too large", Err: errTooLarge}
+		return nil, &pasban.Error{Kind: pasban.Limited, Msg: "the form is too large", Err: waf.ErrTooLarge}
 	}
 	r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
 	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }

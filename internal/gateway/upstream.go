@@ -240,7 +240,9 @@ func (p *pool) send(r *http.Request, t *target, body io.ReadCloser) (*http.Respo
 	if err != nil {
 		leave()
 		span.failed()
-		if from.broken.Load() {
+		// Who leaves in the middle of a body is known to have left before or
+		// after the body is known to be broken.
+		if from.broken.Load() || out.Body == from && !from.ended.Load() && errors.Is(r.Context().Err(), context.Canceled) {
 			return nil, errors.Join(errVisitor, err)
 		}
 		if r.Context().Err() == nil && t.failed(err, refused(err)) {
@@ -267,12 +269,15 @@ var errVisitor = errors.New("the request did not arrive whole")
 // body open.
 type source struct {
 	io.Reader
-	broken atomic.Bool
+	ended, broken atomic.Bool
 }
 
 func (s *source) Read(p []byte) (int, error) {
 	n, err := s.Reader.Read(p)
-	if err != nil && err != io.EOF {
+	switch {
+	case err == io.EOF:
+		s.ended.Store(true)
+	case err != nil:
 		s.broken.Store(true)
 	}
 	return n, err

@@ -117,12 +117,12 @@ func wireOf(c net.Conn) *wire {
 }
 
 // watchWires has srv's connections looked at.
-func watchWires(srv *http.Server) {
+func (g *Gateway) watchWires(srv *http.Server) {
 	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		if w := wireOf(c); w != nil {
 			ctx, c = context.WithValue(ctx, wireKey{}, w), w.Conn
 		}
-		return flood.ConnContext(ctx, c)
+		return flood.ConnContext(ctx, g.ownConn(c))
 	}
 	srv.ConnState = func(c net.Conn, to http.ConnState) {
 		if w := wireOf(c); w != nil && to == http.StateIdle {

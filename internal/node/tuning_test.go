@@ -1,9 +1,12 @@
 package node
 
 import (
+	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -72,4 +75,80 @@ func TestTune(t *testing.T) {
 	check(t, n.soc.EndExclusion(t.Context(), analyst, made.ID))
 	check(t, n.tune(t.Context()))
 	want("ended", 403, 403)
+}
+
+// TestTuneWhileReloading makes exclusions while the configuration is reloaded
+// and visitors ask: no request is dropped, and what is in force once stays.
+func TestTuneWhileReloading(t *testing.T) {
+	old := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer old.Close()
+	path := place(t, map[string]string{"pasban.yaml": strings.Replace(minimal, "http://127.0.0.1:9]", old.URL+"]", 1)})
+	n, err := New(t.Context(), load(t, path), quiet())
+	check(t, err)
+	defer func() { check(t, n.close()) }()
+	h := n.gateway.Handler()
+	ask := func(ip, query string) int {
+		r := httptest.NewRequest(http.MethodGet, "/search?"+query, nil)
+		r.RemoteAddr = ip + ":1"
+		r.Header.Set("User-Agent", "synthetic")
+		r.Header.Set("Accept", "text/html")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w.Code
+	}
+	const attack = "=1%27%20OR%20%271%27=%271%27%20UNION%20SELECT%20cnic%20FROM%20owners--"
+	analyst := pasban.Actor{ID: "analyst:test", Kind: pasban.ActorPerson, Role: pasban.RoleAnalyst}
+	ask("192.0.2.1", "first"+attack)
+	blocks, err := n.soc.Blocks(t.Context(), 10)
+	check(t, err)
+	var rules []config.RuleRange
+	for _, hit := range blocks[0].Hits {
+		if hit.Target == "ARGS:first" {
+			rules = append(rules, hit.RuleOf())
+		}
+	}
+
+	ctx, stop := context.WithCancel(t.Context())
+	var others sync.WaitGroup
+	others.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ { // from everywhere: no client asks too often
+			if code := ask(fmt.Sprintf("10.%d.%d.1", i/250%250, i%250), "q=synthetic"); code != http.StatusOK {
+				t.Errorf("a harmless request: %d", code)
+				return
+			}
+		}
+	})
+	others.Go(func() {
+		for ctx.Err() == nil {
+			if err := n.Reload(t.Context()); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	others.Go(func() { // as another node's exclusions are found
+		for ctx.Err() == nil {
+			if err := n.tune(t.Context()); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	names := []string{"note", "reason"}
+	for i, name := range names {
+		e := soc.Exclusion{Host: "*", Event: blocks[0].Event, Exclusion: config.Exclusion{Target: "ARGS:" + name, Route: "GET /", Reason: "synthetic",
+			Rules: rules, Expires: time.Now().UTC().AddDate(0, 0, 10).Format(time.DateOnly)}}
+		if _, err := n.soc.Exclude(t.Context(), analyst, e); err != nil {
+			t.Fatal(err)
+		}
+		check(t, n.tune(t.Context()))
+		for j, one := range names {
+			want := map[bool]int{true: http.StatusOK, false: http.StatusForbidden}[j <= i]
+			if got := ask(fmt.Sprintf("172.16.%d.%d", i, j), one+attack); got != want {
+				t.Errorf("with %d exclusions: %s is answered %d", i+1, one, got)
+			}
+		}
+	}
+	stop()
+	others.Wait()
 }

@@ -63,6 +63,14 @@ func (r *Room) advance(now time.Time) {
 	}
 }
 
+// Admit has the room admit rate visitors a second from now on.
+func (r *Room) Admit(rate float64, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.advance(now)
+	r.rate = rate
+}
+
 // Join gives the next place.
 func (r *Room) Join(now time.Time) uint64 {
 	r.mu.Lock()
@@ -165,8 +173,8 @@ func writeState(path string, v any) error {
 	return durable.WriteFile(path, append(data, '\n'), 0o600)
 }
 
-// Room returns the room of that name, which admits rate visitors a second from
-// now on. It goes on where it was.
+// Room returns the room of that name; a new one admits rate visitors a second,
+// and goes on where it was when it was last saved.
 func (rs *Rooms) Room(name string, rate float64, now time.Time) *Room {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -180,10 +188,6 @@ func (rs *Rooms) Room(name string, rate float64, now time.Time) *Room {
 		}
 		rs.rooms[name] = r
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.advance(now)
-	r.rate = rate
 	return r
 }
 

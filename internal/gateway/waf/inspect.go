@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/corazawaf/coraza/v3/experimental"
+	"github.com/corazawaf/coraza/v3/experimental/plugins/plugintypes"
 	"github.com/corazawaf/coraza/v3/types"
 
 	"pasban"
@@ -128,10 +129,41 @@ func (in *inspection) request(w http.ResponseWriter) (it *types.Interruption, er
 			it, err = nil, &pasban.Error{Kind: pasban.Unavailable, Msg: "the WAF failed", Err: panicked(p)}
 		}
 	}()
-	r, tx := in.r, in.tx
-	if r.ContentLength > in.Engine.body {
+	if in.r.ContentLength > in.Engine.body {
 		return nil, tooLarge(in.Engine.body)
 	}
+	if it, err = in.requestPhases(w); it == nil && err == nil && in.cutShort() {
+		err = &pasban.Error{Kind: pasban.Invalid, Msg: "the request has more parameters than can be inspected",
+			Hint: fmt.Sprintf("at most %d in the query and as many in the body; those of JSON are its values", maxArguments), Err: ErrArguments}
+	}
+	return it, err
+}
+
+// cutShort reports whether Coraza has left out parameters: it keeps so many of
+// the query, a form or JSON, and no rule sees those that follow. A body of an
+// unknown type, such as a picture, it reads as a form too; there nothing was one.
+func (in *inspection) cutShort() bool {
+	if in.tx.IsRuleEngineOff() {
+		return false // a rule of the operator's wants nothing inspected
+	}
+	state, ok := in.tx.(plugintypes.TransactionState)
+	if !ok {
+		return true
+	}
+	v := state.Variables()
+	if v.ArgumentsLimitReached().Get() != "1" {
+		return false
+	}
+	if v.RequestBodyProcessor().Get() != "URLENCODED" || len(v.ArgsGet().FindAll()) >= maxArguments {
+		return true
+	}
+	media := strings.TrimSpace(strings.ToLower(in.r.Header.Get("Content-Type"))) // as Coraza reads it
+	return strings.HasPrefix(media, "application/x-www-form-urlencoded")
+}
+
+// requestPhases runs phases 1 and 2.
+func (in *inspection) requestPhases(w http.ResponseWriter) (*types.Interruption, error) {
+	r, tx := in.r, in.tx
 	setRoute(tx, in.route)
 	client, _ := netip.ParseAddrPort(r.RemoteAddr)
 	tx.ProcessConnection(clientText(client, r.RemoteAddr), int(client.Port()), "", 0)
@@ -244,6 +276,7 @@ func (in *inspection) turn() error {
 // closed first: a transport may still be reading it, and the transaction's
 // buffer will serve another request.
 func (in *inspection) close() {
+	defer in.release()
 	if in.body != nil {
 		in.body.Close()
 	}
@@ -261,14 +294,18 @@ func (in *inspection) close() {
 		}
 	}
 	in.log.write(in.r, in.tx)
+}
+
+// release gives back what was held, whatever else fails.
+func (in *inspection) release() {
+	in.held.Add(-in.mine)
 	if in.screen != nil {
 		in.screen.Forget(in.tx)
 	}
-	in.tx.Close()
 	if in.first != nil {
 		in.first.Close()
 	}
-	in.held.Add(-in.mine)
+	in.tx.Close()
 }
 
 // conclude runs phase 5. A rule that panicked before may do so again here,
@@ -420,6 +457,10 @@ func panicked(p any) error {
 // ErrTooLarge is in the chain of the error of a request whose body is larger
 // than allowed (HTTP status 413).
 var ErrTooLarge = errors.New("request body too large")
+
+// ErrArguments is in the chain of the error of a request with more parameters
+// than rules are shown.
+var ErrArguments = errors.New("too many parameters")
 
 // ErrLate is in the chain of the error of a request whose body did not arrive
 // in time (HTTP status 408).

@@ -6,7 +6,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,9 +29,11 @@ const maxValue = 280
 //
 //	[Mon Nov 23 19:54:40.123456 2026] [security2:error] [client 192.0.2.7] ModSecurity: Warning. SQL Injection … [file "…"] [line "46"] [id "942100"] [msg "…"] [data "…"] [severity "CRITICAL"] [ver "…"] [tag "…"] [hostname "…"] [uri "…"] [unique_id "…"]
 //
-// A nil Log writes nothing. Numbers that read as a CNIC are masked. Lines may
-// still carry other personal data that an attacker found in or put into a
-// request: the file is readable by its owner only.
+// A nil Log writes nothing. Numbers that read as a CNIC are masked, addresses are
+// written without their query, and of cookies, credentials and fields whose names
+// say that they are secret not even the part that matched. Lines may still carry
+// other personal data that an attacker found in or put into a request: the file
+// is readable by its owner only.
 type Log struct {
 	path string
 	mask func(string) string // what is left of text from a request
@@ -147,7 +151,7 @@ func appendLine(b []byte, now time.Time, host string, m types.MatchedRule, block
 	}
 	for _, field := range [][2]string{
 		{"file", rule.File()}, {"line", strconv.Itoa(rule.Line())}, {"id", strconv.Itoa(rule.ID())},
-		{"rev", rule.Revision()}, {"msg", cut(mask(m.Message()))}, {"data", cut(mask(m.Data()))},
+		{"rev", rule.Revision()}, {"msg", cut(mask(told(m, m.Message())))}, {"data", cut(mask(told(m, m.Data())))},
 		{"severity", severity(rule.Severity())}, {"ver", rule.Version()},
 	} {
 		if field[1] != "" {
@@ -157,8 +161,39 @@ func appendLine(b []byte, now time.Time, host string, m types.MatchedRule, block
 	for _, tag := range rule.Tags() {
 		b = fmt.Appendf(b, "[tag %s] ", strconv.Quote(tag))
 	}
+	uri, _, _ := strings.Cut(m.URI(), "?")
 	return fmt.Appendf(b, "[hostname %s] [uri %s] [unique_id %s]\n",
-		strconv.Quote(cut(host)), strconv.Quote(cut(mask(m.URI()))), strconv.Quote(m.TransactionID()))
+		strconv.Quote(cut(host)), strconv.Quote(cut(mask(uri))), strconv.Quote(m.TransactionID()))
+}
+
+// secretName finds the names of fields and headers whose values are nobody's
+// business; every cookie is one.
+var secretName = regexp.MustCompile(`(?i)pass(?:w|phrase|code)|pwd|secret|token|otp|\bpin\b|authoriz|authent|\bauth\b|cookie|session|api[_-]?key|csrf`)
+
+// told is what a line says of a rule's text, which may quote what matched:
+// nothing where that is a secret, and no query.
+func told(m types.MatchedRule, text string) string {
+	quotes := text == m.Data() // a message may, data does
+	for _, d := range m.MatchedDatas() {
+		secret := false
+		switch d.Variable().Name() {
+		case "REQUEST_COOKIES":
+			secret = true
+		case "ARGS", "ARGS_GET", "ARGS_POST", "REQUEST_HEADERS":
+			if secret = secretName.MatchString(d.Key()); strings.EqualFold(d.Key(), "referer") {
+				text, _, _ = strings.Cut(text, " found within ") // an address with a query, as below
+			}
+		case "QUERY_STRING", "REQUEST_URI", "REQUEST_URI_RAW", "REQUEST_LINE", "REQUEST_BODY", "FULL_REQUEST":
+			text, _, _ = strings.Cut(text, " found within ") // many values, of which one matched
+		}
+		if secret && (quotes || d.Value() != "" && strings.Contains(text, d.Value())) {
+			return ""
+		}
+	}
+	if _, query, ok := strings.Cut(m.URI(), "?"); ok && query != "" {
+		text = strings.ReplaceAll(text, query, "…")
+	}
+	return text
 }
 
 // severity names a severity as ModSecurity does, "" if the rule has none.

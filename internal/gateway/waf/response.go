@@ -59,11 +59,12 @@ func (w *responseWriter) serve(next http.Handler) {
 // ErrAbortHandler; that is not an abort for the visitor, who gets our page.
 func (w *responseWriter) run(next http.Handler) {
 	defer func() {
-		p := recover()
-		if p == nil || p == http.ErrAbortHandler && (w.blocked != nil || w.failed != nil) && !w.sent {
-			return
+		if w.blocked == nil && w.failed == nil || w.sent {
+			return // a panic goes on from where it came
 		}
-		panic(p)
+		if p := recover(); p != nil && p != http.ErrAbortHandler {
+			panic(p)
+		}
 	}()
 	next.ServeHTTP(w, w.in.r)
 }

@@ -71,6 +71,9 @@ const (
 	largeBody = 64 << 10
 	// largeWait is how long such a body waits for its turn.
 	largeWait = 15 * time.Second
+	// maxArguments is how many parameters of a query, a form or JSON are
+	// inspected; a request with more is refused.
+	maxArguments = 1000
 	// allBodies is what all larger bodies together may hold, in bytes.
 	allBodies = 256 << 20
 )
@@ -211,8 +214,9 @@ SecRuleEngine %s
 SecRequestBodyLimit %d
 SecRequestBodyInMemoryLimit %d
 SecResponseBodyLimit %d
+SecArgumentsLimit %d
 SecAuditEngine Off
-`, engine, limit, limit, answerLimit)
+`, engine, limit, limit, answerLimit, maxArguments)
 	if o.TempDir != "" {
 		fmt.Fprintf(&b, "SecUploadDir %s\n", o.TempDir)
 	}
