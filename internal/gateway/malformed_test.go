@@ -330,7 +330,7 @@ func TestPanic(t *testing.T) {
 		"form rule":         {"/x", "", "a=boom", 503, "panicking.Evaluate"},
 		"response rule":     {"/x?answer=boom", "", "", 503, "panicking.Evaluate"},
 		"answer's rule":     {"/x?body=boom", "", "", 503, "panicking.Evaluate"},
-		"rule for the log":  {"/x", "X-Late", "", 0, "panicking.Evaluate"}, // the answer was under way
+		"rule for the log":  {"/x", "X-Late", "", 0, "panicking.Evaluate"},                                                          // the answer was under way
 		"the same, blocked": {"/x?a=" + url.QueryEscape("1' OR '1'='1' UNION SELECT 1--"), "X-Late", "", 403, "panicking.Evaluate"}, // its page is whole before
 		"guard":             {"/records/35202-1234567-1", "", "", 500, "TestPanic"},
 	} {
