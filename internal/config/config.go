@@ -275,10 +275,11 @@ type Limits struct {
 	// ConnectionsPerClient is how many of them one client address (IPv6: a /64)
 	// may hold. The networks that it is in may hold more: an IPv4 /24 32 times, an
 	// IPv6 /56 4 times and a /48 16 times as many, and half of all at most. Not
-	// used with tls: off, where all come from the balancer.
+	// used for connections of proxies, and with tls: off and none named, where
+	// all come from the balancer.
 	ConnectionsPerClient int `yaml:"connections_per_client" default:"128" min:"1" max:"1000000"`
 	// Handshakes bounds the new connections of one client address; its networks
-	// may make 32, 4 and 16 times as many likewise. Not used with tls: off.
+	// may make 32, 4 and 16 times as many likewise. Not used for proxies either.
 	Handshakes Handshakes `yaml:"handshakes"`
 	// Allow are addresses and CIDRs that no limit and no list holds back, such as
 	// other agencies' gateways. The firewall inspects them all the same.

@@ -51,6 +51,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -240,7 +241,14 @@ func limitsOf(c *config.Config) flood.Limits {
 	l := flood.Limits{Rate: c.Limits.Rate.PerSecond, Burst: c.Limits.Rate.Burst,
 		Conns: c.Limits.Connections, ConnsPerClient: c.Limits.ConnectionsPerClient,
 		DialRate: c.Limits.Handshakes.PerSecond, DialBurst: c.Limits.Handshakes.Burst}
-	l.Balancer = c.TLS.Mode == tlsOff || len(c.Proxies) > 0
+	switch proxies := c.TrustedProxies(); {
+	case len(proxies) > 0:
+		l.Balancer = func(a netip.Addr) bool {
+			return slices.ContainsFunc(proxies, func(p netip.Prefix) bool { return p.Contains(a) })
+		}
+	case c.TLS.Mode == tlsOff:
+		l.Balancer = func(netip.Addr) bool { return true }
+	}
 	return l
 }
 

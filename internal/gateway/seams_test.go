@@ -230,6 +230,16 @@ func TestBalancerIsNotStruck(t *testing.T) {
 			t.Errorf("request %d of a stranger who claims to be others: %d", i, res.StatusCode)
 		}
 	}
+	for i := 1; ; i++ { // and has no more connections than anybody
+		c, err := tls.DialWithDialer(&net.Dialer{LocalAddr: d.LocalAddr, Timeout: 2 * time.Second}, "tcp", addr, trusting(t, g))
+		if err != nil {
+			break
+		}
+		defer c.Close()
+		if i == 20 {
+			t.Fatal("a stranger has twenty connections because there is a balancer")
+		}
+	}
 }
 
 // TestFloodOverProxyProtocol: a connection that begins with a PROXY header is

@@ -185,7 +185,7 @@ func (c *conn) abuse(what string) {
 	c.Close()
 	l := c.limiter
 	l.mu.Lock()
-	if !l.limits.Balancer {
+	if !l.limits.balancer(c.addr) {
 		s := l.limits.dials()
 		l.dials.charge(c.addr, "", s, s.burst+s.rate*abuseDebt.Seconds())
 	}
@@ -238,7 +238,7 @@ func (l *Limiter) enter(c *conn) (what string, ok bool) {
 	if len(l.all) >= l.limits.Conns {
 		return "connections", false
 	}
-	if !l.limits.Balancer && !v.allowed {
+	if !l.limits.balancer(c.addr) && !v.allowed {
 		if v.blocked != "" && l.shut(Client(c.addr), v.blocked) {
 			return ListPrefix + v.blocked, false
 		}
@@ -286,7 +286,7 @@ func (l *Limiter) leave(c *conn) {
 	}
 	// The server's own limits may have closed it before ours: what was sent in
 	// vain is paid for all the same.
-	if n := (idleBurst - c.idle.Load()) / wastePerDial; n > 0 && c.h2.Load() && !l.limits.Balancer {
+	if n := (idleBurst - c.idle.Load()) / wastePerDial; n > 0 && c.h2.Load() && !l.limits.balancer(c.addr) {
 		l.dials.charge(c.addr, "", l.limits.dials(), float64(n))
 	}
 }

@@ -52,7 +52,9 @@ type Limits struct {
 	ConnsPerClient int     // connections of one client; default 128
 	DialRate       float64 // new connections in a second of one client; default 50
 	DialBurst      int     // new connections that a client may make at once; default 200
-	Balancer       bool    // connections come from a balancer: only Conns bounds them
+	// Balancer reports whether connections from an address are a balancer's, and
+	// many people's: only Conns bounds them. Nil: none are.
+	Balancer func(netip.Addr) bool
 }
 
 func (l Limits) withDefaults() Limits {
@@ -65,6 +67,8 @@ func (l Limits) withDefaults() Limits {
 	l.DialBurst = cmp.Or(l.DialBurst, 200)
 	return l
 }
+
+func (l Limits) balancer(a netip.Addr) bool { return l.Balancer != nil && l.Balancer(a) }
 
 func (l Limits) requests() share { return share{l.Rate, float64(l.Burst)} }
 func (l Limits) dials() share    { return share{l.DialRate, float64(l.DialBurst)} }
