@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"context"
 	"encoding/json"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -148,6 +150,21 @@ func TestAccessLogNeverWaits(t *testing.T) {
 	}()
 	l.Close()
 	reader.Close()
+}
+
+// Who leaves while the service works is no fault of the service: 499, as nginx
+// has it.
+func TestVisitorWhoLeaves(t *testing.T) {
+	ctx, leave := context.WithCancel(t.Context())
+	upstream := upstreamOf(t, func(w http.ResponseWriter, r *http.Request) {
+		leave()
+		<-r.Context().Done()
+	})
+	g, _ := newGateway(t, withLog("combined"), siteOf(upstream, config.Route{Match: "/", SignIn: "none"}))
+	g.Handler().ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/slow", nil).WithContext(ctx))
+	if lines := logged(t, g); len(lines) != 1 || !strings.Contains(lines[0], `"GET /slow HTTP/1.1" 499 `) {
+		t.Errorf("%q", lines)
+	}
 }
 
 func TestAccessLogStartsAnew(t *testing.T) {

@@ -242,6 +242,7 @@ func (p *proxy) failure(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	if r.Context().Err() != nil && !errors.Is(r.Context().Err(), context.DeadlineExceeded) {
+		visitOf(r.Context()).left()
 		p.failed(w, r, http.StatusBadGateway, &pasban.Error{Kind: pasban.Upstream, Msg: "the visitor left", Err: err})
 		return
 	}

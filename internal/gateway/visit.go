@@ -83,6 +83,13 @@ func (g *Gateway) visited(next http.Handler) http.Handler {
 	})
 }
 
+// left notes that the visitor is gone: whatever is written now nobody gets.
+func (v *visit) left() {
+	if v != nil && v.status == 0 {
+		v.status = statusClosed
+	}
+}
+
 // statusClosed is what the access log says of a request that ended without an
 // answer, as nginx does.
 const statusClosed = 499
