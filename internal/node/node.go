@@ -209,6 +209,7 @@ func (n *Node) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { n.follow(readers) })
 	wg.Go(func() { n.followExclusions(readers) })
+	wg.Go(func() { keepLean(readers) })
 	ledgerDone := make(chan error, 1)
 	wg.Go(func() { ledgerDone <- n.ledger.Run(readers) })
 
