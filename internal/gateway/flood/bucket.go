@@ -80,7 +80,7 @@ func (b *bucket) spend(n float64) {
 type buckets struct {
 	lru *simplelru.LRU[bucketKey, *bucket]
 	// hot gets those of which so much is asked that other gateways have to know;
-	// nil while there are none.
+	// nil while nothing is shared.
 	hot *hot
 }
 

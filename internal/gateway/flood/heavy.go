@@ -26,7 +26,7 @@ type heavy struct {
 	known    *sketch[string] // fingerprints of clients who are known
 	turned   time.Time       // when a request was last turned away
 	told     penalties       // by other gateways
-	found    penalties       // here, for them; nil while there are none
+	found    penalties       // here, for them; nil while nothing is shared
 }
 
 func newHeavy() heavy {
@@ -57,9 +57,10 @@ func (h *heavy) is(a netip.Addr, ja4 string, rate float64) bool {
 	return ok
 }
 
-// penalised reports whether another gateway has found the client to be heavy.
+// penalised reports whether another gateway has found the client to be heavy. A
+// fingerprint that known clients have here is not held against anyone.
 func (h *heavy) penalised(a netip.Addr, ja4 string, now time.Time) bool {
-	return ja4 != "" && h.told.has(Penalty{JA4: ja4}, now) ||
+	return ja4 != "" && h.told.has(Penalty{JA4: ja4}, now) && h.known.least(ja4) <= knownJA4*h.ja4.least(ja4) ||
 		slices.ContainsFunc(levels(a), func(lv level) bool { return h.told.has(Penalty{Prefix: lv.prefix}, now) })
 }
 
