@@ -291,7 +291,12 @@ func (d *DFA) Scan(text string, want uint64) (hits uint64, ok bool) {
 	s := d.table.Load().start
 	made := 0
 	for i := 0; i < len(text); {
-		class, n := d.next(text[i:])
+		class, n := 0, 1
+		if c := text[i]; c < utf8.RuneSelf {
+			class = int(d.class[c])
+		} else {
+			class, n = d.wide(text[i:])
+		}
 		i += n
 		next := s.next[class].Load()
 		if next == nil {
@@ -321,16 +326,18 @@ func (d *DFA) Scan(text string, want uint64) (hits uint64, ok bool) {
 	return hits | next.hits&want, true
 }
 
-// next is the class of the first character of a text, and its length.
-func (d *DFA) next(text string) (class, n int) {
-	if c := text[0]; c < utf8.RuneSelf || d.bytes {
-		return int(d.class[c]), 1
+// wide is the class of the first character of a text, which is not ASCII, and
+// its length.
+func (d *DFA) wide(text string) (class, n int) {
+	if d.bytes {
+		return int(d.class[text[0]]), 1
+	}
+	// Two bytes, as Arabic letters have: U+0080 to U+07FF.
+	if c := text[0]; c >= 0xc2 && c <= 0xdf && len(text) > 1 && text[1]&0xc0 == 0x80 {
+		return int(d.class[int(c&0x1f)<<6|int(text[1]&0x3f)]), 2
 	}
 	r, n := utf8.DecodeRuneInString(text)
-	switch {
-	case r < small:
-		return int(d.class[r]), n
-	case r == utf8.RuneError:
+	if r == utf8.RuneError {
 		return d.invalid, n
 	}
 	return d.far(r), n
@@ -350,7 +357,11 @@ func (d *DFA) Since(text string) (from int, found, ok bool) {
 		}
 		class, n := d.end(), 1
 		if i < len(text) {
-			class, n = d.next(text[i:])
+			if c := text[i]; c < utf8.RuneSelf {
+				class = int(d.class[c])
+			} else {
+				class, n = d.wide(text[i:])
+			}
 		}
 		next := s.next[class].Load()
 		if next == nil {

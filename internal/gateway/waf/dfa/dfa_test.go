@@ -268,3 +268,20 @@ func FuzzMatch(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkScan walks over a kilobyte of text, once for each script.
+func BenchmarkScan(b *testing.B) {
+	d, err := Compile(`(?i)\bunion\b.{1,100}\bselect\b`, `(?i)<script[^>]*>`, `(?i)\b(?:cat|ls|id)\s`)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, word := range map[string]string{"ascii": "an ordinary letter to the office, ", "urdu": "دفتر کے نام ایک عام خط، "} {
+		b.Run(name, func(b *testing.B) {
+			s := strings.Repeat(word, 1024/len(word)+1)[:1024]
+			b.SetBytes(int64(len(s)))
+			for b.Loop() {
+				d.Scan(s, 7)
+			}
+		})
+	}
+}
