@@ -152,6 +152,7 @@ type story struct {
 	legacyHTTP *http.Server
 	direct     string // the land registry itself, unguarded
 
+	claims   []io.Closer // hold the node's addresses
 	node     *process
 	net      *network
 	verifier note.Verifier
@@ -164,11 +165,11 @@ type story struct {
 
 // open starts everything and waits until the node is ready.
 func (s *story) open(ctx context.Context) error {
-	listen, err := freeAddress("127.0.0.1:8443")
+	listen, err := s.claim("127.0.0.1:8443")
 	if err != nil {
 		return err
 	}
-	admin, err := freeAddress("127.0.0.1:9443")
+	admin, err := s.claim("127.0.0.1:9443")
 	if err != nil {
 		return err
 	}
@@ -215,6 +216,15 @@ func (s *story) open(ctx context.Context) error {
 		base, upstream, time.Since(started).Round(100*time.Millisecond))
 	s.analyst, err = s.signIn(ctx, s.people.With(pasban.RoleAnalyst)[0].ID)
 	return err
+}
+
+// claim has an address until the story is closed.
+func (s *story) claim(preferred string) (string, error) {
+	addr, held, err := claim(preferred)
+	if err == nil {
+		s.claims = append(s.claims, held)
+	}
+	return addr, err
 }
 
 // openLegacy starts the land registry on a loopback port, with its people.
@@ -353,6 +363,9 @@ func (s *story) close() error {
 	}
 	if s.legacy != nil {
 		errs = append(errs, s.legacy.Close())
+	}
+	for _, c := range s.claims {
+		errs = append(errs, c.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -53,10 +53,11 @@ func fakeNode(addr string) int {
 
 func testProcess(t *testing.T) *process {
 	t.Helper()
-	addr, err := freeAddress("127.0.0.1:0")
+	addr, held, err := claim("")
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { held.Close() })
 	dir := t.TempDir()
 	p := &process{dir: dir, logFile: filepath.Join(dir, logFile), mark: filepath.Join(dir, "mark"), admin: "http://" + addr}
 	p.command = func(string) *exec.Cmd {

@@ -4,9 +4,13 @@ import (
 	"bytes"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"math/rand/v2"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"text/template"
@@ -107,16 +111,36 @@ func (s Settings) write(dir string) error {
 	return durable.WriteFile(filepath.Join(dir, settingsFile), data, 0o600)
 }
 
-// freeAddress returns the preferred loopback address if nobody listens there,
-// any free one otherwise. Between asking and listening somebody else may take
-// it: then the node says so and the demo fails.
-func freeAddress(preferred string) (string, error) {
-	l, err := net.Listen("tcp", preferred)
-	if err != nil {
-		if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-			return "", err
+// claim returns a loopback address at which nobody listens, the preferred one
+// if there is one and it can be had, and what holds it for this demo. The node is away from its
+// address until it has started and again while it is killed, so that asking who
+// listens there is not enough for two demos on one machine: whoever holds the
+// datagram port after it holds the address.
+func claim(preferred string) (string, io.Closer, error) {
+	addr, held, err := claimExactly(preferred)
+	for range 100 {
+		if err == nil {
+			break
 		}
+		// Below the ports that outgoing connections get (Linux's
+		// ip_local_port_range, and IANA's dynamic ports).
+		addr, held, err = claimExactly(fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000)))
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return addr, held, err
+}
+
+func claimExactly(addr string) (string, io.Closer, error) {
+	at, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return "", nil, err
+	}
+	held, err := net.ListenPacket("udp", netip.AddrPortFrom(at.Addr(), at.Port()+1).String())
+	if err != nil {
+		return "", nil, err
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return "", nil, errors.Join(err, held.Close())
+	}
+	return addr, held, l.Close()
 }

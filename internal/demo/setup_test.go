@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -65,15 +66,27 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-func TestFreeAddress(t *testing.T) {
+func TestClaim(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	taken := l.Addr().String()
-	got, err := freeAddress(taken)
-	if err != nil || got == taken || !strings.HasPrefix(got, "127.0.0.1:") {
-		t.Errorf("%s, %v", got, err)
+	first, held, err := claim(taken)
+	if err != nil || first == taken || !strings.HasPrefix(first, "127.0.0.1:") {
+		t.Fatalf("somebody listens there: %s, %v", first, err)
 	}
+	second, other, err := claim(first)
+	if err != nil || second == first {
+		t.Fatalf("another demo's node is away from there: %s, %v", second, err)
+	}
+	if err := errors.Join(held.Close(), other.Close()); err != nil {
+		t.Fatal(err)
+	}
+	again, held, err := claim(first)
+	if err != nil || again != first {
+		t.Fatalf("free again: %s, %v", again, err)
+	}
+	held.Close()
 }
