@@ -49,6 +49,9 @@ type share struct {
 
 func (s share) times(n float64) share { return share{s.rate * n, s.burst * n} }
 
+// most is how much a leased bucket may hold.
+func (s share) most() float64 { return max(s.rate, s.burst) }
+
 // bucket is a token bucket that may be charged beyond what it holds.
 type bucket struct {
 	tokens float64
@@ -69,10 +72,27 @@ func (b *bucket) fill(s share, now time.Time) {
 	b.at = now
 }
 
+// own lets time fill the bucket, from now on if it was leased.
+func (b *bucket) own() {
+	if b.leased {
+		b.leased, b.at = false, time.Now()
+	}
+}
+
+// held is what is left of what was leased, or owed of it.
+func (b *bucket) held() float64 {
+	if !b.leased {
+		return 0
+	}
+	return b.tokens
+}
+
 // spend takes tokens that are there, or are owed.
 func (b *bucket) spend(n float64) {
 	b.tokens -= n
-	b.demand.used += n
+	if !b.leased { // what was leased is spent already where it is common
+		b.demand.used += n
+	}
 }
 
 // buckets are a bounded set of token buckets: those not used for longest go

@@ -18,8 +18,11 @@ import (
 const (
 	exchangeEvery = 500 * time.Millisecond
 	exchangeTime  = 2 * time.Second // that one may take
-	mostLeases    = 256             // buckets in one exchange: those of which most is asked
-	mostPenalties = 256             // in one exchange, each way
+	// leasePatience is how long leased buckets wait for an exchange. Then time fills
+	// them until the answer comes.
+	leasePatience = 250 * time.Millisecond
+	mostLeases    = 256 // buckets in one exchange: those of which most is asked
+	mostPenalties = 256 // in one exchange, each way
 	// cool is how many exchanges in a row little is asked of a bucket until it
 	// is this gateway's own again.
 	cool = 10
@@ -28,7 +31,7 @@ const (
 // Lease is what a gateway asks of a common bucket.
 type Lease struct {
 	Key         string  // names the bucket
-	Rate, Burst float64 // tokens a second, and at most
+	Rate, Burst float64 // tokens a second, and at most, less what this gateway holds
 	Used        float64 // tokens that were spent here without a lease
 	Want        float64 // tokens until the next exchange
 }
@@ -102,6 +105,15 @@ func (h *hot) much(s share) float64 {
 	return s.rate * exchangeEvery.Seconds() / 2 / float64(h.gateways)
 }
 
+// want is how many tokens are asked for: so many that half as much again as was
+// asked, and half of this gateway's part of the burst, are there until the next
+// exchange. A larger part would let those who ask every gateway have the burst
+// nearly twice.
+func (h *hot) want(b *bucket, s share) float64 {
+	reserve := s.burst / 2 / float64(h.gateways)
+	return max(0, min(max(1.5*b.demand.asked, reserve), s.most())-b.held())
+}
+
 // Share exchanges with the other gateways until ctx ends. While that fails, the
 // gateway goes by its own buckets; state is told when it begins to fail, with
 // the error, and with nil when it succeeds.
@@ -136,7 +148,9 @@ func (l *Limiter) exchange(ctx context.Context, with Commons) error {
 	ctx, cancel := context.WithTimeout(ctx, exchangeTime)
 	defer cancel()
 	e, keys := l.collect()
+	late := time.AfterFunc(leasePatience, l.release)
 	a, err := with.Exchange(ctx, e)
+	late.Stop()
 	if err != nil {
 		return err
 	}
@@ -145,13 +159,14 @@ func (l *Limiter) exchange(ctx context.Context, with Commons) error {
 	l.buckets.hot.gateways = max(1, a.Gateways)
 	for name, n := range a.Granted {
 		b, ok := l.buckets.lru.Peek(keys[name])
-		if !ok {
+		s, hot := l.buckets.hot.of[keys[name]]
+		if !ok || !hot {
 			continue
 		}
 		if !b.leased {
-			b.leased, b.tokens = true, 0 // what it had was its own
+			b.leased, b.tokens = true, min(b.tokens, 0) // what it had was its own; what it owes it still owes
 		}
-		b.tokens = min(b.tokens+n, l.buckets.hot.of[keys[name]].rate)
+		b.tokens = min(b.tokens+n, s.most())
 	}
 	now := time.Now()
 	l.heavy.told = penalties{}
@@ -168,30 +183,34 @@ func (l *Limiter) collect() (e Exchange, keys map[string]bucketKey) {
 	defer l.mu.Unlock()
 	h := l.buckets.hot
 	keys = map[string]bucketKey{}
+	asked := map[string]float64{}
 	for key, s := range h.of {
 		b, ok := l.buckets.lru.Peek(key)
 		if !ok {
 			delete(h.of, key)
 			continue
 		}
-		lease := Lease{Key: key.String(), Rate: s.rate, Burst: s.burst, Want: min(1.5*b.demand.asked, s.rate)}
-		if !b.leased {
-			lease.Used = b.demand.used
-		}
+		lease := Lease{Key: key.String(), Rate: s.rate, Burst: max(0, s.burst-max(0, b.held())), Used: b.demand.used, Want: h.want(b, s)}
 		if b.demand.idle++; b.demand.asked >= h.much(s) {
 			b.demand.idle = 0
 		}
 		if b.demand.idle > cool || h.gateways == 1 {
-			b.leased = false
+			b.own()
 			delete(h.of, key)
 			continue
 		}
-		keys[lease.Key] = key
+		keys[lease.Key], asked[lease.Key] = key, b.demand.asked
 		e.Leases = append(e.Leases, lease)
 	}
 	slices.SortFunc(e.Leases, func(a, b Lease) int {
-		return cmp.Or(cmp.Compare(b.Want/b.Rate, a.Want/a.Rate), strings.Compare(a.Key, b.Key))
+		return cmp.Or(cmp.Compare(asked[b.Key]/b.Rate, asked[a.Key]/a.Rate), strings.Compare(a.Key, b.Key))
 	})
+	for _, lease := range e.Leases[min(len(e.Leases), mostLeases):] {
+		// Nothing is granted to those for which there is no room: time fills them.
+		// What is asked of them adds up until it is their turn.
+		b, _ := l.buckets.lru.Peek(keys[lease.Key])
+		b.own()
+	}
 	e.Leases = e.Leases[:min(len(e.Leases), mostLeases)]
 	for _, lease := range e.Leases {
 		b, _ := l.buckets.lru.Peek(keys[lease.Key])
@@ -209,13 +228,29 @@ func (l *Limiter) collect() (e Exchange, keys map[string]bucketKey) {
 	return e, keys
 }
 
+// release lets time fill the leased buckets of an exchange that takes long. What
+// is spent meanwhile is told in the next.
+func (l *Limiter) release() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.buckets.hot == nil {
+		return
+	}
+	for key := range l.buckets.hot.of {
+		if b, ok := l.buckets.lru.Peek(key); ok {
+			b.own()
+		}
+	}
+}
+
 // alone gives the buckets back to time.
 func (l *Limiter) alone() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for key := range l.buckets.hot.of {
 		if b, ok := l.buckets.lru.Peek(key); ok {
-			b.leased, b.demand = false, demand{}
+			b.own()
+			b.demand = demand{}
 		}
 	}
 	clear(l.buckets.hot.of)

@@ -247,3 +247,51 @@ func waitFor(t *testing.T, what func() bool) {
 	}
 	t.Fatal("it did not come to be")
 }
+
+// A client who asks for part of its rate, so that its bucket is leased, still
+// has its part of the burst at once and the whole soon after.
+func TestLeasedBucketKeepsItsBurst(t *testing.T) {
+	const rate, burst = 20, 100
+	all := nodes(t, 2, flood.Limits{Rate: rate, Burst: burst})
+	time.Sleep(600 * time.Millisecond)
+	if got := ask(all[:1], "192.0.2.1", 4*time.Second, 100*time.Millisecond); got < 30 {
+		t.Errorf("of a client's 40 requests %d passed", got)
+	}
+	if _, leased := all[0].Sharing(); leased == 0 {
+		t.Fatal("nothing is leased")
+	}
+	addr, at := netip.MustParseAddr("192.0.2.1"), 0
+	for range burst {
+		if _, ok := all[0].Allow(addr, ""); ok {
+			at++
+		}
+	}
+	if at < burst/5 {
+		t.Errorf("%d of a burst of %d passed at once", at, burst)
+	}
+	if got := at + ask(all[:1], "192.0.2.1", 2*time.Second, 2*time.Millisecond); got < burst || float64(got) > burst+1.3*rate*2+10 {
+		t.Errorf("%d passed within two seconds, of a burst of %d and %d a second", got, burst, rate)
+	}
+}
+
+// With two and three gateways: whoever asks all of them gets little more than
+// one rate, and whoever keeps to one gets the whole.
+func TestBoundOverTenSeconds(t *testing.T) {
+	const rate, burst, long = 30, 20, 10 * time.Second
+	for _, n := range []int{2, 3} {
+		all := nodes(t, n, flood.Limits{Rate: rate, Burst: burst})
+		time.Sleep(600 * time.Millisecond)
+		var spread, one int
+		var both sync.WaitGroup
+		both.Go(func() { spread = ask(all, "192.0.2.1", long, 2*time.Millisecond) })
+		both.Go(func() { one = ask(all[:1], "198.51.100.1", long, 2*time.Millisecond) })
+		both.Wait()
+		t.Logf("%d gateways: spread %d, one %d", n, spread, one)
+		if most := 1.3*rate*long.Seconds() + burst; float64(spread) > most {
+			t.Errorf("%d requests of one client passed %d gateways, want at most %.0f", spread, n, most)
+		}
+		if least := 0.9 * rate * long.Seconds(); float64(one) < least {
+			t.Errorf("%d requests of a client at one of %d gateways passed, want at least %.0f", one, n, least)
+		}
+	}
+}
