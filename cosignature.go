@@ -68,7 +68,8 @@ type Cosignature struct {
 	Time    time.Time // whole seconds, UTC
 }
 
-// OpenCosigned is OpenCheckpoint for a reader who also believes witnesses. It
+// OpenCosigned is OpenCheckpoint for a reader who also believes witnesses, of a
+// ledger's checkpoint or of the one in a receipt that Receipt.Verify accepts. It
 // returns the cosignatures of the policy's witnesses that hold, in the
 // policy's order; with an error of kind Invalid if they are fewer than needed.
 // Signatures of others are ignored, and one that does not hold only fails to
@@ -94,20 +95,6 @@ func OpenCosigned(signed []byte, v note.Verifier, p *WitnessPolicy) (Checkpoint,
 		return cp, held, &Error{Kind: Invalid, Msg: fmt.Sprintf("the checkpoint has %d cosignatures of the %d witnesses, %d are needed", len(held), len(p.of), p.need)}
 	}
 	return cp, held, nil
-}
-
-// VerifyCosigned is Verify for a reader who also believes witnesses: the
-// receipt's checkpoint must satisfy the policy.
-func (r Receipt) VerifyCosigned(v note.Verifier, p *WitnessPolicy) (Body, []Cosignature, error) {
-	body, err := r.Verify(v)
-	if err != nil {
-		return Body{}, nil, err
-	}
-	_, held, err := OpenCosigned([]byte(r.Checkpoint), v, p)
-	if err != nil {
-		return Body{}, held, err
-	}
-	return body, held, nil
 }
 
 // witnessKey verifies Ed25519 cosignatures, version 1. It is a note.Verifier.

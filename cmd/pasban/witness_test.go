@@ -32,7 +32,7 @@ func witnessRequest(t *testing.T, s note.Signer, past string, old, n int64) stri
 	t.Helper()
 	var tree hashes
 	for i := range n {
-		h, err := tlog.StoredHashes(i, []byte(fmt.Sprint(past, i)), tree)
+		h, err := tlog.StoredHashes(i, fmt.Append(nil, past, i), tree)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -42,21 +42,22 @@ func witnessRequest(t *testing.T, s note.Signer, past string, old, n int64) stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	req := fmt.Sprintf("old %d\n", old)
+	var req strings.Builder
+	fmt.Fprintf(&req, "old %d\n", old)
 	if old > 0 && old < n {
 		proof, err := tlog.ProveTree(n, old, tree)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, h := range proof {
-			req += h.String() + "\n"
+			fmt.Fprintln(&req, h)
 		}
 	}
 	signed, err := note.Sign(&note.Note{Text: fmt.Sprintf("%s\n%d\n%s\n", s.Name(), n, root)}, s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return req + "\n" + string(signed)
+	return req.String() + "\n" + string(signed)
 }
 
 // startWitness runs `pasban witness` until it is killed or the test ends.
