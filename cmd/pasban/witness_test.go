@@ -3,13 +3,18 @@ package main
 import (
 	"bufio"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/mod/sumdb/note"
@@ -154,5 +159,60 @@ func TestWitnessKilled(t *testing.T) {
 			size++
 		}
 		<-dead
+	}
+}
+
+// TestWitnessTLS has a witness speak TLS by itself, and end when told to.
+func TestWitnessTLS(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "w")
+	if out, err := exec.Command("pasban", "witness", "--init", "--name", "witness.example/w1", "--dir", dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	_, vkey, err := note.GenerateKey(rand.Reader, "land.example/ledger")
+	if err != nil {
+		t.Fatal(err)
+	}
+	authority := httptest.NewTLSServer(nil) // for its certificate
+	defer authority.Close()
+	pair := authority.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var files []string
+	for kind, der := range map[string][]byte{"CERTIFICATE": pair.Certificate[0], "PRIVATE KEY": key} {
+		name := filepath.Join(t.TempDir(), "pem")
+		if err := os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, map[string]string{"CERTIFICATE": "--cert", "PRIVATE KEY": "--key"}[kind], name)
+	}
+	cmd := exec.Command("pasban", append([]string{"witness", "--json", "--dir", dir, "--listen", "127.0.0.1:0", "--log", vkey}, files...)...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill() })
+	var doc witnessDoc
+	if err := json.NewDecoder(out).Decode(&doc); err != nil {
+		t.Fatal(err)
+	}
+	res, err := authority.Client().Get("https://" + doc.Listen + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(res.Body)
+	res.Body.Close()
+	if want := `{"schema":"pasban.witness.v1","witness":"witness.example/w1","logs":[{"origin":"land.example/ledger","size":0,"forked":false}]}`; err != nil || strings.TrimSpace(string(body)) != want {
+		t.Errorf("%s, %v", body, err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("told to end: %v", err)
 	}
 }
