@@ -35,7 +35,25 @@ func (c *command) newest(ctx context.Context, src tiles.Source) (cp pasban.Check
 	}
 	c.report.Size, c.report.Root = cp.N, cp.Hash.String()
 	c.report.add("signature", holds, where, fmt.Sprintf("the checkpoint of %s, %s with root %s, is signed with the key", cp.Origin, leaves(cp.N), cp.Hash))
+	c.cosigned(where, raw)
 	return cp, true
+}
+
+// cosigned checks a signed checkpoint against the witnesses, if any were named.
+func (c *command) cosigned(where string, signed []byte) {
+	if c.policy == nil {
+		return
+	}
+	_, held, err := pasban.OpenCosigned(signed, c.verifier, c.policy)
+	if err != nil {
+		c.report.add("witnesses", doesNotHold, where, err.Error())
+		return
+	}
+	who := make([]string, len(held))
+	for i, h := range held {
+		who[i] = h.Witness + " at " + h.Time.Format(time.RFC3339)
+	}
+	c.report.add("witnesses", holds, where, fmt.Sprintf("%d of %d witnesses have cosigned, %d are needed: %s", len(held), c.policy.Size(), c.policy.Need(), strings.Join(who, ", ")))
 }
 
 func leaves(n int64) string {
@@ -145,6 +163,7 @@ func (c *command) receipts() {
 			continue
 		}
 		c.report.add("receipt", holds, name, fmt.Sprintf("leaf %d of %s: %s", r.Index, r.Origin, describe(body)))
+		c.cosigned(name, []byte(r.Checkpoint))
 	}
 }
 

@@ -32,6 +32,11 @@
 // audit: every leaf and every tile is rehashed; together they give the root
 // that was signed. A file that is not what the root commits to is named.
 //
+// With --witness, once for each witness you believe, the checkpoint (of the
+// ledger, or in each receipt) must also bear the cosignatures of --need of
+// them (all, without --need): each says that the ledger extended everything
+// that the witness saw before, so that nobody is shown a ledger of their own.
+//
 // # What it says
 //
 // One line per check, beginning with "holds", "DOES NOT HOLD" or "could not
@@ -71,6 +76,8 @@ KEY is the ledger's verifier key or a file that holds it; LEDGER a directory or 
 flags:
   --old FILE   a checkpoint kept from an earlier day (checkpoint only)
   --ca FILE    trust the authorities in this PEM file, and no others, for an https address
+  --witness KEY   a witness's verifier key or a file that holds it; may be repeated
+  --need K     how many of the witnesses must have cosigned (all of them without it)
   --json       one JSON document instead of lines
 exit status: 0 everything holds, 1 something does not hold, 2 could not tell
 `
@@ -90,6 +97,9 @@ type command struct {
 	old      string
 	ca       string
 	json     bool
+	witness  []string
+	need     int
+	policy   *pasban.WitnessPolicy // nil without --witness
 	verifier note.Verifier
 	stdin    io.Reader
 	stderr   io.Writer
@@ -143,6 +153,11 @@ func (c *command) parse(args []string) error {
 	f.StringVar(&c.old, "old", "", "")
 	f.StringVar(&c.ca, "ca", "", "")
 	f.BoolVar(&c.json, "json", false, "")
+	f.IntVar(&c.need, "need", 0, "")
+	f.Func("witness", "", func(s string) error {
+		c.witness = append(c.witness, s)
+		return nil
+	})
 	for rest := args; ; {
 		if err := f.Parse(rest); err != nil {
 			if errors.Is(err, flag.ErrHelp) {
@@ -171,7 +186,10 @@ func (c *command) parse(args []string) error {
 	case c.key == "":
 		return &pasban.Error{Kind: pasban.Invalid, Msg: "the ledger's key is missing", Hint: "--key KEY, from somewhere other than the ledger itself"}
 	}
-	return c.readKey()
+	if err := c.readKey(); err != nil {
+		return err
+	}
+	return c.readWitnesses()
 }
 
 func wrong(msg string) error {
@@ -195,6 +213,35 @@ func (c *command) readKey() (err error) {
 		return bad
 	}
 	return nil
+}
+
+// readWitnesses takes each --witness for a verifier key, or else for a file
+// with one.
+func (c *command) readWitnesses() (err error) {
+	if len(c.witness) == 0 {
+		if c.need != 0 {
+			return wrong("--need belongs to --witness")
+		}
+		return nil
+	}
+	if c.need < 0 {
+		return wrong("--need is less than 1")
+	}
+	if c.need == 0 {
+		c.need = len(c.witness)
+	}
+	for i, k := range c.witness {
+		if _, err := pasban.NewWitnessPolicy(1, []string{k}); err == nil {
+			continue
+		}
+		text, err := readFile(k)
+		if err != nil {
+			return &pasban.Error{Kind: pasban.Invalid, Msg: "not a witness's verifier key, and not a file that holds one", Where: "--witness", Err: err}
+		}
+		c.witness[i] = strings.TrimSpace(string(text))
+	}
+	c.policy, err = pasban.NewWitnessPolicy(c.need, c.witness)
+	return err
 }
 
 // fail prints an error for a person, or as JSON.

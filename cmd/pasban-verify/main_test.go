@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	cosig "github.com/transparency-dev/formats/note"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -35,7 +36,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata", RequireExplicitExec: true, RequireUniqueNames: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"mkledger": mkledger, "edit": edit, "serve": serve, "schema": schema,
+			"mkledger": mkledger, "cosign": cosign, "edit": edit, "serve": serve, "schema": schema,
 		},
 	})
 }
@@ -108,6 +109,39 @@ func mkledger(ts *testscript.TestScript, neg bool, args []string) {
 		data, err := json.Marshal(r)
 		ts.Check(err)
 		ts.Check(os.WriteFile(fmt.Sprintf("%s.receipt-%d.json", dir, i), data, 0o600))
+	}
+}
+
+// cosign WITNESS DIR adds that witness's cosignature to DIR's checkpoint and to
+// the receipts taken from it; WITNESS.vkey holds the witness's key.
+func cosign(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: cosign WITNESS DIR")
+	}
+	skey, vkey, err := note.GenerateKey(rand.Reader, args[0]+".example/w")
+	ts.Check(err)
+	s, err := cosig.NewSignerForCosignatureV1(skey)
+	ts.Check(err)
+	vkey, err = cosig.VKeyToCosignatureV1(vkey)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".vkey"), []byte(vkey+"\n"), 0o600))
+	ts.Setenv(args[0], vkey)
+	path := filepath.Join(ts.MkAbs(args[1]), tiles.Checkpoint)
+	old := ts.ReadFile(path)
+	text, _, _ := strings.Cut(old, "\n\n")
+	signed, err := note.Sign(&note.Note{Text: text + "\n"}, s)
+	ts.Check(err)
+	now := old + strings.TrimPrefix(string(signed), text+"\n\n")
+	ts.Check(os.WriteFile(path, []byte(now), 0o600))
+	receipts, err := filepath.Glob(ts.MkAbs(args[1]) + ".receipt-*.json")
+	ts.Check(err)
+	for _, name := range receipts {
+		r, err := pasban.ParseReceipt([]byte(ts.ReadFile(name)))
+		ts.Check(err)
+		r.Checkpoint = now
+		data, err := json.Marshal(r)
+		ts.Check(err)
+		ts.Check(os.WriteFile(name, data, 0o600))
 	}
 }
 
