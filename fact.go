@@ -45,7 +45,7 @@ type Fact struct {
 }
 
 // Body is the part of a fact that its leaf commits to, as canonical JSON
-// (RFC 8785). It holds only strings, lists of strings and one small integer,
+// (RFC 8785). It holds only strings, lists of strings and two small integers,
 // so that every language canonicalises it alike.
 type Body struct {
 	Version    int      `json:"v"`      // 1
@@ -55,6 +55,7 @@ type Body struct {
 	Agency     string   `json:"agency"` // the agency's id
 	Who        Who      `json:"who"`
 	Subject    CNIC     `json:"subject,omitempty"`  // the citizen concerned
+	List       Place    `json:"list,omitzero"`      // the fact's place in the citizen's list
 	Service    string   `json:"service,omitempty"`  // declared service, or host of the guarded site
 	Resource   string   `json:"resource,omitempty"` // record id, or pattern of the site's route
 	Action     string   `json:"action,omitempty"`   // view, create, change, …
@@ -173,6 +174,9 @@ func (o Opening) Parse() (Body, error) {
 	}
 	if b.Version != 1 || b.Kind != o.Kind {
 		return Body{}, &Error{Kind: Invalid, Msg: fmt.Sprintf("the body says version %d and kind %q, the leaf %q", b.Version, b.Kind, o.Kind)}
+	}
+	if err := b.List.check(); err != nil {
+		return Body{}, err
 	}
 	if again, err := Canonical(b); err != nil || !bytes.Equal(again, o.Body) {
 		return Body{}, &Error{Kind: Invalid, Msg: "the body of the leaf says more than a body of version 1 can, or says it ambiguously", Err: err}

@@ -9,8 +9,9 @@
 // the fact is fixed (canonical JSON, salts, leaf) and sealed: the body under
 // the citizen's key, the restricted part under the agency's. In the store's
 // writer, just before the group's COMMIT, it gets its sequence number and, if
-// it is accountable, its leaf index, both without gaps. When the commit has
-// returned, the ledger's key signs a [pasban.Promise] for it.
+// it is accountable, its leaf index, both without gaps, and its place in the list
+// of everything accountable about its citizen: the number and the hash of the
+// one before, which the leaf commits to. When the commit has returned, the ledger's key signs a [pasban.Promise] for it.
 //
 // Two readers follow: the ledger's sequencer takes [Journal.Leaves], detection
 // and the relay use [Journal.Tail], which keeps their position durably.
@@ -22,6 +23,8 @@
 //     such a fact.
 //   - seq counts from 1 in commit order, leaf indices from 0 over accountable
 //     facts, neither with gaps, also with several nodes on one PostgreSQL.
+//   - The accountable facts about one citizen are numbered from 1 without gaps,
+//     and each names the leaf hash of the one before, also with several nodes.
 //   - A reader gets every fact at least once and in order, across restarts.
 //   - Whatever is read is checked: a row that was changed, exchanged or removed
 //     is an error that names it, never a fact.
@@ -73,9 +76,10 @@ type Options struct {
 // Entry is a fact with its place in the journal.
 type Entry struct {
 	Seq   uint64
-	Index int64 // leaf index, -1 if the fact is not accountable
-	// Fact is as it was recorded. Its body is empty but for Version, ID, Kind
-	// and Time, and Shredded is set, if the citizen's key has been destroyed.
+	Index int64       // leaf index, -1 if the fact is not accountable
+	Leaf  pasban.Leaf // zero if the fact is not accountable
+	// Fact is as it was recorded. Its body is empty but for Version, ID, Kind,
+	// Time and List, and Shredded is set, if the citizen's key has been destroyed.
 	Fact              pasban.Fact
 	Opening           pasban.Opening // zero if Shredded
 	RestrictedOpening pasban.RestrictedOpening
@@ -166,7 +170,7 @@ func (j *Journal) Healthy(ctx context.Context) error {
 	}
 	err := j.st.Write(ctx, func(tx *store.Tx) error {
 		// Row 0 is nobody's: the journal counts from 1.
-		if _, err := tx.Exec(insertSQL(1), 0, nil, "probe", "probe", "", "", nil, []byte{}, []byte{}); err != nil {
+		if _, err := tx.Exec(insertSQL(1), 0, nil, "probe", "probe", "", "", nil, []byte{}, []byte{}, nil, nil); err != nil {
 			return err
 		}
 		return errUndo
