@@ -111,13 +111,14 @@ func (r row) place() (p pasban.Place, ok bool) {
 type Head struct {
 	Subject pasban.SubjectID
 	Number  int64     // entries of the list
+	Index   uint64    // leaf index of the last
 	Leaf    tlog.Hash // Merkle leaf hash of the last
 }
 
 // Heads returns the heads of the lists that got entries among the leaves with
 // indices from ≤ i < to, as they were at size to.
 func (j *Journal) Heads(ctx context.Context, from, to uint64) ([]Head, error) {
-	rows, err := j.st.Query(ctx, `SELECT subject, list_number, leaf FROM journal
+	rows, err := j.st.Query(ctx, `SELECT subject, list_number, leaf_index, leaf FROM journal
 		WHERE leaf_index >= ? AND leaf_index < ? AND list_number IS NOT NULL ORDER BY leaf_index`, int64(from), int64(to))
 	if err != nil {
 		return nil, unavailable("read the heads of the citizens' lists", err)
@@ -128,7 +129,7 @@ func (j *Journal) Heads(ctx context.Context, from, to uint64) ([]Head, error) {
 	for rows.Next() {
 		var h Head
 		var leaf []byte
-		if err := rows.Scan(&h.Subject, &h.Number, &leaf); err != nil {
+		if err := rows.Scan(&h.Subject, &h.Number, &h.Index, &leaf); err != nil {
 			return nil, unavailable("read the heads of the citizens' lists", err)
 		}
 		if len(leaf) != pasban.LeafSize {

@@ -165,7 +165,7 @@ func TestHeads(t *testing.T) {
 			t.Fatal(err)
 		}
 		head := func(i int, n int64) journal.Head {
-			return journal.Head{Subject: all[i].Fact.Subject.ID, Number: n, Leaf: all[i].Leaf.Hash()}
+			return journal.Head{Subject: all[i].Fact.Subject.ID, Number: n, Index: uint64(all[i].Index), Leaf: all[i].Leaf.Hash()}
 		}
 		for _, c := range []struct {
 			from, to uint64
