@@ -2,8 +2,10 @@ package pasban_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"flag"
 	"os"
 	"testing"
 	"time"
@@ -191,4 +193,47 @@ func BenchmarkStatement(b *testing.B) {
 	}
 	b.ReportMetric(float64(len(data)-len(entries)), "bytes-beyond")
 	b.ReportMetric(float64(len(entries)), "bytes-entries")
+}
+
+var update = flag.Bool("update", false, "rewrite web/test/statement.json")
+
+// TestStatementOfTheBrowser keeps true what the browser's check is tested with.
+func TestStatementOfTheBrowser(t *testing.T) {
+	const file = "web/test/statement.json"
+	var made struct {
+		VKey      string           `json:"vkey"`
+		Statement pasban.Statement `json:"statement"`
+	}
+	if *update {
+		skey, vkey, err := note.GenerateKey(rand.Reader, origin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := note.NewSigner(skey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made.VKey, made.Statement = vkey, list(t, s, 12, 10)
+		data, err := json.MarshalIndent(made, "", " ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, append(data, '\n'), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, &made); err != nil {
+		t.Fatal(err)
+	}
+	v, err := note.NewVerifier(made.VKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := made.Statement.Verify(v); err != nil || got.Covered != 10 || len(got.Entries) != 12 {
+		t.Errorf("%d entries, %v", len(got.Entries), err)
+	}
 }
