@@ -206,6 +206,12 @@ func (f *phrases) words() map[string]string {
 	} {
 		f.word(key)
 	}
+	for hour := range 24 { // of the epoch, which no card tells
+		f.word("hour." + strconv.Itoa(hour))
+	}
+	for month := range 12 {
+		f.word("month." + strconv.Itoa(month+1))
+	}
 	return f.used
 }
 
