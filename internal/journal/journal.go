@@ -45,6 +45,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"golang.org/x/mod/sumdb/note"
 
 	"pasban"
@@ -102,7 +103,9 @@ type Journal struct {
 	signer note.Signer
 	sealer Sealer
 
-	staged []*prepared // facts of the group under way; owned by the store's writer goroutine
+	// Owned by the store's writer goroutine.
+	staged []*prepared // facts of the group under way
+	ends   endCache
 
 	mu     sync.Mutex // covers what follows
 	wake   chan struct{}
@@ -119,6 +122,10 @@ func Open(ctx context.Context, st *store.Store, o Options) (*Journal, error) {
 		return nil, err
 	}
 	j := &Journal{st: st, signer: o.Signer, sealer: o.Sealer, wake: make(chan struct{})}
+	var err error
+	if j.ends.lru, err = simplelru.NewLRU[pasban.SubjectID, listEnd](maxEnds, nil); err != nil {
+		return nil, err
+	}
 	if err := j.checkHead(ctx); err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"pasban"
@@ -17,6 +18,40 @@ type listEnd struct {
 	leaf   tlog.Hash
 }
 
+// maxEnds is the most ends of lists that are remembered.
+const maxEnds = 10_000
+
+// endCache remembers where lists ended when the journal had seq rows. Another
+// node's commit moves seq, so what is remembered is true or thrown away.
+type endCache struct {
+	lru *simplelru.LRU[pasban.SubjectID, listEnd]
+	seq uint64
+
+	next    map[pasban.SubjectID]listEnd // of the group under way, true if it commits
+	nextSeq uint64
+}
+
+// trueAt forgets everything unless nobody else has written since.
+func (c *endCache) trueAt(seq uint64) {
+	if seq != c.seq {
+		c.lru.Purge()
+	}
+	c.seq, c.next = seq, nil
+}
+
+// committed takes over what the group has changed, or forgets everything.
+func (c *endCache) committed(ok bool) {
+	if !ok || c.next == nil {
+		c.lru.Purge()
+	} else {
+		c.seq = c.nextSeq
+		for id, end := range c.next {
+			c.lru.Add(id, end)
+		}
+	}
+	c.next = nil
+}
+
 // ofList says which rows of a subject are in their list, in the words of the
 // index journal_subject. Rows older than lists have no number and count for none.
 const ofList = `leaf_index IS NOT NULL AND subject <> ''`
@@ -25,13 +60,16 @@ const ofList = `leaf_index IS NOT NULL AND subject <> ''`
 // The journal's head is locked: nobody else adds to a list meanwhile. It asks
 // the rows themselves, by the index that lists are read with: a table of ends
 // would be one more row to write for every fact, and could disagree.
-func listEnds(tx *store.Tx, rows []*prepared) (map[pasban.SubjectID]listEnd, error) {
+func listEnds(tx *store.Tx, rows []*prepared, cache *endCache) (map[pasban.SubjectID]listEnd, error) {
 	ends := map[pasban.SubjectID]listEnd{}
 	var subjects []any
 	for _, p := range rows {
 		id := p.fact.Subject.ID
 		if _, had := ends[id]; !had && id != "" && p.fact.Body.Kind.Accountable() {
-			ends[id] = listEnd{}
+			end, cached := cache.lru.Get(id)
+			if ends[id] = end; cached {
+				continue
+			}
 			subjects = append(subjects, string(id))
 		}
 	}

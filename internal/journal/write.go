@@ -120,7 +120,8 @@ func (j *Journal) place(tx *store.Tx) error {
 	if err := tx.QueryRow(q).Scan(&seq, &leaves); err != nil {
 		return fmt.Errorf("read the journal's head: %w", err)
 	}
-	ends, err := listEnds(tx, j.staged)
+	j.ends.trueAt(seq)
+	ends, err := listEnds(tx, j.staged, &j.ends)
 	if err != nil {
 		return err
 	}
@@ -146,6 +147,7 @@ func (j *Journal) place(tx *store.Tx) error {
 	if _, err := tx.Exec(`UPDATE journal_head SET seq = ?, leaves = ? WHERE id = 1`, int64(seq), leaves); err != nil {
 		return fmt.Errorf("move the journal's head: %w", err)
 	}
+	j.ends.next, j.ends.nextSeq = ends, seq
 	return nil
 }
 
@@ -155,6 +157,7 @@ func (j *Journal) committed(ok bool) {
 	if len(j.staged) == 0 {
 		return
 	}
+	j.ends.committed(ok)
 	clear(j.staged)
 	j.staged = j.staged[:0]
 	if ok {
