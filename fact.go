@@ -21,13 +21,14 @@ const (
 	KindChange   Kind = "change"   // a citizen's data was changed
 	KindDecision Kind = "decision" // policy refused a named person's access
 	KindAdmin    Kind = "admin"    // people, keys, configuration or policy changed
+	KindHeads    Kind = "heads"    // the map of where every citizen's list ends was committed
 	KindSignin   Kind = "signin"   // an attempt to sign in, good or bad
 	KindBlock    Kind = "block"    // the gateway turned a request away
 	KindAlarm    Kind = "alarm"    // a watcher of Pasban's own found something wrong
 )
 
 // kindCodes are the public bytes of accountable kinds in a leaf; they never change.
-var kindCodes = map[Kind]byte{KindLook: 1, KindChange: 2, KindDecision: 3, KindAdmin: 4}
+var kindCodes = map[Kind]byte{KindLook: 1, KindChange: 2, KindDecision: 3, KindAdmin: 4, KindHeads: 5}
 
 // Accountable reports whether facts of this kind become leaves of the ledger.
 func (k Kind) Accountable() bool { return kindCodes[k] != 0 }
@@ -45,7 +46,7 @@ type Fact struct {
 }
 
 // Body is the part of a fact that its leaf commits to, as canonical JSON
-// (RFC 8785). It holds only strings, lists of strings and one small integer,
+// (RFC 8785). It holds only strings, lists of strings and a few integers below 2^53,
 // so that every language canonicalises it alike.
 type Body struct {
 	Version    int      `json:"v"`      // 1
@@ -55,6 +56,7 @@ type Body struct {
 	Agency     string   `json:"agency"` // the agency's id
 	Who        Who      `json:"who"`
 	Subject    CNIC     `json:"subject,omitempty"`  // the citizen concerned
+	List       Place    `json:"list,omitzero"`      // the fact's place in the citizen's list
 	Service    string   `json:"service,omitempty"`  // declared service, or host of the guarded site
 	Resource   string   `json:"resource,omitempty"` // record id, or pattern of the site's route
 	Action     string   `json:"action,omitempty"`   // view, create, change, …
@@ -64,6 +66,7 @@ type Body struct {
 	Basis      string   `json:"basis,omitempty"`
 	Mode       Mode     `json:"mode,omitempty"`
 	Outcome    Outcome  `json:"outcome"`
+	Heads      Heads    `json:"heads,omitzero"`       // of a fact of kind heads
 	Restricted string   `json:"restricted,omitempty"` // SHA-256 of salt ‖ restricted part, base64url
 }
 
@@ -173,6 +176,12 @@ func (o Opening) Parse() (Body, error) {
 	}
 	if b.Version != 1 || b.Kind != o.Kind {
 		return Body{}, &Error{Kind: Invalid, Msg: fmt.Sprintf("the body says version %d and kind %q, the leaf %q", b.Version, b.Kind, o.Kind)}
+	}
+	if err := b.List.check(); err != nil {
+		return Body{}, err
+	}
+	if err := b.Heads.check(b.Kind); err != nil {
+		return Body{}, err
 	}
 	if again, err := Canonical(b); err != nil || !bytes.Equal(again, o.Body) {
 		return Body{}, &Error{Kind: Invalid, Msg: "the body of the leaf says more than a body of version 1 can, or says it ambiguously", Err: err}

@@ -19,7 +19,8 @@ const module = "pasban"
 // one floor do not know each other. A folder inside a room belongs to it,
 // unless it is listed itself. ARCHITECTURE.md says what each room is for.
 var floors = map[string]int{
-	".": 0, "internal/durable": 0, "internal/store": 0, "examples": 0, "examples/landregistry": 0,
+	"internal/vrf": -1, // below the nouns: they verify with it
+	".":            0, "internal/durable": 0, "internal/store": 0, "examples": 0, "examples/landregistry": 0,
 	"internal/journal": 1, "internal/page": 1, "internal/config": 1, "internal/keys": 1,
 	"internal/identity": 2, "internal/access": 2, "internal/vault": 2, "internal/ledger": 2, "internal/detect": 2,
 	"internal/registry": 3, "internal/soc": 3,

@@ -71,6 +71,7 @@ async function build() {
     "htmx.js": own + "/* htmx with hx-csp and hx-sse, 0BSD licence, Big Sky Software. */\n" + await htmx(),
     "chart.js": own + "/* Contains uPlot, MIT licence, (c) Leon Sorokin. */\n" + await script("src/chart.js", "iife"),
     "verify.js": own + await script("src/page.js", "esm"),
+    "list.js": own + await script("src/list.js", "esm"),
     "passkey.js": own + await script("src/passkey.js", "esm"),
     "pass.js": own + await script("src/pass.js", "iife"),
   };

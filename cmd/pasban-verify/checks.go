@@ -139,6 +139,57 @@ func (w *watched) ReadFile(ctx context.Context, name string) ([]byte, error) {
 
 // receipts checks each file on its own.
 func (c *command) receipts() {
+	c.files("receipt", func(name string, data []byte) error {
+		r, err := pasban.ParseReceipt(data)
+		if err != nil {
+			return err
+		}
+		body, err := r.Verify(c.verifier)
+		if err != nil {
+			c.report.add("receipt", doesNotHold, name, err.Error())
+			return nil
+		}
+		c.report.add("receipt", holds, name, fmt.Sprintf("leaf %d of %s: %s", r.Index, r.Origin, describe(body)))
+		c.cosigned(name, []byte(r.Checkpoint))
+		return nil
+	})
+}
+
+// statements checks each file on its own and tells every entry.
+func (c *command) statements() {
+	c.files("statement", func(name string, data []byte) error {
+		s, err := pasban.ParseStatement(data)
+		if err != nil {
+			return err
+		}
+		v, err := s.Verify(c.verifier)
+		if err != nil {
+			c.report.add("statement", doesNotHold, name, err.Error())
+			return nil
+		}
+		detail := fmt.Sprintf("the list of %s is whole: %d entries up to epoch %d, committed %s", s.Citizen, v.Covered, v.Heads.Epoch, v.Time)
+		if v.Erased > 0 {
+			detail += fmt.Sprintf("; the %d before them were erased, so that nobody can read them", v.Erased)
+		}
+		if newer := len(v.Entries) - v.Covered; newer > 0 {
+			detail += fmt.Sprintf("; the %d after them are not yet covered", newer)
+		}
+		c.report.add("statement", holds, name, detail)
+		c.cosigned(name, []byte(s.Epoch.Checkpoint))
+		for i, b := range v.Entries {
+			detail := describe(b)
+			if i >= v.Covered {
+				detail = "not yet covered: " + detail
+			}
+			c.report.add("entry", holds, fmt.Sprintf("%s: entry %d", name, b.List.Number), detail)
+		}
+		return nil
+	})
+}
+
+// files reads each file and hands it to a check; an error is one that could not
+// be told.
+func (c *command) files(what string, check func(name string, data []byte) error) {
 	for _, name := range c.args {
 		var data []byte
 		var err error
@@ -148,22 +199,12 @@ func (c *command) receipts() {
 		} else {
 			data, err = readFile(name)
 		}
-		if err != nil {
-			c.report.untold("receipt", name, err)
-			continue
+		if err == nil {
+			err = check(name, data)
 		}
-		r, err := pasban.ParseReceipt(data)
 		if err != nil {
-			c.report.untold("receipt", name, err)
-			continue
+			c.report.untold(what, name, err)
 		}
-		body, err := r.Verify(c.verifier)
-		if err != nil {
-			c.report.add("receipt", doesNotHold, name, err.Error())
-			continue
-		}
-		c.report.add("receipt", holds, name, fmt.Sprintf("leaf %d of %s: %s", r.Index, r.Origin, describe(body)))
-		c.cosigned(name, []byte(r.Checkpoint))
 	}
 }
 

@@ -13,6 +13,7 @@
 //
 //	pasban-verify checkpoint --key KEY LEDGER [--old FILE]
 //	pasban-verify receipt    --key KEY FILE...
+//	pasban-verify statement  --key KEY FILE...
 //	pasban-verify audit      --key KEY LEDGER
 //
 // KEY is the key or a file that holds it. LEDGER is a directory (a copy of the
@@ -28,6 +29,10 @@
 //
 // receipt: the fact in the receipt is in the ledger that the key signed for,
 // word for word. This needs no network and works years later.
+//
+// statement: the citizen's list in the file is whole up to the epoch that it
+// names: no entry left out, moved, altered or put in, none cut off at its end.
+// This needs no network either.
 //
 // audit: every leaf and every tile is rehashed; together they give the root
 // that was signed. A file that is not what the root commits to is named.
@@ -48,7 +53,8 @@
 //
 // It writes nothing, follows no redirects, speaks plain http to this machine
 // alone, and imports nothing of the running system: the parts are this folder,
-// internal/ledger/tiles, package pasban, and golang.org/x/mod/sumdb.
+// internal/ledger/tiles, internal/vrf, package pasban, golang.org/x/mod/sumdb and
+// filippo.io/edwards25519.
 package main
 
 import (
@@ -60,6 +66,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
@@ -70,6 +77,7 @@ import (
 const usage = `usage:
   pasban-verify checkpoint --key KEY LEDGER [--old FILE]   signature, and consistency with an earlier checkpoint
   pasban-verify receipt    --key KEY FILE...               the fact is in the ledger (- reads standard input)
+  pasban-verify statement  --key KEY FILE...               the citizen's list is whole
   pasban-verify audit      --key KEY LEDGER                rehash every leaf and tile
 
 KEY is the ledger's verifier key or a file that holds it; LEDGER a directory or an https address.
@@ -91,7 +99,7 @@ func main() {
 
 // command is what the command line asks for.
 type command struct {
-	name     string // checkpoint, receipt or audit
+	name     string // checkpoint, receipt, statement or audit
 	args     []string
 	key      string
 	old      string
@@ -127,6 +135,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		c.checkpoint(ctx)
 	case "receipt":
 		c.receipts()
+	case "statement":
+		c.statements()
 	case "audit":
 		c.audit(ctx)
 	}
@@ -174,12 +184,13 @@ func (c *command) parse(args []string) error {
 		return wrong("no command")
 	}
 	c.name, c.args = c.args[0], c.args[1:]
+	files := c.name == "receipt" || c.name == "statement"
 	switch {
-	case c.name != "checkpoint" && c.name != "receipt" && c.name != "audit":
+	case !slices.Contains([]string{"checkpoint", "receipt", "statement", "audit"}, c.name):
 		return wrong(fmt.Sprintf("no command %q", c.name))
-	case c.name == "receipt" && len(c.args) == 0:
-		return wrong("receipt needs at least one file")
-	case c.name != "receipt" && len(c.args) != 1:
+	case files && len(c.args) == 0:
+		return wrong(c.name + " needs at least one file")
+	case !files && len(c.args) != 1:
 		return wrong(c.name + " needs one ledger, a directory or an https address")
 	case c.old != "" && c.name != "checkpoint":
 		return wrong("--old belongs to checkpoint")

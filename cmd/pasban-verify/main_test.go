@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -25,6 +26,7 @@ import (
 
 	"pasban"
 	"pasban/internal/ledger/tiles"
+	"pasban/internal/vrf"
 )
 
 func TestMain(m *testing.M) {
@@ -36,7 +38,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata", RequireExplicitExec: true, RequireUniqueNames: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"mkledger": mkledger, "cosign": cosign, "edit": edit, "serve": serve, "schema": schema,
+			"mkledger": mkledger, "mkstatement": mkstatement, "cosign": cosign, "edit": edit, "serve": serve, "schema": schema,
 		},
 	})
 }
@@ -145,6 +147,56 @@ func cosign(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// mkstatement KEY FILE writes the statement of a citizen with four entries, of
+// which an epoch covers three; the map has no other label.
+func mkstatement(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: mkstatement KEY FILE")
+	}
+	s, key := signer(ts, args[0]), vrf.NewKey([32]byte{1})
+	st := pasban.Statement{Schema: pasban.StatementSchema, Citizen: "61101-1234567-1", Number: 3}
+	var last, end tlog.Hash
+	for i := range 4 {
+		o := opening(ts, fmt.Sprint(i)).At(pasban.NextPlace(int64(i), last))
+		leaf, err := o.Leaf()
+		ts.Check(err)
+		if last = leaf.Hash(); i == 2 {
+			end = last
+		}
+		st.Entries = append(st.Entries, pasban.StatementEntry{Index: uint64(i), Kind: o.Kind, Salt: o.Salt, Body: o.Body})
+	}
+	value, proof, err := key.Prove([]byte(st.Citizen))
+	ts.Check(err)
+	label, blind := pasban.SplitLabel(value)
+	root := pasban.LabelNode(label, pasban.HeadValue(blind, 3, end))
+	f := pasban.NewFact(pasban.KindHeads, "land-records", pasban.Actor{Kind: pasban.ActorSystem}, time.UnixMilli(1795464900123))
+	f.Body.Heads = pasban.Heads{Epoch: 1, Size: 3, Labels: 1, Root: base64.RawURLEncoding.EncodeToString(root[:]), Key: base64.RawURLEncoding.EncodeToString(key.Public())}
+	o, _, err := f.Seal()
+	ts.Check(err)
+	leaf, err := o.Leaf()
+	ts.Check(err)
+	b := tiles.NewBuilder(func(tlog.Tile, []byte) error { return nil })
+	var hashes []tlog.Hash
+	for i := range 5 { // leaves 0 to 3 stand in for others: the statement proves the fifth
+		h := tlog.RecordHash([]byte{byte(i)})
+		if i == 4 {
+			h = leaf.Hash()
+		}
+		hashes = append(hashes, h)
+		ts.Check(b.Add(h))
+	}
+	tree := b.Tree()
+	left := tlog.NodeHash(tlog.NodeHash(hashes[0], hashes[1]), tlog.NodeHash(hashes[2], hashes[3]))
+	signed, err := note.Sign(&note.Note{Text: fmt.Sprintf("%s\n%d\n%s\n", s.Name(), tree.N, tree.Hash)}, s)
+	ts.Check(err)
+	st.Label = proof
+	st.Epoch = pasban.Receipt{Schema: pasban.ReceiptSchema, Origin: s.Name(), Index: 4, Kind: o.Kind, Salt: o.Salt, Body: o.Body,
+		Proof: []tlog.Hash{left}, Checkpoint: string(signed)}
+	data, err := json.Marshal(st)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), data, 0o600))
+}
+
 // opening makes the same synthetic fact for the same seed.
 func opening(ts *testscript.TestScript, seed string) pasban.Opening {
 	salt := tlog.RecordHash([]byte(seed))
@@ -234,9 +286,10 @@ func TestImports(t *testing.T) {
 		dep = strings.TrimSpace(dep)
 		first, _, _ := strings.Cut(dep, "/")
 		switch {
-		case dep == "pasban", dep == "pasban/cmd/pasban-verify", dep == "pasban/internal/ledger/tiles":
+		case dep == "pasban", dep == "pasban/cmd/pasban-verify", dep == "pasban/internal/ledger/tiles", dep == "pasban/internal/vrf":
 		case strings.HasPrefix(dep, "golang.org/x/mod/sumdb/"), strings.HasPrefix(dep, "golang.org/x/mod/internal/"):
 		case dep == "github.com/gowebpki/jcs": // RFC 8785
+		case dep == "filippo.io/edwards25519", strings.HasPrefix(dep, "filippo.io/edwards25519/"): // the labels of RFC 9381
 		case first != "pasban" && !strings.Contains(first, "."), first == "vendor": // the standard library
 		default:
 			t.Errorf("the verifier imports %s", dep)

@@ -109,9 +109,9 @@ func readFile(name string) ([]byte, error) {
 	return readSmall(f)
 }
 
-// readSmall reads what a receipt, checkpoint or key can be.
+// readSmall reads what a receipt, statement, checkpoint or key can be.
 func readSmall(r io.Reader) ([]byte, error) {
-	const most = 1 << 20
+	const most = 64 << 20 // a statement has up to 50,000 entries
 	data, err := io.ReadAll(io.LimitReader(r, most+1))
 	if err == nil && len(data) > most {
 		err = fmt.Errorf("larger than %d bytes", most)

@@ -234,6 +234,9 @@ func (k *checker) engines() {
 	if a := c.Ledger.Audit; a < time.Second || a > 24*time.Hour {
 		k.bad("ledger.audit", "1s to 24h", "%s is out of range", a)
 	}
+	if e := c.Ledger.Epoch; e < time.Second || e > 24*time.Hour {
+		k.bad("ledger.epoch", "1s to 24h", "%s is out of range", e)
+	}
 	if len(c.Identity.OIDC) > 0 {
 		k.bad("identity.oidc", "leave the list empty: people sign in with passkeys", "this build does not ask OpenID Connect providers")
 	}

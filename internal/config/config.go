@@ -196,6 +196,9 @@ type Ledger struct {
 	// Audit is the pause between audits, which rehash every file of the log and
 	// restore what was changed from the journal.
 	Audit time.Duration `yaml:"audit" default:"1m"`
+	// Epoch is how often the ends of all citizens' lists are committed to the
+	// log, if any has changed, so that a list can be shown to be whole.
+	Epoch time.Duration `yaml:"epoch" default:"1m"`
 	// Witnesses cosign checkpoints.
 	Witnesses Witnesses `yaml:"witnesses"`
 }

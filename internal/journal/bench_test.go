@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,6 +46,27 @@ func BenchmarkJournal(b *testing.B) {
 			j := open(b, storetest.SQLite(b))
 			share(b, n, 1, func() error {
 				_, err := j.Record(b.Context(), look(ayesha, 1))
+				return err
+			})
+		})
+	}
+}
+
+// BenchmarkJournalCitizens is BenchmarkJournal with each look at another of
+// 1,000 citizens, so that a group has as many lists to add to as it has facts.
+func BenchmarkJournalCitizens(b *testing.B) {
+	subjects := make([]pasban.Subject, 1000)
+	ids := make([]pasban.SubjectID, len(subjects))
+	for i := range subjects {
+		subjects[i] = pasban.Subject{ID: pasban.SubjectID(fmt.Sprintf("%032x", i)), CNIC: pasban.CNIC(fmt.Sprintf("35202-%07d-1", i))} // synthetic
+		ids[i] = subjects[i].ID
+	}
+	for _, n := range writers {
+		b.Run(fmt.Sprintf("writers=%d", n), func(b *testing.B) {
+			j := open(b, storetest.SQLite(b), ids...)
+			var turn atomic.Uint64
+			share(b, n, 1, func() error {
+				_, err := j.Record(b.Context(), look(subjects[turn.Add(1)%uint64(len(subjects))], 1))
 				return err
 			})
 		})

@@ -198,7 +198,7 @@ func TestShredded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := pasban.Body{Version: 1, ID: entries[0].Fact.Body.ID, Kind: pasban.KindLook, Time: entries[0].Fact.Body.Time}
+		want := pasban.Body{Version: 1, ID: entries[0].Fact.Body.ID, Kind: pasban.KindLook, Time: entries[0].Fact.Body.Time, List: pasban.Place{Number: 1}}
 		if !gone.Shredded || fmt.Sprint(gone.Fact.Body) != fmt.Sprint(want) || gone.Opening.Body != nil || gone.Fact.Restricted.IP != "" {
 			t.Errorf("read %+v", gone)
 		}

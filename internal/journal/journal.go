@@ -9,8 +9,9 @@
 // the fact is fixed (canonical JSON, salts, leaf) and sealed: the body under
 // the citizen's key, the restricted part under the agency's. In the store's
 // writer, just before the group's COMMIT, it gets its sequence number and, if
-// it is accountable, its leaf index, both without gaps. When the commit has
-// returned, the ledger's key signs a [pasban.Promise] for it.
+// it is accountable, its leaf index, both without gaps, and its place in the list
+// of everything accountable about its citizen: the number and the hash of the
+// one before, which the leaf commits to. When the commit has returned, the ledger's key signs a [pasban.Promise] for it.
 //
 // Two readers follow: the ledger's sequencer takes [Journal.Leaves], detection
 // and the relay use [Journal.Tail], which keeps their position durably.
@@ -22,6 +23,8 @@
 //     such a fact.
 //   - seq counts from 1 in commit order, leaf indices from 0 over accountable
 //     facts, neither with gaps, also with several nodes on one PostgreSQL.
+//   - The accountable facts about one citizen are numbered from 1 without gaps,
+//     and each names the leaf hash of the one before, also with several nodes.
 //   - A reader gets every fact at least once and in order, across restarts.
 //   - Whatever is read is checked: a row that was changed, exchanged or removed
 //     is an error that names it, never a fact.
@@ -42,6 +45,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"golang.org/x/mod/sumdb/note"
 
 	"pasban"
@@ -73,9 +77,10 @@ type Options struct {
 // Entry is a fact with its place in the journal.
 type Entry struct {
 	Seq   uint64
-	Index int64 // leaf index, -1 if the fact is not accountable
-	// Fact is as it was recorded. Its body is empty but for Version, ID, Kind
-	// and Time, and Shredded is set, if the citizen's key has been destroyed.
+	Index int64       // leaf index, -1 if the fact is not accountable
+	Leaf  pasban.Leaf // zero if the fact is not accountable
+	// Fact is as it was recorded. Its body is empty but for Version, ID, Kind,
+	// Time and List, and Shredded is set, if the citizen's key has been destroyed.
 	Fact              pasban.Fact
 	Opening           pasban.Opening // zero if Shredded
 	RestrictedOpening pasban.RestrictedOpening
@@ -98,7 +103,9 @@ type Journal struct {
 	signer note.Signer
 	sealer Sealer
 
-	staged []*prepared // facts of the group under way; owned by the store's writer goroutine
+	// Owned by the store's writer goroutine.
+	staged []*prepared // facts of the group under way
+	ends   endCache
 
 	mu     sync.Mutex // covers what follows
 	wake   chan struct{}
@@ -115,6 +122,10 @@ func Open(ctx context.Context, st *store.Store, o Options) (*Journal, error) {
 		return nil, err
 	}
 	j := &Journal{st: st, signer: o.Signer, sealer: o.Sealer, wake: make(chan struct{})}
+	var err error
+	if j.ends.lru, err = simplelru.NewLRU[pasban.SubjectID, listEnd](maxEnds, nil); err != nil {
+		return nil, err
+	}
 	if err := j.checkHead(ctx); err != nil {
 		return nil, err
 	}
@@ -166,7 +177,7 @@ func (j *Journal) Healthy(ctx context.Context) error {
 	}
 	err := j.st.Write(ctx, func(tx *store.Tx) error {
 		// Row 0 is nobody's: the journal counts from 1.
-		if _, err := tx.Exec(insertSQL(1), 0, nil, "probe", "probe", "", "", nil, []byte{}, []byte{}); err != nil {
+		if _, err := tx.Exec(insertSQL(1), 0, nil, "probe", "probe", "", "", nil, []byte{}, []byte{}, nil, nil); err != nil {
 			return err
 		}
 		return errUndo

@@ -108,13 +108,14 @@ type rig struct {
 	verifier note.Verifier
 }
 
-func open(t testing.TB, st *store.Store) *rig {
+// open opens a journal that has keys for ayesha, bilal and the others.
+func open(t testing.TB, st *store.Store, others ...pasban.SubjectID) *rig {
 	t.Helper()
 	skey, vkey, err := note.GenerateKey(rand.Reader, origin)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{st: st, sealer: newSealer(ayesha.ID, bilal.ID)}
+	r := &rig{st: st, sealer: newSealer(append(others, ayesha.ID, bilal.ID)...)}
 	if r.signer, err = note.NewSigner(skey); err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 
 const saltSize = 32
 
-const selectRow = `SELECT seq, leaf_index, id, kind, time, subject, leaf, opening, restricted FROM journal `
+const selectRow = `SELECT seq, leaf_index, id, kind, time, subject, leaf, opening, restricted, list_number, list_previous FROM journal `
 
 // Since returns the facts after sequence number seq, oldest first, at most
 // max. It fails if one is missing or damaged.
@@ -135,6 +135,8 @@ type row struct {
 	index                     sql.NullInt64
 	id, kind, time, subject   string
 	leaf, opening, restricted []byte
+	number                    sql.NullInt64
+	previous                  []byte
 }
 
 func (j *Journal) rows(ctx context.Context, q string, args ...any) ([]row, error) {
@@ -146,7 +148,7 @@ func (j *Journal) rows(ctx context.Context, q string, args ...any) ([]row, error
 	var out []row
 	for rows.Next() {
 		var r row
-		if err := rows.Scan(&r.seq, &r.index, &r.id, &r.kind, &r.time, &r.subject, &r.leaf, &r.opening, &r.restricted); err != nil {
+		if err := rows.Scan(&r.seq, &r.index, &r.id, &r.kind, &r.time, &r.subject, &r.leaf, &r.opening, &r.restricted, &r.number, &r.previous); err != nil {
 			return nil, unavailable("read the journal", err)
 		}
 		out = append(out, r)
@@ -173,7 +175,15 @@ func (j *Journal) open(ctx context.Context, r row) (Entry, error) {
 	if r.index.Valid != head.Kind.Accountable() || (r.leaf != nil) != r.index.Valid {
 		return fail("its kind, leaf and leaf index do not belong together", nil)
 	}
+	place, ok := r.place()
+	if !ok || place.Number > 0 && (!r.index.Valid || subject == "") {
+		return fail("its place in the citizen's list is none", nil)
+	}
 	e.Fact = pasban.Fact{Subject: pasban.Subject{ID: subject}, Body: head}
+	e.Fact.Body.List = place
+	if r.leaf != nil {
+		copy(e.Leaf[:], r.leaf)
+	}
 
 	plain, blind, err := j.unseal(ctx, subject, r.opening, aad("opening", head, subject))
 	switch {
@@ -188,6 +198,9 @@ func (j *Journal) open(ctx context.Context, r row) (Entry, error) {
 		return fail("the body is too short", nil)
 	}
 	e.Opening = pasban.Opening{Kind: head.Kind, Salt: plain[:saltSize:saltSize], Body: plain[saltSize:]}
+	if place.Number > 0 {
+		e.Opening = e.Opening.At(place)
+	}
 	if head.Kind.Accountable() {
 		leaf, err := e.Opening.Leaf()
 		if err != nil || !bytes.Equal(leaf[:], r.leaf) {

@@ -13,22 +13,25 @@ import (
 )
 
 // prepared is a fact on its way into the table: everything but its numbers is
-// fixed. The numbers are set by the store's writer goroutine and read by the
-// caller after the write has returned.
+// fixed. The numbers, the place in the citizen's list and so the leaf are set by
+// the store's writer goroutine and read by the caller after the write has
+// returned.
 type prepared struct {
 	fact       pasban.Fact
 	opening    pasban.Opening
 	restricted pasban.RestrictedOpening
-	leaf       pasban.Leaf
-	index      int64 // -1 if not accountable
+	leaf       pasban.Leaf  // once it has its place in the citizen's list
+	place      pasban.Place // zero if it is in no citizen's list
+	index      int64        // -1 if not accountable
 
 	sealedOpening, sealedRestricted []byte
+	previous                        []byte // place.Previous as it is stored
 
 	seq uint64
 }
 
 func (p *prepared) entry() Entry {
-	return Entry{Seq: p.seq, Index: p.index, Fact: p.fact, Opening: p.opening, RestrictedOpening: p.restricted}
+	return Entry{Seq: p.seq, Index: p.index, Leaf: p.leaf, Fact: p.fact, Opening: p.opening, RestrictedOpening: p.restricted}
 }
 
 // prepare fixes and seals facts.
@@ -39,6 +42,7 @@ func (j *Journal) prepare(ctx context.Context, facts []pasban.Fact) ([]*prepared
 			return nil, &pasban.Error{Kind: pasban.Invalid, Where: "journal",
 				Msg: "a fact names a citizen without their SubjectID, so it could not be sealed under their key"}
 		}
+		f.Body.List = pasban.Place{} // not for the caller to say
 		p := &prepared{fact: f, index: -1}
 		var err error
 		if p.opening, p.restricted, err = f.Seal(); err != nil {
@@ -54,7 +58,7 @@ func (j *Journal) prepare(ctx context.Context, facts []pasban.Fact) ([]*prepared
 			return nil, fmt.Errorf("read the body just written: %w", err)
 		}
 		if f.Body.Kind.Accountable() {
-			if p.leaf, err = p.opening.Leaf(); err != nil {
+			if p.leaf, err = p.opening.Leaf(); err != nil { // final, unless it goes into a citizen's list
 				return nil, err
 			}
 		}
@@ -116,12 +120,21 @@ func (j *Journal) place(tx *store.Tx) error {
 	if err := tx.QueryRow(q).Scan(&seq, &leaves); err != nil {
 		return fmt.Errorf("read the journal's head: %w", err)
 	}
+	j.ends.trueAt(seq)
+	ends, err := listEnds(tx, j.staged, &j.ends)
+	if err != nil {
+		return err
+	}
 	for _, p := range j.staged {
 		seq++
 		p.seq = seq
-		if p.fact.Body.Kind.Accountable() {
-			p.index = leaves
-			leaves++
+		if !p.fact.Body.Kind.Accountable() {
+			continue
+		}
+		p.index = leaves
+		leaves++
+		if err := p.enlist(ends); err != nil {
+			return err
 		}
 	}
 	for rest := j.staged; len(rest) > 0; {
@@ -134,6 +147,7 @@ func (j *Journal) place(tx *store.Tx) error {
 	if _, err := tx.Exec(`UPDATE journal_head SET seq = ?, leaves = ? WHERE id = 1`, int64(seq), leaves); err != nil {
 		return fmt.Errorf("move the journal's head: %w", err)
 	}
+	j.ends.next, j.ends.nextSeq = ends, seq
 	return nil
 }
 
@@ -143,6 +157,7 @@ func (j *Journal) committed(ok bool) {
 	if len(j.staged) == 0 {
 		return
 	}
+	j.ends.committed(ok)
 	clear(j.staged)
 	j.staged = j.staged[:0]
 	if ok {
@@ -163,18 +178,21 @@ func chunk(n int) int {
 	return size
 }
 
-const columns = 9
+const columns = 11
 
 func insert(tx *store.Tx, rows []*prepared) error {
 	args := make([]any, 0, columns*len(rows))
 	for _, p := range rows {
-		var index, leaf any
+		var index, leaf, number, previous any
+		if p.place.Number > 0 {
+			number, previous = p.place.Number, p.previous
+		}
 		if p.index >= 0 {
 			index, leaf = p.index, p.leaf[:]
 		}
 		b := p.fact.Body
 		args = append(args, int64(p.seq), index, b.ID, string(b.Kind), b.Time,
-			string(p.fact.Subject.ID), leaf, p.sealedOpening, p.sealedRestricted)
+			string(p.fact.Subject.ID), leaf, p.sealedOpening, p.sealedRestricted, number, previous)
 	}
 	if _, err := tx.Exec(insertSQL(len(rows)), args...); err != nil {
 		return fmt.Errorf("insert facts: %w", err)
@@ -184,6 +202,6 @@ func insert(tx *store.Tx, rows []*prepared) error {
 
 func insertSQL(rows int) string {
 	one := "(" + strings.TrimSuffix(strings.Repeat("?,", columns), ",") + ")"
-	return `INSERT INTO journal (seq, leaf_index, id, kind, time, subject, leaf, opening, restricted) VALUES ` +
+	return `INSERT INTO journal (seq, leaf_index, id, kind, time, subject, leaf, opening, restricted, list_number, list_previous) VALUES ` +
 		strings.TrimSuffix(strings.Repeat(one+",", rows), ",")
 }

@@ -48,6 +48,7 @@ import (
 
 	"pasban"
 	"pasban/internal/durable"
+	"pasban/internal/vrf"
 )
 
 // The files of a ring.
@@ -131,6 +132,10 @@ func (r *Ring) KEK() KEK { return r.kek }
 
 // IndexKey returns the key of the blind indexes.
 func (r *Ring) IndexKey() *IndexKey { return r.index }
+
+// LabelKey returns the key that the citizens' labels in the map of heads are made
+// with. It comes from the key of the blind indexes and lives as long.
+func (r *Ring) LabelKey() *vrf.Key { return vrf.NewKey(r.index.MAC("pasban/keys/labels/v1")) }
 
 // LedgerSigner returns the signer of the ledger with this origin line and its
 // verifier key (note.NewVerifier reads it). The key is made on first use; a

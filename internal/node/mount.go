@@ -20,7 +20,7 @@ import (
 func (n *Node) mount(own *http.ServeMux, s *Setup) error {
 	cfg := s.Config
 	p, err := portal.New(portal.Options{
-		Pages: n.pages, Agency: cfg.Agency.ID, Journal: n.journal, Ledger: n.ledger, VKey: n.vkey,
+		Pages: n.pages, Agency: cfg.Agency.ID, Journal: n.journal, Ledger: n.ledger, Lists: n.lists, VKey: n.vkey,
 		Size:     func() uint64 { return n.ledger.Status().Size },
 		Registry: n.registry, Names: words{n},
 	})

@@ -35,6 +35,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"pasban"
 	"pasban/internal/access"
 	"pasban/internal/config"
@@ -42,6 +44,7 @@ import (
 	"pasban/internal/gateway"
 	"pasban/internal/identity"
 	"pasban/internal/ledger"
+	"pasban/internal/ledger/directory"
 	"pasban/internal/registry"
 	"pasban/internal/soc"
 	"pasban/internal/store"
@@ -69,6 +72,7 @@ type Node struct {
 	setup   atomic.Pointer[Setup]
 
 	ledger   *ledger.Ledger
+	lists    *directory.Directory
 	budgets  *access.Budgets
 	guard    *registry.Guard
 	registry *registry.Registry
@@ -149,6 +153,16 @@ func (n *Node) openRooms(ctx context.Context, s *Setup) (err error) {
 	if err != nil {
 		return err
 	}
+	verifier, err := note.NewVerifier(n.vkey)
+	if err != nil {
+		return err
+	}
+	n.lists, err = directory.Open(ctx, n.store, directory.Options{
+		Agency: cfg.Agency.ID, Journal: n.journal, Prover: n.ledger, Verifier: verifier, Key: n.ring.LabelKey(), Every: cfg.Ledger.Epoch,
+	})
+	if err != nil {
+		return err
+	}
 	if n.soc, err = soc.Open(ctx, n.store, n.journal, n.vault, cfg.Agency.ID); err != nil {
 		return err
 	}
@@ -210,6 +224,7 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.follow(readers) })
 	wg.Go(func() { n.followExclusions(readers) })
 	wg.Go(func() { keepLean(readers) })
+	wg.Go(func() { n.lists.Run(readers) })
 	ledgerDone := make(chan error, 1)
 	wg.Go(func() { ledgerDone <- n.ledger.Run(readers) })
 

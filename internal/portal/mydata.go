@@ -52,6 +52,7 @@ type MyDataView struct {
 	Entries                    []Entry
 	Older                      string // address of the next page, "" if there is none
 	Filtered                   bool   // the visitor chose a filter or an older page
+	Whole                      bool   // the complete list can be downloaded
 	VKey                       string
 	Words                      map[string]string // for verify.js
 }
@@ -71,7 +72,7 @@ func (p *Portal) myData(w http.ResponseWriter, r *http.Request, v Visitor) {
 	}
 	lang := page.Lang(r)
 	f := p.phrases(lang)
-	data := MyDataView{More: more, VKey: p.o.VKey, Filtered: len(q) > 0}
+	data := MyDataView{More: more, VKey: p.o.VKey, Filtered: len(q) > 0, Whole: p.o.Lists != nil && len(entries) > 0}
 	data.count(entries, since(now, defaultPeriod))
 	data.Periods = p.periodChoices(r, days)
 	data.Services = p.serviceChoices(f, r, entries, q.Get("r"))

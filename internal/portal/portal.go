@@ -66,6 +66,15 @@ type Ledger interface {
 	Receipt(ctx context.Context, e journal.Entry) (pasban.Receipt, error)
 }
 
+// Lists proves that lists are whole.
+type Lists interface {
+	// Statement proves the citizen's list; it is Unavailable until an epoch
+	// covers it, and NotFound if it is empty.
+	Statement(ctx context.Context, id pasban.SubjectID) (pasban.Statement, error)
+	// Epoch is the receipt of the last commitment to where all lists end.
+	Epoch(ctx context.Context) (pasban.Receipt, error)
+}
+
 // Names gives words to codes that configuration declares.
 type Names interface {
 	// Name is the name of a code in a language, or "" if it has none. kind is
@@ -95,6 +104,7 @@ type Options struct {
 	Agency  string // the agency's id, as facts carry it
 	Journal Journal
 	Ledger  Ledger
+	Lists   Lists         // nil gives no statements
 	VKey    string        // the ledger's verifier key, pinned in the page
 	Size    func() uint64 // leaves under the latest checkpoint
 	// Visitor says who is signed in; nil asks the identity's session.
@@ -136,6 +146,10 @@ func New(o Options) (*Portal, error) {
 	p.mux.HandleFunc("/", p.missing)
 	p.mux.HandleFunc("GET /{$}", p.start)
 	p.mux.HandleFunc("GET /ledger/receipt/{index}", p.receipt)
+	if o.Lists != nil {
+		p.mux.HandleFunc("GET /ledger/statement", p.statement)
+		p.mux.HandleFunc("GET /ledger/heads", p.heads)
+	}
 	for _, lang := range page.Langs() {
 		at := "/" + lang
 		p.mux.HandleFunc("GET "+at+"/{$}", p.home)

@@ -34,6 +34,7 @@ type rig struct {
 	pages    *page.Pages
 	journal  *journal.Journal
 	ledger   *memoryLedger
+	noList   error // why there is no statement
 	vkey     string
 	healthy  error
 	visitor  *Visitor
@@ -103,7 +104,7 @@ func newRig(t *testing.T) *rig {
 	r.pages, err = page.New(page.Options{Agency: map[string]string{"en": "Board of Revenue", "ur": "بورڈ آف ریونیو"}, Phone: "051 111 000 000"})
 	must(err)
 	r.portal, err = New(Options{
-		Pages: r.pages, Agency: "land-records", Journal: r.journal, Ledger: r.ledger, VKey: vkey, Size: r.ledger.size,
+		Pages: r.pages, Agency: "land-records", Journal: r.journal, Ledger: r.ledger, Lists: r, VKey: vkey, Size: r.ledger.size,
 		Visitor: func(*http.Request) (Visitor, bool) {
 			if r.visitor == nil {
 				return Visitor{}, false
@@ -275,4 +276,17 @@ func (names) Name(lang, kind, code string) string {
 		"en.agency.land-records": "Board of Revenue", "ur.agency.land-records": "بورڈ آف ریونیو",
 		"en.service.land.example": "Land record search", "ur.service.land.example": "اراضی ریکارڈ کی تلاش",
 	}[lang+"."+kind+"."+code]
+}
+
+// Statement implements Lists: it hands out who was asked for.
+func (r *rig) Statement(_ context.Context, id pasban.SubjectID) (pasban.Statement, error) {
+	if r.noList != nil {
+		return pasban.Statement{}, r.noList
+	}
+	return pasban.Statement{Schema: pasban.StatementSchema, Label: []byte(id)}, nil
+}
+
+// Epoch implements Lists.
+func (r *rig) Epoch(context.Context) (pasban.Receipt, error) {
+	return pasban.Receipt{Schema: pasban.ReceiptSchema, Kind: pasban.KindHeads}, r.noList
 }

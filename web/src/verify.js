@@ -7,7 +7,7 @@
  * browser could not tell. */
 export class Bad extends Error {}
 
-const kinds = { look: 1, change: 2, decision: 3, admin: 4 };
+const kinds = { look: 1, change: 2, decision: 3, admin: 4, heads: 5 };
 const utf8 = new TextEncoder();
 const bytes = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
 const join = (...parts) => new Uint8Array(parts.flatMap((p) => [...p]));

@@ -1,0 +1,324 @@
+package directory_test
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"pasban"
+	"pasban/internal/journal"
+	"pasban/internal/keys"
+	"pasban/internal/ledger"
+	"pasban/internal/ledger/directory"
+	"pasban/internal/store"
+	"pasban/internal/store/storetest"
+	"pasban/internal/vrf"
+)
+
+func TestMain(m *testing.M) {
+	ledger.RouteLogs(slog.New(slog.DiscardHandler))
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	os.Exit(m.Run())
+}
+
+// sealer is AES-256-GCM under one key: what the vault does, without its tables.
+type sealer struct {
+	cipher.AEAD
+	gone map[pasban.SubjectID]bool
+}
+
+func (s sealer) Seal(_ context.Context, id pasban.SubjectID, plain, aad []byte) ([]byte, error) {
+	return s.AEAD.Seal(nil, nil, plain, slices.Concat([]byte(id), aad)), nil
+}
+
+func (s sealer) Open(_ context.Context, id pasban.SubjectID, sealed, aad []byte) ([]byte, error) {
+	if s.gone[id] {
+		return nil, &pasban.Error{Kind: pasban.NotFound, Msg: "shredded"}
+	}
+	return s.AEAD.Open(nil, nil, sealed, slices.Concat([]byte(id), aad))
+}
+
+var (
+	ayesha = pasban.Subject{ID: "0a", CNIC: "35202-0000001-1"} // synthetic
+	bilal  = pasban.Subject{ID: "0b", CNIC: "35202-0000002-1"} // synthetic
+)
+
+func look(s pasban.Subject, n int) pasban.Fact {
+	f := pasban.NewFact(pasban.KindLook, "land-records", pasban.Actor{ID: "officer:1", Kind: pasban.ActorPerson}, time.Now())
+	f.Subject, f.Body.Action, f.Body.Resource = s, "view", fmt.Sprint(n)
+	return f
+}
+
+// rig is a ledger with its directory, which commits epochs when the test says so.
+type rig struct {
+	*directory.Directory
+	st       *store.Store
+	sealer   sealer
+	j        *journal.Journal
+	ledger   *ledger.Ledger
+	verifier note.Verifier
+	o        directory.Options
+}
+
+func start(t testing.TB, dsn string) *rig {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context())
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := t.TempDir()
+	block, err := aes.NewCipher(make([]byte, 32))
+	check(err)
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	check(err)
+	r := &rig{sealer: sealer{aead, map[pasban.SubjectID]bool{}}}
+	ring, err := keys.Open(ctx, filepath.Join(dir, "keys"), keys.Options{})
+	check(err)
+	t.Cleanup(func() { ring.Close() })
+	signer, vkey, err := ring.LedgerSigner("land.example/ledger")
+	check(err)
+	r.verifier, err = note.NewVerifier(vkey)
+	check(err)
+	r.st, err = store.Open(ctx, dsn)
+	check(err)
+	t.Cleanup(func() { r.st.Close() })
+	r.j, err = journal.Open(ctx, r.st, journal.Options{Signer: signer, Sealer: r.sealer})
+	check(err)
+	r.ledger, err = ledger.Open(ctx, filepath.Join(dir, "ledger"), r.st, r.j, signer, vkey,
+		ledger.Options{Agency: "land-records", Interval: 100 * time.Millisecond, AuditEvery: time.Hour, MaxDelay: time.Minute})
+	check(err)
+	t.Cleanup(func() { r.ledger.Close() })
+	go r.ledger.Run(ctx)
+	r.o = directory.Options{Agency: "land-records", Journal: r.j, Prover: r.ledger, Verifier: r.verifier, Key: vrf.NewKey([32]byte{1})}
+	r.reopen(t)
+	return r
+}
+
+// reopen opens the directory again, as after a restart.
+func (r *rig) reopen(t testing.TB) {
+	t.Helper()
+	var err error
+	if r.Directory, err = directory.Open(t.Context(), r.st, r.o); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (r *rig) record(t testing.TB, facts ...pasban.Fact) []journal.Entry {
+	t.Helper()
+	entries, err := r.j.Record(t.Context(), facts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return entries
+}
+
+// epoch commits an epoch and waits for the checkpoint that covers it.
+func (r *rig) epoch(t testing.TB) {
+	t.Helper()
+	if err := r.Step(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_, leaves, err := r.j.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := r.ledger.Await(ctx, leaves-1); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// statement takes the way that a downloaded one takes.
+func (r *rig) statement(t testing.TB, id pasban.SubjectID) (pasban.Statement, pasban.Verified) {
+	t.Helper()
+	s, err := r.Statement(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err = pasban.ParseStatement(data); err != nil {
+		t.Fatal(err)
+	}
+	v, err := s.Verify(r.verifier)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, v
+}
+
+// dsns runs a test on both engines.
+func dsns(t *testing.T, test func(t *testing.T, dsn string)) {
+	t.Run("sqlite", func(t *testing.T) { test(t, storetest.SQLiteDSN(t)) })
+	t.Run("postgres", func(t *testing.T) { test(t, storetest.PostgresDSN(t)) })
+}
+
+// A statement is whole, says what is not covered yet, and epochs follow each
+// other over restarts; an epoch without changes is none.
+func TestEpochs(t *testing.T) {
+	dsns(t, func(t *testing.T, dsn string) {
+		r := start(t, dsn)
+		if _, err := r.Statement(t.Context(), ayesha.ID); pasban.KindOf(err) != pasban.Unavailable {
+			t.Errorf("error %v before the first epoch, want unavailable", err)
+		}
+		r.epochless(t)
+		r.record(t, look(ayesha, 0), look(bilal, 1), look(ayesha, 2))
+		r.epoch(t)
+		first, v := r.statement(t, ayesha.ID)
+		if v.Covered != 2 || len(v.Entries) != 2 || v.Erased != 0 || v.Heads.Epoch != 1 || v.Heads.Labels != 2 || v.Heads.Size != 3 {
+			t.Errorf("%+v", v)
+		}
+		r.record(t, look(ayesha, 3))
+		if _, v := r.statement(t, ayesha.ID); v.Covered != 2 || len(v.Entries) != 3 || v.Entries[2].Resource != "3" {
+			t.Errorf("%+v", v)
+		}
+		r.reopen(t)
+		if _, v := r.statement(t, ayesha.ID); v.Covered != 2 || len(v.Entries) != 3 {
+			t.Errorf("%+v", v)
+		}
+		r.epoch(t)
+		_, v = r.statement(t, ayesha.ID)
+		opening := pasban.Opening{Kind: first.Epoch.Kind, Salt: first.Epoch.Salt, Body: first.Epoch.Body}
+		leaf, err := opening.Leaf()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v.Covered != 3 || v.Heads.Epoch != 2 || v.Heads.Previous != pasban.NextPlace(1, leaf.Hash()).Previous {
+			t.Errorf("%+v", v)
+		}
+		r.epochless(t)
+		if _, v := r.statement(t, bilal.ID); v.Covered != 1 || v.Heads.Epoch != 2 {
+			t.Errorf("%+v", v)
+		}
+		if _, err := r.Statement(t.Context(), "0c"); pasban.KindOf(err) != pasban.NotFound {
+			t.Errorf("error %v for nobody, want not found", err)
+		}
+	})
+}
+
+// epochless takes a step that must commit nothing.
+func (r *rig) epochless(t *testing.T) {
+	t.Helper()
+	before, _, err := r.j.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Step(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if after, _, err := r.j.Head(t.Context()); err != nil || after != before {
+		t.Errorf("an epoch without changes was committed, %v", err)
+	}
+}
+
+// Whatever is done to a list, its statement does not hold, and the error names
+// the entry.
+func TestListsThatAreNotWhole(t *testing.T) {
+	r := start(t, storetest.SQLiteDSN(t))
+	for i := range 5 {
+		r.record(t, look(ayesha, i), look(bilal, i))
+	}
+	r.epoch(t)
+	old, _ := r.statement(t, ayesha.ID)
+	other, _ := r.statement(t, bilal.ID)
+	r.record(t, look(ayesha, 5), look(ayesha, 6))
+	r.epoch(t)
+	r.record(t, look(ayesha, 7))
+	for name, c := range map[string]struct {
+		edit  func(s *pasban.Statement)
+		where string
+	}{
+		"omitted":            {func(s *pasban.Statement) { s.Entries = slices.Delete(s.Entries, 2, 3) }, "entry 3"},
+		"truncated":          {func(s *pasban.Statement) { s.Entries = s.Entries[:5] }, "entry 6"},
+		"truncated, counted": {func(s *pasban.Statement) { s.Entries, s.Number = s.Entries[:6], 6 }, "entry 6"},
+		"truncated, old end": {func(s *pasban.Statement) { s.Entries, s.Number, s.Proof = s.Entries[:5], 5, old.Proof }, "entry 5"},
+		"reordered":          {func(s *pasban.Statement) { s.Entries[1], s.Entries[2] = s.Entries[2], s.Entries[1] }, "entry 2"},
+		"twice":              {func(s *pasban.Statement) { s.Entries = slices.Insert(s.Entries, 2, s.Entries[1]) }, "entry 2"},
+		"surplus":            {func(s *pasban.Statement) { s.Entries = slices.Insert(s.Entries, 2, other.Entries[2]) }, "entry 3"},
+		"exchanged":          {func(s *pasban.Statement) { s.Entries[2] = other.Entries[2] }, "entry 3"},
+		"altered": {func(s *pasban.Statement) {
+			s.Entries[2].Body = json.RawMessage(strings.Replace(string(s.Entries[2].Body), `"view"`, `"change"`, 1))
+		}, "entry 3"},
+		"altered last":                 {func(s *pasban.Statement) { s.Entries[6].Salt = s.Entries[5].Salt }, "entry 7"},
+		"not read":                     {func(s *pasban.Statement) { s.Entries[3].Body = json.RawMessage(`{"v":1}`) }, "entry 4"},
+		"not covered, counted as such": {func(s *pasban.Statement) { s.Number = 8 }, "entry 8"},
+		"covered, not counted":         {func(s *pasban.Statement) { s.Number = 6 }, "entry 7"},
+		"moved":                        {func(s *pasban.Statement) { s.Entries[6].Index = 1000 }, "entry 7"},
+		"another's":                    {func(s *pasban.Statement) { s.Citizen = bilal.CNIC }, "entry 1"},
+		"another's label":              {func(s *pasban.Statement) { s.Label = other.Label }, ""},
+		"another's end":                {func(s *pasban.Statement) { s.Proof = other.Proof }, "entry 7"},
+		"old epoch":                    {func(s *pasban.Statement) { s.Epoch = old.Epoch }, "entry 6"},
+		"no epoch":                     {func(s *pasban.Statement) { s.Epoch.Kind = pasban.KindLook }, ""},
+		"empty":                        {func(s *pasban.Statement) { s.Entries = nil }, ""},
+		"long proof":                   {func(s *pasban.Statement) { s.Proof = append(make([]tlog.Hash, 300), s.Proof...) }, ""},
+	} {
+		s, _ := r.statement(t, ayesha.ID)
+		c.edit(&s)
+		v, err := s.Verify(r.verifier)
+		e, ok := errors.AsType[*pasban.Error](err)
+		if !ok || e.Where != c.where || v.Entries != nil {
+			t.Errorf("%s: error %v at %q, want one at %q", name, err, whereOf(e), c.where)
+		}
+	}
+	s, _ := r.statement(t, ayesha.ID)
+	s.Entries = s.Entries[2:] // cannot pass for whole: what is missing is told
+	if v, err := s.Verify(r.verifier); err != nil || v.Erased != 2 {
+		t.Errorf("%d erased, %v", v.Erased, err)
+	}
+}
+
+func whereOf(e *pasban.Error) string {
+	if e == nil {
+		return ""
+	}
+	return e.Where
+}
+
+// A table of heads that was changed, emptied or left behind by a crash is made
+// again from the journal, also with citizens whose keys are destroyed.
+func TestTheTableIsMadeAgain(t *testing.T) {
+	dsns(t, func(t *testing.T, dsn string) {
+		r := start(t, dsn)
+		r.record(t, look(ayesha, 0), look(bilal, 1), look(ayesha, 2))
+		r.epoch(t)
+		for _, q := range []string{
+			`DELETE FROM directory_heads`, `UPDATE directory_heads SET number = 9`, `UPDATE directory_heads SET label = blind`,
+			`DELETE FROM directory_heads WHERE subject = '0b'`,
+		} {
+			if err := r.st.Write(t.Context(), func(tx *store.Tx) error { _, err := tx.Exec(q); return err }); err != nil {
+				t.Fatal(err)
+			}
+			r.reopen(t)
+			if _, v := r.statement(t, ayesha.ID); v.Covered != 2 || v.Heads.Epoch != 1 {
+				t.Errorf("%s: %+v", q, v)
+			}
+			r.epochless(t)
+		}
+		r.sealer.gone[bilal.ID] = true
+		r.record(t, look(ayesha, 3))
+		r.reopen(t)
+		r.epoch(t)
+		if _, v := r.statement(t, ayesha.ID); v.Covered != 3 || v.Heads.Labels != 2 {
+			t.Errorf("%+v", v)
+		}
+	})
+}

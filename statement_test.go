@@ -1,0 +1,239 @@
+package pasban_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"flag"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"pasban"
+	"pasban/internal/vrf"
+)
+
+// list makes a statement of n entries, of which the first covered are under the
+// epoch; the citizen's label lies 24 nodes deep, as among millions.
+func list(t testing.TB, s note.Signer, n, covered int) pasban.Statement {
+	t.Helper()
+	key := vrf.NewKey([32]byte{7})
+	st := pasban.Statement{Schema: pasban.StatementSchema, Citizen: "61101-1234567-1", Number: int64(covered)}
+	var last, end tlog.Hash
+	for i := range n {
+		o, _ := seal(t, lookFact())
+		o = o.At(pasban.NextPlace(int64(i), last))
+		leaf, err := o.Leaf()
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = leaf.Hash()
+		if i < covered {
+			end = last
+		}
+		st.Entries = append(st.Entries, pasban.StatementEntry{Index: uint64(i), Kind: o.Kind, Salt: o.Salt, Body: o.Body})
+	}
+	value, proof, err := key.Prove([]byte(st.Citizen))
+	if err != nil {
+		t.Fatal(err)
+	}
+	st.Label = proof
+	label, blind := pasban.SplitLabel(value)
+	root := pasban.LabelNode(label, pasban.HeadValue(blind, st.Number, end))
+	for depth := 23; depth >= 0; depth-- {
+		sibling := tlog.RecordHash([]byte{byte(depth)})
+		st.Proof = append(st.Proof, sibling)
+		if label[depth/8]>>(7-depth%8)&1 == 0 {
+			root = pasban.InnerNode(root, pasban.MapHash(sibling))
+		} else {
+			root = pasban.InnerNode(pasban.MapHash(sibling), root)
+		}
+	}
+	f := pasban.NewFact(pasban.KindHeads, "land-records", pasban.Actor{Kind: pasban.ActorSystem}, time.Now())
+	f.Body.Action = "commit"
+	f.Body.Heads = pasban.Heads{Epoch: 1, Size: int64(covered), Labels: 1,
+		Root: base64.RawURLEncoding.EncodeToString(root[:]), Key: base64.RawURLEncoding.EncodeToString(key.Public())}
+	st.Epoch = receipt(t, s, f, int64(n), int64(n)+1)
+	st.Epoch.Restricted = nil
+	return st
+}
+
+func TestStatement(t *testing.T) {
+	s, v := newKey(t, origin)
+	st := list(t, s, 12, 10)
+	data, err := json.Marshal(st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, err = pasban.ParseStatement(data); err != nil {
+		t.Fatal(err)
+	}
+	got, err := st.Verify(v)
+	if err != nil || got.Covered != 10 || len(got.Entries) != 12 || got.Erased != 0 || got.Entries[11].List.Number != 12 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if _, other := newKey(t, origin); true {
+		if _, err := st.Verify(other); err == nil {
+			t.Error("the statement verifies with another key")
+		}
+	}
+	for _, bad := range []string{``, `null`, `{}`, `[]`, `{"schema":"pasban.statement.v2"}`, `{"schema":"pasban.receipt.v1"}`} {
+		if _, err := pasban.ParseStatement([]byte(bad)); pasban.KindOf(err) != pasban.Invalid {
+			t.Errorf("%q: error %v, want invalid", bad, err)
+		}
+	}
+	validate := schemaOf(t, "docs/schemas/statement.v1.json")
+	if err := validate(data); err != nil {
+		t.Error(err)
+	}
+	for _, change := range [][2]string{{`statement.v1`, `statement.v2`}, {`"number":10,"label"`, `"number":0,"label"`}, {`"index":3`, `"index":-3`}, {`"kind":"heads"`, `"kind":"look"`}, {`"entries"`, `"entry"`}} {
+		bad := bytes.Replace(data, []byte(change[0]), []byte(change[1]), 1)
+		if bytes.Equal(bad, data) {
+			t.Fatalf("%s is not there", change[0])
+		}
+		if validate(bad) == nil {
+			t.Errorf("valid after %s became %s", change[0], change[1])
+		}
+	}
+}
+
+// schemaOf compiles a schema together with the receipt's, which it refers to.
+func schemaOf(t *testing.T, name string) func([]byte) error {
+	t.Helper()
+	c := jsonschema.NewCompiler()
+	c.DefaultDraft(jsonschema.Draft2020)
+	for _, file := range []string{name, "docs/schemas/receipt.v1.json"} {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.AddResource(doc.(map[string]any)["$id"].(string), doc); err != nil {
+			t.Fatal(err)
+		}
+	}
+	schema, err := c.Compile("urn:pasban:schema:statement:v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(data []byte) error {
+		v, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return schema.Validate(v)
+	}
+}
+
+// FuzzStatement: whatever is read, it does not panic, and nothing verifies but
+// the entries that were made.
+func FuzzStatement(f *testing.F) {
+	s, v := newKey(f, origin)
+	st := list(f, s, 3, 2)
+	good, err := json.Marshal(st)
+	if err != nil {
+		f.Fatal(err)
+	}
+	ids := map[string]bool{}
+	got, err := st.Verify(v)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, b := range got.Entries[:2] {
+		ids[b.ID] = true
+	}
+	f.Add(good)
+	f.Add([]byte(`{"schema":"pasban.statement.v1","entries":[{}],"proof":["x"],"epoch":{}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		st, err := pasban.ParseStatement(data)
+		if err != nil {
+			return
+		}
+		got, err := st.Verify(v)
+		if err != nil {
+			return
+		}
+		for _, b := range got.Entries[:got.Covered] {
+			if !ids[b.ID] {
+				t.Fatalf("verifies but was never made: %s", data)
+			}
+		}
+	})
+}
+
+// BenchmarkStatement checks a list of 1,000 entries, from its JSON; beyond is
+// what the statement weighs besides its entries.
+func BenchmarkStatement(b *testing.B) {
+	s, v := newKey(b, origin)
+	st := list(b, s, 1000, 1000)
+	data, err := json.Marshal(st)
+	if err != nil {
+		b.Fatal(err)
+	}
+	entries, err := json.Marshal(st.Entries)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		st, err := pasban.ParseStatement(data)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if got, err := st.Verify(v); err != nil || got.Covered != 1000 {
+			b.Fatal(got.Covered, err)
+		}
+	}
+	b.ReportMetric(float64(len(data)-len(entries)), "bytes-beyond")
+	b.ReportMetric(float64(len(entries)), "bytes-entries")
+}
+
+var update = flag.Bool("update", false, "rewrite web/test/statement.json")
+
+// TestStatementOfTheBrowser keeps true what the browser's check is tested with.
+func TestStatementOfTheBrowser(t *testing.T) {
+	const file = "web/test/statement.json"
+	var made struct {
+		VKey      string           `json:"vkey"`
+		Statement pasban.Statement `json:"statement"`
+	}
+	if *update {
+		skey, vkey, err := note.GenerateKey(rand.Reader, origin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := note.NewSigner(skey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made.VKey, made.Statement = vkey, list(t, s, 12, 10)
+		data, err := json.MarshalIndent(made, "", " ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, append(data, '\n'), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, &made); err != nil {
+		t.Fatal(err)
+	}
+	v, err := note.NewVerifier(made.VKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := made.Statement.Verify(v); err != nil || got.Covered != 10 || len(got.Entries) != 12 {
+		t.Errorf("%d entries, %v", len(got.Entries), err)
+	}
+}

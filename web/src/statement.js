@@ -1,0 +1,98 @@
+// Checks that a citizen's list is whole, as pasban.Statement.Verify does: the
+// receipt of the epoch, the chain of the entries, the citizen's label and the
+// end of their list in the map of heads (docs/schemas/statement.v1.json).
+import { Bad, canonical, verify } from "./verify.js";
+import { vrf } from "./vrf.js";
+
+/** Broken is a list that is not whole; entry is the number of the first entry
+ * that does not fit, message what is the matter: missing, altered or order. */
+export class Broken extends Bad {
+  constructor(what, entry) {
+    super(what);
+    this.entry = entry;
+  }
+}
+
+const kinds = { look: 1, change: 2, decision: 3, admin: 4 };
+const utf8 = new TextEncoder();
+const bytes = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+const fromURL = (s) => bytes(s.replaceAll("-", "+").replaceAll("_", "/"));
+const toURL = (b) => btoa(String.fromCharCode(...b)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+const must = (holds, what, entry) => { if (!holds) throw new Broken(what, entry); };
+
+async function sha256(...parts) {
+  const all = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
+  let at = 0;
+  for (const p of parts) {
+    all.set(p, at);
+    at += p.length;
+  }
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", all));
+}
+
+const big = (n) => {
+  const b = new Uint8Array(8);
+  new DataView(b.buffer).setBigUint64(0, BigInt(n));
+  return b;
+};
+
+/** leafHash is the entry's Merkle leaf hash. */
+async function leafHash({ kind, salt, body }, at) {
+  const s = bytes(salt);
+  must(Object.hasOwn(kinds, kind) && s.length === 32 && body.v === 1 && body.kind === kind, "altered", at);
+  return sha256([0, 1, kinds[kind]], await sha256(s, utf8.encode(canonical(body))));
+}
+
+/** chain checks that the entries follow each other; it returns how many the
+ * epoch covers and the leaf hash of the last of them. */
+async function chain({ entries, number, citizen }, size) {
+  must(Array.isArray(entries) && entries.length > 0 && Number.isSafeInteger(number) && number > 0, "form");
+  const hashes = await Promise.all(entries.map((e, i) => leafHash(e, e?.body?.list?.number ?? i + 1)));
+  let before = 0, covered = 0, end = null;
+  for (const [i, e] of entries.entries()) {
+    const { number: at, previous } = e.body.list ?? {};
+    must(Number.isSafeInteger(at) && at > 0 && e.body.subject === citizen && Number.isSafeInteger(e.index) && e.index >= 0, "altered", before + 1);
+    if (i > 0) {
+      must(at > before, "order", at);
+      must(at === before + 1, "missing", before + 1);
+      must(previous === toURL(hashes[i - 1]), "altered", before);
+      must(e.index > entries[i - 1].index, "order", at);
+    }
+    must((e.index < size) === (at <= number), "altered", at);
+    before = at;
+    if (at <= number) {
+      covered++;
+      end = hashes[i];
+    }
+  }
+  must(before >= number, "missing", before + 1);
+  must(covered > 0, "form");
+  return { covered, end };
+}
+
+/** whole verifies a statement against the ledger's key. It returns the bodies,
+ * oldest first, how many of them the epoch covers, how many were erased before
+ * them, and when the epoch was committed. */
+export async function whole(s, vkey) {
+  try {
+    must(s.schema === "pasban.statement.v1", "form");
+    const epoch = await verify(s.epoch, vkey), heads = epoch.heads;
+    must(epoch.kind === "heads" && heads.size <= s.epoch.index, "form");
+    const { covered, end } = await chain(s, heads.size);
+    const value = await vrf(fromURL(heads.key), utf8.encode(s.citizen), bytes(s.label));
+    must(value && (s.proof ?? []).length <= 256, "form");
+    const label = value.slice(0, 32), proof = (s.proof ?? []).map(bytes);
+    let h = await sha256([2], label, await sha256(value.slice(32), big(s.number), end));
+    for (const [i, sibling] of proof.entries()) {
+      const depth = proof.length - 1 - i, right = (label[depth >> 3] >> (7 - (depth & 7))) & 1;
+      must(sibling.length === 32, "form");
+      h = await sha256([3], right ? sibling : h, right ? h : sibling);
+    }
+    must(toURL(h) === heads.root, "missing", s.number);
+    const bodies = s.entries.map((e) => e.body);
+    return { bodies, covered, erased: bodies[0].list.number - 1, time: epoch.time };
+  } catch (e) {
+    if (e instanceof TypeError || e.name === "InvalidCharacterError") throw new Bad("form");
+    throw e;
+  }
+}
