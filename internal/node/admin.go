@@ -75,6 +75,7 @@ func (n *Node) Status(ctx context.Context) Status {
 		}
 		s.Parts = append(s.Parts, p) // its service is ill, this node is not
 	}
+	s.Parts = append(s.Parts, n.guardedParts(ctx)...)
 	s.Warnings = n.warnings(ctx)
 	s.Figures.Facts, s.Figures.Leaves = facts, leaves
 	ls := n.ledger.Status()

@@ -43,6 +43,7 @@ import (
 	"pasban/internal/identity"
 	"pasban/internal/ledger"
 	"pasban/internal/registry"
+	"pasban/internal/sentinel"
 	"pasban/internal/soc"
 	"pasban/internal/store"
 )
@@ -73,7 +74,8 @@ type Node struct {
 	guard    *registry.Guard
 	registry *registry.Registry
 	soc      *soc.Center
-	rules    *detect.Engine // keeps its memory over reloads
+	sentinel *sentinel.Sentinel // nil if no table is guarded
+	rules    *detect.Engine     // keeps its memory over reloads
 	gateway  *gateway.Gateway
 
 	rebuild   bool // the ledger's directory, at this start
@@ -152,6 +154,11 @@ func (n *Node) openRooms(ctx context.Context, s *Setup) (err error) {
 	if n.soc, err = soc.Open(ctx, n.store, n.journal, n.vault, cfg.Agency.ID); err != nil {
 		return err
 	}
+	if len(cfg.Guard) > 0 {
+		if n.sentinel, err = openSentinel(ctx, n.core, cfg, n.log); err != nil {
+			return err
+		}
+	}
 	if n.budgets, err = access.NewBudgets(ctx, n.store, cfg.Access.Budgets); err != nil {
 		return err
 	}
@@ -210,6 +217,7 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.follow(readers) })
 	wg.Go(func() { n.followExclusions(readers) })
 	wg.Go(func() { keepLean(readers) })
+	wg.Go(func() { n.guardTables(readers) })
 	ledgerDone := make(chan error, 1)
 	wg.Go(func() { ledgerDone <- n.ledger.Run(readers) })
 
