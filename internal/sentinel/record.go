@@ -100,7 +100,10 @@ func (t *table) settle(seen []sighting, b *batch) (bad []Difference, good []clos
 		l, here := local[string(c.Key)]
 		// Reading the row as it was costs: only where it can matter.
 		if !here && c.Op != opTruncate && (c.Verdict != "" || len(c.missing) > 0 || t.st.tainted(c.Key)) {
-			if l, err = t.latestOf(c.Key); err != nil {
+			if l, err = t.latestOf(c.Key); err == nil && c.Op == opRevoke {
+				l.good, _, err = t.st.authorisedBefore(c.Key, c.XID)
+			}
+			if err != nil {
 				return nil, nil, err
 			}
 			here = true
@@ -170,8 +173,11 @@ func (t *table) difference(c *sighting, authorised []byte) Difference {
 		d.Kind = "missing"
 		return d
 	}
-	_, v, err := t.st.authorised(c.Key)
-	if err == nil {
+	before := uint64(1 << 63)
+	if c.Op == opRevoke {
+		before = c.XID
+	}
+	if _, v, err := t.st.authorisedBefore(c.Key, before); err == nil {
 		d.Leaf = t.leafOf(v)
 	}
 	return d

@@ -240,3 +240,7 @@ func keysOf(list []Difference) string {
 	slices.Sort(out)
 	return strings.Join(out, ", ")
 }
+
+func secretDSN(pg *storetest.Cluster) config.Secret {
+	return config.Secret(pg.DSN("land", "watcher"))
+}

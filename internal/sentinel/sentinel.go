@@ -321,6 +321,7 @@ type record struct {
 	Fingerprint fingerprint `json:"fingerprint"`
 	Filenode    uint32      `json:"filenode"`
 	Blind       string      `json:"blind"`
+	Settled     int64       `json:"settled"` // see state
 }
 
 // load reads a table's record and key; there is none before a baseline.

@@ -1,6 +1,8 @@
 package sentinel
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -123,4 +125,146 @@ func TestAccept(t *testing.T) {
 	r.news()
 	r.audit()
 	r.quiet()
+}
+
+// TestCompact: the log goes into a new base, which the ledger commits to, and
+// nothing is lost by it.
+func TestCompact(t *testing.T) {
+	r := newRig(t, 400)
+	r.baseline()
+	r.app(`UPDATE parcel_owner SET share = share / 2 WHERE parcel_id < 200`, `UPDATE parcel_owner SET share = share / 2 WHERE parcel_id < 100`, `DELETE FROM parcel_owner WHERE parcel_id = 300`)
+	r.caughtUp()
+	compact := func() {
+		t.Helper()
+		tb := r.s.tables[0]
+		conn, err := tb.src.connect(t.Context())
+		r.ok(err)
+		defer conn.Close(t.Context())
+		tb.mu.Lock()
+		defer tb.mu.Unlock()
+		r.ok(tb.compactNow(t.Context(), conn))
+	}
+	compact()
+	if st := r.s.tables[0].st; len(st.over) != 0 || st.gen != 2 || st.Rows != 399 {
+		t.Errorf("after compacting: %d keys, generation %d, %d rows", len(st.over), st.gen, st.Rows)
+	}
+	r.evil(`UPDATE parcel_owner SET share = 1 WHERE parcel_id = 5`)
+	r.alarmed("table-changed")
+	r.app(`UPDATE parcel_owner SET note = 'x' WHERE parcel_id BETWEEN 10 AND 20`)
+	r.caughtUp()
+	compact() // what nobody authorised stays in the log
+	r.stop()
+	r.run()
+	r.follows()
+	if got := keysOf(r.audit().Differences); got != "5 changed" {
+		t.Errorf("the audit names %q", got)
+	}
+	d := r.audit().Differences[0]
+	if d.Before == nil || !strings.Contains(*d.Before, "0.0625") {
+		t.Errorf("the last authorised version is %v", d.Before)
+	}
+}
+
+// TestBaselineResumes: a baseline that breaks off goes on where it was.
+func TestBaselineResumes(t *testing.T) {
+	r := newRig(t, 2000)
+	tb := r.s.tables[0]
+	conn, err := tb.src.connect(t.Context())
+	r.ok(err)
+	defer conn.Close(t.Context())
+	r.ok(tb.src.setup(t.Context(), conn))
+	b := &baseliner{t: tb, say: func(string) {}}
+	r.ok(b.begin(t.Context(), conn))
+	r.ok(b.chunk(t.Context(), ` WHERE ctid < '(5,0)'::tid`))
+	b.p.Next = 5
+	r.ok(b.remember())
+	half := b.p.Rows
+	if half == 0 || half == 2000 {
+		t.Fatalf("%d rows in five blocks", half)
+	}
+	b.Write([]byte("1\tnot\tremembered\t\\N\n"))
+	b.closeFiles()
+	r.app(`UPDATE parcel_owner SET share = 0.5 WHERE parcel_id IN (1, 1999)`, `DELETE FROM parcel_owner WHERE parcel_id IN (2, 1998)`)
+	if st := r.baseline(); st.Rows > 2002 || st.Rows < 1998 {
+		t.Errorf("%+v", st)
+	}
+	r.caughtUp()
+	if a := r.audit(); a.Root != a.Authorised || a.Rows != 1998 {
+		t.Errorf("%+v", a)
+	}
+	r.quiet()
+}
+
+// TestValues: values of every sort have one form, in the stream and in an audit.
+func TestValues(t *testing.T) {
+	r := newRig(t, 10)
+	r.pg.Exec(t, "land", r.pg.User, `CREATE TABLE odd (a text, b uuid, f float8, r real, i interval, d date, ts timestamptz, bin bytea, j jsonb, arr text[], m money, n numeric, big text, PRIMARY KEY (a, b));
+		GRANT ALL ON odd TO land_app; ALTER DATABASE land SET DateStyle = 'German'; ALTER DATABASE land SET extra_float_digits = -5; ALTER ROLE watcher SET bytea_output = 'escape'; ALTER DATABASE land SET IntervalStyle = 'iso_8601'`)
+	r.stop()
+	g := &r.o.Tables[0]
+	g.Table, g.Key, g.Columns = "public.odd", []string{"a", "b"}, []string{"f", "r", "i", "d", "ts", "bin", "j", "arr", "m", "n", "big"}
+	const row = `INSERT INTO odd VALUES (E'tab\t nl\n back\\ \\N', gen_random_uuid(), 0.1::float8 + 0.2, 1e-30, '1 year 2 days 03:04:05.6', '2026-11-27', now(), '\x00ff5c0a', '{"a": [1, null]}', ARRAY['x,y', NULL, ''], 12.5, 1.50, (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 1000) i))`
+	r.pg.Exec(t, "land", "land_app", row)
+	r.run()
+	r.baseline()
+	r.app(strings.Replace(row, "E'tab", "E'second", 1), `UPDATE odd SET f = f + 1, d = NULL`, `UPDATE odd SET n = 2.500 WHERE a LIKE 'sec%'`) // big is not sent again
+	r.caughtUp()
+	if a := r.audit(); a.Root != a.Authorised || a.Rows != 2 {
+		t.Errorf("%+v", a)
+	}
+	r.quiet()
+	r.evil(`UPDATE odd SET i = '1 day', bin = NULL WHERE a LIKE 'tab%'`)
+	r.alarmed("table-changed")
+	d := r.audit().Differences
+	if len(d) != 1 || len(d[0].Columns) != 2 {
+		t.Fatalf("%+v", d)
+	}
+	_, err := r.ask(Request{Kind: KindRepair, Rows: []string{d[0].ID}, Reason: "tampered with"})
+	r.ok(err)
+	if a := r.audit(); a.Root != a.Authorised {
+		t.Errorf("%+v", a)
+	}
+}
+
+// TestTraffic: many sessions at once change many rows, audits run meanwhile, and
+// nothing is alarmed that was authorised.
+func TestTraffic(t *testing.T) {
+	r := newRig(t, 5000)
+	r.baseline()
+	script := filepath.Join(t.TempDir(), "load.sql")
+	r.ok(os.WriteFile(script, []byte(`\set a random(1, 5000)
+\set b random(1, 5000)
+\set n random(6000, 1000000000)
+BEGIN;
+UPDATE parcel_owner SET share = 0.5, note = 'n' || :n WHERE parcel_id = :a;
+DELETE FROM parcel_owner WHERE parcel_id = :b;
+INSERT INTO parcel_owner VALUES (:b, '11111-1111111-1', 0.25, NULL) ON CONFLICT (parcel_id) DO UPDATE SET note = NULL;
+INSERT INTO parcel_owner VALUES (:n, '22222-2222222-2', 1, 'new') ON CONFLICT DO NOTHING;
+END;
+`), 0o644))
+	r.ok(os.Chmod(filepath.Dir(script), 0o755))
+	done := make(chan string, 1)
+	go func() {
+		done <- r.pg.Tool(t, "pgbench", "-h", r.pg.Dir, "-U", "land_app", "-n", "-c", "4", "-t", "1000", "land", "-f", script)
+	}()
+	for loop := true; loop; {
+		if a := r.audit(); a.Root != a.Authorised {
+			t.Fatalf("an audit amid traffic: %d differ, first %+v", len(a.Differences), a.Differences[0])
+		}
+		select {
+		case <-done:
+			loop = false
+		default:
+		}
+	}
+	r.caughtUp()
+	if a := r.audit(); a.Root != a.Authorised {
+		t.Fatalf("%d differ", len(a.Differences))
+	}
+	r.quiet()
+	r.s.tables[0].mu.Lock()
+	defer r.s.tables[0].mu.Unlock()
+	if n := r.s.tables[0].status.Changes; n < 12000 {
+		t.Errorf("%d changes were seen", n)
+	}
 }

@@ -87,6 +87,9 @@ type state struct {
 	chain []byte
 	over  map[string][]version // by key, oldest first
 	bytes int64                // of over, about
+	// settled is the last batch of which every snapshot sees all, whatever its
+	// transactions are numbered: the server that numbered them may be set back.
+	settled int64
 }
 
 func stateFile(dir, name string, gen int64, ext string) string {
@@ -99,6 +102,8 @@ type anchorage struct {
 	Chain []byte // of the base
 	Batch int64  // last batch that became a leaf
 	Last  []byte // the chain after it
+
+	Settled int64 // see state
 }
 
 var errState = errors.New("the sentinel's files are not what the ledger commits to")
@@ -120,7 +125,7 @@ func openState(dir, name string, gen int64, crypt *cryptor, a anchorage) (_ *sta
 		return nil, fmt.Errorf("%w: the base is another one", errState)
 	}
 	s.h = rowtree.NewHasher(s.Layout)
-	s.batch, s.chain = s.base.Batch, s.base.Chain
+	s.batch, s.chain, s.settled = s.base.Batch, s.base.Chain, a.Settled
 	if s.log, err = os.OpenFile(stateFile(dir, name, gen, "log"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return nil, err
 	}
@@ -202,8 +207,18 @@ func (s *state) keep(b *batch, size int64, chain []byte) {
 func (s *state) take(b *batch) {
 	s.batch = b.N
 	for i, c := range b.Changes {
+		if b.N <= s.settled {
+			c.XID = 0
+		}
 		if c.Op == opTruncate {
 			continue
+		}
+		if c.Op == opRevoke {
+			for k := range s.over[string(c.Key)] {
+				if v := &s.over[string(c.Key)][k]; v.xid >= c.XID {
+					v.ok = false
+				}
+			}
 		}
 		s.over[string(c.Key)] = append(s.over[string(c.Key)], version{c.XID, c.Line, c.Verdict == "", b.N, i})
 		s.bytes += int64(len(c.Key) + len(c.Line) + 96)
@@ -217,19 +232,17 @@ func (s *state) tainted(key []byte) bool {
 	return len(vs) > 0 && !vs[len(vs)-1].ok
 }
 
-// current is the last version that the stream has told of, and the last
-// authorised one, from before this moment.
-func (s *state) current(key []byte) (line []byte, err error) {
-	if vs := s.over[string(key)]; len(vs) > 0 {
-		return vs[len(vs)-1].line, nil
-	}
-	return s.inBase(key)
+// authorised is the last authorised version of a row; its version is zero if
+// the base has it.
+func (s *state) authorised(key []byte) (line []byte, v version, err error) {
+	return s.authorisedBefore(key, 1<<63)
 }
 
-func (s *state) authorised(key []byte) (line []byte, v version, err error) {
+// authorisedBefore passes over what transactions from xid on did.
+func (s *state) authorisedBefore(key []byte, xid uint64) (line []byte, v version, err error) {
 	vs := s.over[string(key)]
 	for i := len(vs) - 1; i >= 0; i-- {
-		if vs[i].ok {
+		if vs[i].ok && vs[i].xid < xid {
 			return vs[i].line, vs[i], nil
 		}
 	}
@@ -292,6 +305,17 @@ func (s *state) merged(i int, keys []string, seen func(uint64) bool) (map[string
 		}
 	}
 	return rows, nil
+}
+
+// settle has every snapshot see all that is recorded so far: it is a new
+// history from here on.
+func (s *state) settle() {
+	s.settled = s.batch
+	for _, vs := range s.over {
+		for i := range vs {
+			vs[i].xid = 0
+		}
+	}
 }
 
 // prune forgets versions that no later snapshot can ask for: those before the
@@ -374,7 +398,7 @@ func (s *state) foldable(seen func(uint64) bool) (fold, error) {
 		if err != nil {
 			return f, err
 		}
-		if slices.ContainsFunc(b.Changes, func(c change) bool { return !seen(c.XID) || c.Verdict != "" && s.open(c) }) {
+		if slices.ContainsFunc(b.Changes, func(c change) bool { return b.N > s.settled && !seen(c.XID) || c.Verdict != "" && s.open(c) }) {
 			return f, nil
 		}
 		root, _, err := b.root()
@@ -392,7 +416,7 @@ func (s *state) open(c change) bool { return c.Op != opTruncate && s.tainted(c.K
 
 // successor opens the new generation with what the old log has beyond fold.
 func (s *state) successor(gen int64, f fold) (_ *state, err error) {
-	n := &state{dir: s.dir, name: s.name, gen: gen, crypt: s.crypt, h: s.h, over: map[string][]version{}, batch: f.batch, chain: f.chain}
+	n := &state{dir: s.dir, name: s.name, gen: gen, crypt: s.crypt, h: s.h, over: map[string][]version{}, batch: f.batch, chain: f.chain, settled: s.settled}
 	if n.base, err = openBase(stateFile(s.dir, s.name, gen, "base"), s.crypt); err != nil {
 		return nil, err
 	}

@@ -24,6 +24,7 @@ const (
 	opDelete   = "delete"
 	opTruncate = "truncate"
 	opAccept   = "accept" // two people took a row as it was found
+	opRevoke   = "revoke" // an earlier change cannot be believed
 )
 
 const (

@@ -172,6 +172,7 @@ func (t *table) anchored(ctx context.Context) (a anchorage, err error) {
 		return b
 	}
 	a.Root, a.Chain, a.Last = bytesOf(base, "root"), bytesOf(base, "chain"), bytesOf(last, "chain")
+	a.Settled = t.rec.Settled
 	if err == nil {
 		_, err = fmt.Sscan(last.Fact.Restricted.More["batch"], &a.Batch)
 	}
@@ -263,6 +264,9 @@ func (t *table) blinded(ctx context.Context, why string, change func(*record)) e
 	rec := t.rec
 	change(&rec)
 	rec.Blind = why
+	if t.st != nil {
+		rec.Settled = t.st.batch
+	}
 	f := t.alarmFact("table-blind", []string{why}, nil)
 	_, err := t.s.o.Journal.Commit(ctx, func(tx *store.Tx) ([]pasban.Fact, error) {
 		return []pasban.Fact{f}, t.s.save(ctx, tx, t.g.Name, rec)
@@ -271,6 +275,9 @@ func (t *table) blinded(ctx context.Context, why string, change func(*record)) e
 		return unavailable("record that the table was not seen", err)
 	}
 	t.rec, t.status.Blind = rec, why
+	if t.st != nil {
+		t.st.settle()
+	}
 	t.askAudit()
 	return nil
 }

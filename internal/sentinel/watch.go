@@ -4,11 +4,15 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"regexp"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"pasban"
+	"pasban/internal/sentinel/rowtree"
 	"pasban/internal/store"
 )
 
@@ -83,7 +87,7 @@ func (t *table) watch(ctx context.Context, conn *pgx.Conn) error {
 	}
 	t.mu.Unlock()
 	if len(changed) > 0 {
-		if err := t.alarm(ctx, "table-definition", now.hash(), changed, map[string]string{"fingerprint": now.hash()}); err != nil {
+		if err := t.redefined(ctx, now.hash(), changed); err != nil {
 			return err
 		}
 	}
@@ -100,6 +104,87 @@ func (t *table) watch(ctx context.Context, conn *pgx.Conn) error {
 		}
 	}
 	return t.compact(ctx, conn)
+}
+
+// redefined tells of a changed definition. Whoever can change what tells the
+// sentinel who writes could have made it lie meanwhile: the changes that were
+// committed since are not believed, and the table is read at once.
+func (t *table) redefined(ctx context.Context, hash string, changed []string) error {
+	t.toldMu.Lock()
+	_, told := t.told["definition "+hash]
+	t.toldMu.Unlock()
+	if told {
+		return nil
+	}
+	t.mu.Lock()
+	from := suspect(changed, t.near)
+	t.mu.Unlock()
+	if from > 0 {
+		if err := t.revoke(ctx, from); err != nil {
+			return err
+		}
+	}
+	t.askAudit()
+	return t.alarm(ctx, "table-definition", "definition "+hash, changed, map[string]string{"fingerprint": hash})
+}
+
+var versions = regexp.MustCompile(`version=(\d+)(?:/(\d+))?`)
+
+// suspect is the first transaction that changed the trigger, its function or
+// the publication; 0 if none of them was.
+func suspect(changed []string, near uint64) uint64 {
+	var from uint64
+	old := map[string]bool{}
+	for _, sign := range []string{"-", "+"} {
+		for _, line := range changed {
+			if !strings.HasPrefix(line, sign) {
+				continue
+			}
+			for _, m := range versions.FindAllStringSubmatch(line, -1) {
+				for _, text := range m[1:] {
+					id, err := strconv.ParseUint(text, 10, 32)
+					if old[text] = old[text] || sign == "-"; err != nil || old[text] {
+						continue
+					}
+					if xid := wide(uint32(id), near); from == 0 || xid < from {
+						from = xid
+					}
+				}
+			}
+		}
+	}
+	return from
+}
+
+// revoke takes back that changes from a transaction on were authorised.
+func (t *table) revoke(ctx context.Context, from uint64) error {
+	reached, err := t.markStream(ctx) // those that were committed before the definition was looked at
+	if err != nil {
+		return err
+	}
+	select {
+	case <-reached:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(markWait):
+		return &pasban.Error{Kind: pasban.Unavailable, Where: "guarded table " + t.g.Name, Msg: "the stream does not catch up"}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.st == nil {
+		return nil
+	}
+	var seen []sighting
+	for key, vs := range t.st.over {
+		if v := vs[len(vs)-1]; v.ok && v.xid >= from && len(seen) < batchMax {
+			seen = append(seen, sighting{change: change{Line: v.line, Change: rowtree.Change{Op: opRevoke, Key: []byte(key), XID: from,
+				Verdict: "it was changed while somebody changed what tells the guard who writes"}}})
+		}
+	}
+	if len(seen) == 0 {
+		return nil
+	}
+	return t.record(ctx, seen, t.rec, nil)
 }
 
 // compact puts the log into a new base when it has grown.

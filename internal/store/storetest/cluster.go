@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"os/exec"
@@ -198,5 +199,28 @@ func (c *Cluster) Exec(t testing.TB, database, role string, statements ...string
 		if _, err := conn.Exec(t.Context(), q, pgx.QueryExecModeSimpleProtocol); err != nil {
 			t.Fatalf("%s: %v", strings.TrimSpace(q), err)
 		}
+	}
+}
+
+// Own gives the data directory to the server's user, after a test wrote into it.
+func (c *Cluster) Own(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return
+	}
+	err := filepath.WalkDir(c.Data, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if _, err := as(c.User, name); err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return os.Chmod(name, 0o700)
+		}
+		return os.Chmod(name, 0o600)
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
