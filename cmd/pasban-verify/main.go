@@ -14,6 +14,7 @@
 //	pasban-verify checkpoint --key KEY LEDGER [--old FILE]
 //	pasban-verify receipt    --key KEY FILE...
 //	pasban-verify audit      --key KEY LEDGER
+//	pasban-verify table      --key KEY PROOF [ROWS]
 //
 // KEY is the key or a file that holds it. LEDGER is a directory (a copy of the
 // agency's data/ledger) or an https address, such as
@@ -32,6 +33,11 @@
 // audit: every leaf and every tile is rehashed; together they give the root
 // that was signed. A file that is not what the root commits to is named.
 //
+// table: the proof (from `pasban sentinel prove`) is in the ledger that the key
+// signed for. A proof of a row shows the row's last authorised version. With
+// ROWS, the table's rows as PostgreSQL's COPY writes them (docs/OPERATING.md has
+// the command), all of them together are what was authorised at the audit.
+//
 // # What it says
 //
 // One line per check, beginning with "holds", "DOES NOT HOLD" or "could not
@@ -43,7 +49,7 @@
 //
 // It writes nothing, follows no redirects, speaks plain http to this machine
 // alone, and imports nothing of the running system: the parts are this folder,
-// internal/ledger/tiles, package pasban, and golang.org/x/mod/sumdb.
+// internal/ledger/tiles, internal/sentinel/rowtree, package pasban, and golang.org/x/mod/sumdb.
 package main
 
 import (
@@ -66,6 +72,7 @@ const usage = `usage:
   pasban-verify checkpoint --key KEY LEDGER [--old FILE]   signature, and consistency with an earlier checkpoint
   pasban-verify receipt    --key KEY FILE...               the fact is in the ledger (- reads standard input)
   pasban-verify audit      --key KEY LEDGER                rehash every leaf and tile
+  pasban-verify table      --key KEY PROOF [ROWS]          a guarded table, or a row of it, against the ledger
 
 KEY is the ledger's verifier key or a file that holds it; LEDGER a directory or an https address.
 flags:
@@ -84,7 +91,7 @@ func main() {
 
 // command is what the command line asks for.
 type command struct {
-	name     string // checkpoint, receipt or audit
+	name     string // checkpoint, receipt, audit or table
 	args     []string
 	key      string
 	old      string
@@ -119,6 +126,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		c.receipts()
 	case "audit":
 		c.audit(ctx)
+	case "table":
+		c.table()
 	}
 	c.report.conclude()
 	if c.json {
@@ -160,11 +169,13 @@ func (c *command) parse(args []string) error {
 	}
 	c.name, c.args = c.args[0], c.args[1:]
 	switch {
-	case c.name != "checkpoint" && c.name != "receipt" && c.name != "audit":
+	case c.name != "checkpoint" && c.name != "receipt" && c.name != "audit" && c.name != "table":
 		return wrong(fmt.Sprintf("no command %q", c.name))
 	case c.name == "receipt" && len(c.args) == 0:
 		return wrong("receipt needs at least one file")
-	case c.name != "receipt" && len(c.args) != 1:
+	case c.name == "table" && len(c.args) != 1 && len(c.args) != 2:
+		return wrong("table needs a proof, and may have the table's rows")
+	case c.name != "receipt" && c.name != "table" && len(c.args) != 1:
 		return wrong(c.name + " needs one ledger, a directory or an https address")
 	case c.old != "" && c.name != "checkpoint":
 		return wrong("--old belongs to checkpoint")

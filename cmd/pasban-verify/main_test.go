@@ -200,7 +200,7 @@ func TestImports(t *testing.T) {
 		dep = strings.TrimSpace(dep)
 		first, _, _ := strings.Cut(dep, "/")
 		switch {
-		case dep == "pasban", dep == "pasban/cmd/pasban-verify", dep == "pasban/internal/ledger/tiles":
+		case dep == "pasban", dep == "pasban/cmd/pasban-verify", dep == "pasban/internal/ledger/tiles", dep == "pasban/internal/sentinel/rowtree":
 		case strings.HasPrefix(dep, "golang.org/x/mod/sumdb/"), strings.HasPrefix(dep, "golang.org/x/mod/internal/"):
 		case dep == "github.com/gowebpki/jcs": // RFC 8785
 		case first != "pasban" && !strings.Contains(first, "."), first == "vendor": // the standard library

@@ -35,7 +35,7 @@ configuration). A running node does the work; without one, these commands do it
 themselves. Exit status 1: a row is not what was authorised, or a table is not
 guarded.`,
 	}
-	cmd.AddCommand(c.sentinelStatus(), c.sentinelBaseline(), c.sentinelAudit(), c.sentinelRepair())
+	cmd.AddCommand(c.sentinelStatus(), c.sentinelBaseline(), c.sentinelAudit(), c.sentinelRepair(), c.sentinelProve())
 	return cmd
 }
 
@@ -330,5 +330,32 @@ approved it on the console.`,
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "every row that differs")
 	cmd.Flags().StringVar(&r.Reason, "reason", "", "why, in `words`")
+	return c.withConfig(cmd)
+}
+
+func (c *cli) sentinelProve() *cobra.Command {
+	var row string
+	cmd := &cobra.Command{
+		Use:   "prove TABLE",
+		Short: "Print a proof for pasban-verify table: of the last audit, or of a row's last authorised version",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.withSentinel(cmd.Context(), true, func(s *node.Sentinel, cfg *config.Config) error {
+				r, err := s.Ask(cmd.Context(), node.Operator(), sentinel.Request{Table: args[0], Kind: sentinel.KindProve, Target: row})
+				if err != nil {
+					return err
+				}
+				if r, err = s.Await(cmd.Context(), r.ID, nil); err != nil {
+					return err
+				}
+				p, err := s.Proof(cmd.Context(), cfg, *r.Result.Proof)
+				if err != nil {
+					return err
+				}
+				return c.print(p)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&row, "row", "", "the row's `key`, as COPY writes it")
 	return c.withConfig(cmd)
 }

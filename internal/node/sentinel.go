@@ -4,12 +4,19 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"pasban"
 	"pasban/internal/config"
+	"pasban/internal/ledger/tiles"
 	"pasban/internal/sentinel"
+	"pasban/internal/sentinel/rowtree"
 )
 
 // openSentinel wires the guard of tables.
@@ -99,4 +106,42 @@ func (s *Sentinel) Close() error {
 	s.stop()
 	<-s.ran
 	return s.core.close()
+}
+
+// Proof makes a proof that needs nothing of the running node: what the guard
+// found, with the receipt of its fact from the ledger's directory.
+func (s *Sentinel) Proof(ctx context.Context, cfg *config.Config, p sentinel.Proven) (rowtree.TableProof, error) {
+	out := rowtree.TableProof{Schema: rowtree.ProofSchema, Row: p.Row, Change: p.Change}
+	e, err := s.core.journal.ByID(ctx, p.Fact)
+	if err != nil {
+		return out, err
+	}
+	v, err := note.NewVerifier(s.core.vkey)
+	if err != nil {
+		return out, err
+	}
+	root, err := os.OpenRoot(filepath.Join(cfg.Data, "ledger"))
+	if err != nil {
+		return out, err
+	}
+	defer root.Close()
+	raw, err := tiles.Dir{Root: root}.ReadFile(ctx, tiles.Checkpoint)
+	if err != nil {
+		return out, err
+	}
+	cp, err := pasban.OpenCheckpoint(raw, v)
+	if err != nil {
+		return out, err
+	}
+	if e.Index >= cp.N {
+		return out, &pasban.Error{Kind: pasban.Unavailable, Msg: "the fact is not under a checkpoint yet", Hint: "the running node publishes it within two seconds"}
+	}
+	proof, err := tlog.ProveRecord(cp.N, e.Index, tiles.HashReader(ctx, tiles.Dir{Root: root}, cp.Tree))
+	if err != nil {
+		return out, err
+	}
+	out.Receipt = pasban.Receipt{Schema: pasban.ReceiptSchema, Origin: cp.Origin, Index: uint64(e.Index), Kind: e.Opening.Kind,
+		Salt: e.Opening.Salt, Body: e.Opening.Body, Proof: proof, Checkpoint: string(raw), Restricted: &e.RestrictedOpening}
+	_, err = out.Receipt.Verify(v)
+	return out, err
 }

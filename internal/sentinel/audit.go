@@ -318,7 +318,7 @@ func (t *table) concludeAudit(ctx context.Context, res *AuditResult) error {
 	t.rec = rec
 	t.fill()
 	t.status.Audit, t.status.AuditMS = time.Now().UTC().Format(time.RFC3339), res.MS
-	t.status.Open = len(res.Differences)
+	t.status.Open, t.status.AuditFact = len(res.Differences), res.Fact
 	t.over("audit")
 	return nil
 }

@@ -13,11 +13,12 @@ import (
 	"pasban/internal/store"
 )
 
-// Kinds of requests. The first two are an operator's to make; the others change
+// Kinds of requests. The first three are an operator's to make; the others change
 // what counts as authorised, or the table, and need a second person.
 const (
 	KindBaseline   = "baseline"   // take the table as it is
 	KindAudit      = "audit"      // compare it now
+	KindProve      = "prove"      // find what proves a row
 	KindAttest     = "attest"     // the baseline's rows are what they should be
 	KindRepair     = "repair"     // put rows back to their last authorised version
 	KindAccept     = "accept"     // take rows as they were found
@@ -58,6 +59,7 @@ type Result struct {
 	Audit    *AuditResult `json:"audit,omitempty"`
 	Status   *Status      `json:"status,omitempty"`
 	Rows     int          `json:"rows,omitempty"`
+	Proof    *Proven      `json:"proof,omitempty"`
 }
 
 // Ask makes a request in an actor's name. Audits and baselines are done at once;
@@ -69,7 +71,7 @@ func (s *Sentinel) Ask(ctx context.Context, actor pasban.Actor, r Request) (Requ
 	}
 	state := waiting
 	switch r.Kind {
-	case KindAudit:
+	case KindAudit, KindProve:
 		state = ready
 	case KindBaseline:
 		state = ready
@@ -98,7 +100,16 @@ func (s *Sentinel) Ask(ctx context.Context, actor pasban.Actor, r Request) (Requ
 	_, err := s.o.Journal.Commit(ctx, func(tx *store.Tx) ([]pasban.Fact, error) {
 		return []pasban.Fact{f}, s.insert(ctx, tx, &r, state)
 	})
+	s.wake()
 	return r, unavailable("keep the request", err)
+}
+
+// wake has requests looked for now.
+func (s *Sentinel) wake() {
+	select {
+	case s.asked <- struct{}{}:
+	default:
+	}
 }
 
 // insert keeps a new request. Runs on the store's writer goroutine.
@@ -148,6 +159,7 @@ func (s *Sentinel) Decide(ctx context.Context, actor pasban.Actor, id string, ap
 		}
 		return []pasban.Fact{f}, nil
 	})
+	s.wake()
 	return unavailable("keep the decision", err)
 }
 
@@ -212,6 +224,7 @@ func (s *Sentinel) serve(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-s.asked:
 		}
 		list, err := s.requests(ctx, `WHERE state = 'ready' ORDER BY at LIMIT 10`)
 		if err != nil {
@@ -243,6 +256,8 @@ func (s *Sentinel) do(ctx context.Context, t *table, r Request) {
 		res, err = s.doBaseline(ctx, t, r)
 	case KindAudit:
 		res, err = t.auditNow(ctx)
+	case KindProve:
+		res.Proof, err = t.prove(r.Target)
 	case KindRepair:
 		res.Rows, err = t.repair(ctx, r)
 	case KindAccept:
@@ -319,7 +334,7 @@ func (s *Sentinel) Await(ctx context.Context, id string, progress func(string)) 
 		select {
 		case <-ctx.Done():
 			return r, ctx.Err()
-		case <-time.After(pollEvery / 3):
+		case <-time.After(pollEvery / 15):
 		}
 	}
 }

@@ -58,7 +58,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON parcel_owner TO land_app;
 
 // fillSQL makes synthetic rows.
 func fillSQL(rows int) string {
-	return fmt.Sprintf(`INSERT INTO parcel_owner SELECT i, lpad((i %% 99999)::text, 5, '0') || '-' || lpad((i * 7919 %% 9999999)::text, 7, '0') || '-' || (i %% 9 + 1), 0.25, CASE WHEN i %% 3 = 0 THEN NULL ELSE 'kharif ' || i END FROM generate_series(1, %d) i; ANALYZE parcel_owner;`, rows)
+	return fmt.Sprintf(`INSERT INTO parcel_owner SELECT i, lpad((i %% 99999)::text, 5, '0') || '-' || lpad((i::bigint * 7919 %% 9999999)::text, 7, '0') || '-' || (i %% 9 + 1), 0.25, CASE WHEN i %% 3 = 0 THEN NULL ELSE 'kharif ' || i END FROM generate_series(1, %d) i; ANALYZE parcel_owner;`, rows)
 }
 
 func newRig(t testing.TB, rows int, writers ...config.Writer) *rig {

@@ -85,6 +85,7 @@ type Options struct {
 type Sentinel struct {
 	o      Options
 	tables []*table
+	asked  chan struct{} // a request was made in this process
 }
 
 // Open makes the sentinel's tables in the store if need be. Nothing is guarded
@@ -99,7 +100,7 @@ func Open(ctx context.Context, o Options) (*Sentinel, error) {
 	if err := makeDir(o.Dir); err != nil {
 		return nil, err
 	}
-	s := &Sentinel{o: o}
+	s := &Sentinel{o: o, asked: make(chan struct{}, 1)}
 	for _, g := range o.Tables {
 		s.tables = append(s.tables, newTable(s, g))
 	}
@@ -162,27 +163,28 @@ func (s *Sentinel) SetupSQL(name string) (string, error) {
 
 // Status is what the sentinel says of one table.
 type Status struct {
-	Table    string `json:"table"`    // its name
-	Source   string `json:"source"`   // schema.table
-	Baseline string `json:"baseline"` // id of the fact; "" if there is none yet
-	Taken    string `json:"baseline_taken,omitempty"`
-	Origin   string `json:"rows_from,omitempty"`   // where the rows came from, as was said
-	Attests  string `json:"attests,omitempty"`     // who answers for them, as was said
-	Attested bool   `json:"attested"`              // two people confirmed it
-	Rows     int64  `json:"rows"`                  // in the baseline or the last audit
-	Contest  int    `json:"contested,omitempty"`   // rows that somebody contests
-	Changes  int64  `json:"changes"`               // seen since the process started
-	Refused  int64  `json:"unauthorised"`          // of them
-	Follows  bool   `json:"follows"`               // the stream runs
-	Seen     string `json:"seen,omitempty"`        // when the stream last said something, RFC 3339
-	LagBytes int64  `json:"lag_bytes"`             // WAL that the server keeps for the stream
-	Limit    int64  `json:"limit_bytes,omitempty"` // more until the server drops the slot
-	Audit    string `json:"last_audit,omitempty"`  // RFC 3339
-	AuditMS  int64  `json:"audit_ms,omitempty"`
-	Open     int    `json:"differences"`          // rows that are not what was authorised
-	Blind    string `json:"blind,omitempty"`      // why changes may have been missed
-	Changed  string `json:"definition,omitempty"` // the table's definition changed and nobody approved it
-	Problem  string `json:"problem,omitempty"`    // what keeps the guard from working
+	Table     string `json:"table"`    // its name
+	Source    string `json:"source"`   // schema.table
+	Baseline  string `json:"baseline"` // id of the fact; "" if there is none yet
+	Taken     string `json:"baseline_taken,omitempty"`
+	Origin    string `json:"rows_from,omitempty"`   // where the rows came from, as was said
+	Attests   string `json:"attests,omitempty"`     // who answers for them, as was said
+	Attested  bool   `json:"attested"`              // two people confirmed it
+	Rows      int64  `json:"rows"`                  // in the baseline or the last audit
+	Contest   int    `json:"contested,omitempty"`   // rows that somebody contests
+	Changes   int64  `json:"changes"`               // seen since the process started
+	Refused   int64  `json:"unauthorised"`          // of them
+	Follows   bool   `json:"follows"`               // the stream runs
+	Seen      string `json:"seen,omitempty"`        // when the stream last said something, RFC 3339
+	LagBytes  int64  `json:"lag_bytes"`             // WAL that the server keeps for the stream
+	Limit     int64  `json:"limit_bytes,omitempty"` // more until the server drops the slot
+	Audit     string `json:"last_audit,omitempty"`  // RFC 3339
+	AuditMS   int64  `json:"audit_ms,omitempty"`
+	AuditFact string `json:"audit_fact,omitempty"`
+	Open      int    `json:"differences"`          // rows that are not what was authorised
+	Blind     string `json:"blind,omitempty"`      // why changes may have been missed
+	Changed   string `json:"definition,omitempty"` // the table's definition changed and nobody approved it
+	Problem   string `json:"problem,omitempty"`    // what keeps the guard from working
 }
 
 // OK reports whether the table is guarded and every row is as authorised.
@@ -395,4 +397,15 @@ func unavailable(msg string, err error) error {
 		return err
 	}
 	return &pasban.Error{Kind: pasban.Unavailable, Where: "sentinel", Msg: msg, Err: err}
+}
+
+// lastAudit is the fact of the last audit that an earlier process wrote down.
+func (s *Sentinel) lastAudit(ctx context.Context, name string) (string, error) {
+	var text string
+	var st Status
+	err := s.o.Store.QueryRow(ctx, `SELECT status FROM sentinel_table WHERE name = ?`, name).Scan(&text)
+	if err == nil {
+		err = json.Unmarshal([]byte(text), &st)
+	}
+	return st.AuditFact, unavailable("read how the guard was", err)
 }

@@ -231,7 +231,7 @@ func TestValues(t *testing.T) {
 func TestTraffic(t *testing.T) {
 	r := newRig(t, 5000)
 	r.baseline()
-	script := filepath.Join(t.TempDir(), "load.sql")
+	script := filepath.Join(r.pg.Dir, "load.sql")
 	r.ok(os.WriteFile(script, []byte(`\set a random(1, 5000)
 \set b random(1, 5000)
 \set n random(6000, 1000000000)
@@ -242,10 +242,10 @@ INSERT INTO parcel_owner VALUES (:b, '11111-1111111-1', 0.25, NULL) ON CONFLICT 
 INSERT INTO parcel_owner VALUES (:n, '22222-2222222-2', 1, 'new') ON CONFLICT DO NOTHING;
 END;
 `), 0o644))
-	r.ok(os.Chmod(filepath.Dir(script), 0o755))
-	done := make(chan string, 1)
+	done := make(chan struct{})
 	go func() {
-		done <- r.pg.Tool(t, "pgbench", "-h", r.pg.Dir, "-U", "land_app", "-n", "-c", "4", "-t", "1000", "land", "-f", script)
+		defer close(done) // also if the tool fails
+		r.pg.Tool(t, "pgbench", "-h", r.pg.Dir, "-U", "land_app", "-n", "--max-tries=100", "-c", "4", "-t", "1000", "-f", script, "land")
 	}()
 	for loop := true; loop; {
 		if a := r.audit(); a.Root != a.Authorised {

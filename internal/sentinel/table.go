@@ -126,6 +126,9 @@ func (t *table) open(ctx context.Context) error {
 		return err
 	}
 	t.rec = rec
+	if t.status.AuditFact, err = t.s.lastAudit(ctx, t.g.Name); err != nil {
+		return err
+	}
 	t.fill()
 	a, err := t.anchored(ctx)
 	if err != nil {

@@ -26,7 +26,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+	"runtime"
 	"slices"
+	"sync"
 )
 
 // Size is the length of every hash in bytes.
@@ -274,6 +276,9 @@ func (s *Sum) Write(p []byte) (int, error) {
 // Add adds one row.
 func (s *Sum) Add(line []byte) {
 	i := s.Bucket(s.Key(line))
+	if s.Buckets[i] == nil {
+		s.Buckets[i] = make([]Hash, 0, perBucket+perBucket/8)
+	}
 	s.Buckets[i] = append(s.Buckets[i], s.Row(line))
 	s.Rows++
 }
@@ -281,8 +286,15 @@ func (s *Sum) Add(line []byte) {
 // Hashes are the hashes of the buckets.
 func (s *Sum) Hashes() []Hash {
 	out := make([]Hash, len(s.Buckets))
-	for i, rows := range s.Buckets {
-		out[i] = Bucket(rows)
+	workers := min(runtime.GOMAXPROCS(0), 8)
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for i := w; i < len(out); i += workers {
+				out[i] = Bucket(s.Buckets[i])
+			}
+		})
 	}
+	wg.Wait()
 	return out
 }
