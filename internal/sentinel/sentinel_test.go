@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"pasban"
+	"pasban/internal/config"
 	"pasban/internal/store/storetest"
 )
 
@@ -267,4 +268,101 @@ END;
 	if n := r.s.tables[0].status.Changes; n < 12000 {
 		t.Errorf("%d changes were seen", n)
 	}
+}
+
+// TestLeastPrivilege: the sentinel's role needs REPLICATION and SELECT, once an
+// administrator has run the SQL that it prints.
+func TestLeastPrivilege(t *testing.T) {
+	r := newRig(t, 100)
+	r.stop()
+	r.pg.Exec(t, "land", r.pg.User, `CREATE ROLE small LOGIN REPLICATION; GRANT SELECT ON parcel_owner TO small`)
+	r.o.Tables[0].Database = config.Secret(r.pg.DSN("land", "small"))
+	r.run()
+	q := Request{Kind: KindBaseline, Provenance: Provenance{Origin: "synthetic", Attests: "nobody"}}
+	if _, err := r.ask(q); err == nil || !strings.Contains(err.Error(), "print-sql") {
+		t.Fatalf("a baseline in a database that is not prepared: %v", err)
+	}
+	sql, err := r.s.SetupSQL("owners")
+	r.ok(err)
+	r.pg.Exec(t, "land", r.pg.User, sql, sql) // twice is harmless
+	r.baseline()
+	r.app(`UPDATE parcel_owner SET share = 0.5 WHERE parcel_id = 1`)
+	r.evil(`UPDATE parcel_owner SET share = 1 WHERE parcel_id = 2`)
+	if f := r.alarmed("table-changed"); f.Restricted.More["row"] != "2" {
+		t.Errorf("the alarm says %v", f.Restricted.More)
+	}
+	d := r.audit().Differences
+	if keysOf(d) != "2 changed" {
+		t.Errorf("the audit names %q", keysOf(d))
+	}
+	if _, err := r.ask(Request{Kind: KindRepair, Rows: []string{d[0].ID}, Reason: "x"}); err == nil || !strings.Contains(err.Error(), "permission denied") {
+		t.Errorf("a repair without the right to: %v", err)
+	}
+}
+
+// TestRefused: what could not be guarded, or could fill the server's disk, is
+// not called guarded.
+func TestRefused(t *testing.T) {
+	r := newRig(t, 10)
+	for name, c := range map[string]struct{ do, undo, want string }{
+		"no bound":    {`ALTER SYSTEM SET max_slot_wal_keep_size = -1`, `ALTER SYSTEM RESET max_slot_wal_keep_size`, "without bound"},
+		"no identity": {`ALTER TABLE parcel_owner REPLICA IDENTITY NOTHING`, `ALTER TABLE parcel_owner REPLICA IDENTITY DEFAULT`, "replica identity"},
+		"no column":   {`ALTER TABLE parcel_owner RENAME COLUMN note TO remark`, `ALTER TABLE parcel_owner RENAME COLUMN remark TO note`, "no column note"},
+		"no table":    {`ALTER TABLE parcel_owner RENAME TO other`, `ALTER TABLE other RENAME TO parcel_owner`, "there is no table"},
+	} {
+		r.evil(c.do)
+		r.evil(`SELECT pg_reload_conf()`)
+		r.until(name, func() bool {
+			_, err := r.ask(Request{Kind: KindBaseline, Again: true, Provenance: Provenance{Origin: "synthetic", Attests: "nobody"}})
+			return err != nil && strings.Contains(err.Error(), c.want)
+		})
+		r.evil(c.undo)
+		r.evil(`SELECT pg_reload_conf()`)
+	}
+	for _, p := range []Provenance{{}, {Origin: "x"}, {Attests: "x"}} {
+		if _, err := r.s.Ask(t.Context(), operator, Request{Table: "owners", Kind: KindBaseline, Provenance: p}); pasban.KindOf(err) != pasban.Invalid {
+			t.Errorf("a baseline for which nobody answers: %v", err)
+		}
+	}
+	if _, err := r.s.Ask(t.Context(), operator, Request{Table: "other", Kind: KindAudit}); pasban.KindOf(err) != pasban.NotFound {
+		t.Errorf("a table that is not guarded: %v", err)
+	}
+	if _, err := r.s.Ask(t.Context(), pasban.Actor{ID: "officer:1", Role: pasban.RoleOfficer}, Request{Table: "owners", Kind: KindAudit}); pasban.KindOf(err) != pasban.Forbidden {
+		t.Errorf("an officer asked: %v", err)
+	}
+}
+
+// TestMaintenance: what administrators do to keep a table healthy is no alarm.
+func TestMaintenance(t *testing.T) {
+	r := newRig(t, 500)
+	r.baseline()
+	r.evil(`VACUUM parcel_owner`)
+	r.evil(`ANALYZE parcel_owner`)
+	r.evil(`REINDEX TABLE parcel_owner`)
+	r.evil(`VACUUM FULL parcel_owner`)
+	r.evil(`CREATE INDEX ON parcel_owner (owner_cnic)`)
+	r.evil(`CLUSTER parcel_owner USING parcel_owner_pkey`)
+	tb := r.s.tables[0]
+	conn, err := tb.src.connect(t.Context())
+	r.ok(err)
+	defer conn.Close(t.Context())
+	r.ok(tb.watch(t.Context(), conn))
+	if a := r.audit(); a.Root != a.Authorised {
+		t.Errorf("%+v", a)
+	}
+	r.quiet()
+}
+
+// FuzzParse: whatever the stream sends, reading it does not panic.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("I\x00\x00\x40\x04N\x00\x02t\x00\x00\x00\x011n"))
+	f.Add([]byte("U\x00\x00\x40\x04K\x00\x01t\x00\x00\x00\x011"))
+	f.Add([]byte("M\x01\x00\x00\x00\x00\x00\x00\x00\x01pasban\x00\x00\x00\x00\x02{}"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if m, err := parse(data); err == nil && m == nil {
+			t.Error("neither a message nor an error")
+		}
+		parseSession(data)
+		splitLines(data)
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
 	"strconv"
 	"strings"
@@ -69,9 +70,7 @@ func (s *source) connect(ctx context.Context) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, s.fail("the database's address is not readable", nil)
 	}
-	for k, v := range settings() {
-		c.RuntimeParams[k] = v
-	}
+	maps.Copy(c.RuntimeParams, settings())
 	c.DefaultQueryExecMode = pgx.QueryExecModeExec
 	if c.ConnectTimeout == 0 {
 		c.ConnectTimeout = 10 * time.Second
@@ -89,9 +88,7 @@ func (s *source) replication(ctx context.Context) (*pgconn.PgConn, error) {
 	if err != nil {
 		return nil, s.fail("the database's address is not readable", nil)
 	}
-	for k, v := range settings() {
-		c.RuntimeParams[k] = v
-	}
+	maps.Copy(c.RuntimeParams, settings())
 	c.RuntimeParams["replication"] = "database"
 	if c.ConnectTimeout == 0 {
 		c.ConnectTimeout = 10 * time.Second

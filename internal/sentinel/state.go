@@ -425,20 +425,7 @@ func (s *state) successor(gen int64, f fold) (_ *state, err error) {
 		return nil, err
 	}
 	for at := f.at; at < s.size; {
-		b, size, err := s.readBatch(at)
-		if err == nil {
-			var root tlog.Hash
-			if root, _, err = b.root(); err == nil {
-				if size, err = n.write(b); err == nil {
-					n.keep(b, size, link(n.chain, root))
-				}
-			}
-		}
-		if err != nil {
-			n.close()
-			return nil, err
-		}
-		_, used, err := s.readBatch(at)
+		used, err := s.carry(at, n)
 		if err != nil {
 			n.close()
 			return nil, err
@@ -446,10 +433,6 @@ func (s *state) successor(gen int64, f fold) (_ *state, err error) {
 		at += used
 	}
 	return n, nil
-}
-
-func (s *state) anchorage() anchorage {
-	return anchorage{Root: s.Root, Chain: s.base.Chain, Batch: s.batch, Last: s.chain}
 }
 
 func (s *state) close() error {
@@ -461,6 +444,25 @@ func (s *state) close() error {
 		errs = append(errs, s.log.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// carry copies the batch at an offset of the log into the log of n. It returns
+// its length here.
+func (s *state) carry(at int64, n *state) (used int64, err error) {
+	b, used, err := s.readBatch(at)
+	if err != nil {
+		return 0, err
+	}
+	root, _, err := b.root()
+	if err != nil {
+		return 0, err
+	}
+	size, err := n.write(b)
+	if err != nil {
+		return 0, err
+	}
+	n.keep(b, size, link(n.chain, root))
+	return used, nil
 }
 
 // sweep removes the files of other generations.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -235,9 +236,7 @@ func (t *table) over(condition string) {
 func (t *table) alarmFact(action string, reasons []string, more map[string]string) pasban.Fact {
 	f := t.s.fact(pasban.KindAlarm, t.g.Name, action)
 	f.Restricted.Reasons = bound(reasons, 20)
-	for k, v := range more {
-		f.Restricted.More[k] = v
-	}
+	maps.Copy(f.Restricted.More, more)
 	return f
 }
 

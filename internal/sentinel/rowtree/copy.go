@@ -48,7 +48,7 @@ func AppendLine(dst []byte, values []Value) []byte {
 // does not write.
 func ParseLine(line []byte) ([]Value, error) {
 	var out []Value
-	for _, raw := range bytes.Split(line, []byte{'\t'}) {
+	for raw := range bytes.SplitSeq(line, []byte{'\t'}) {
 		if string(raw) == `\N` {
 			out = append(out, nil)
 			continue
