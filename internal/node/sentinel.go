@@ -65,6 +65,19 @@ func (n *Node) guardedParts(ctx context.Context) []Part {
 	return out
 }
 
+// guardedTables are the tables as metrics tell of them: none if that cannot be
+// read, which the parts say.
+func (n *Node) guardedTables(ctx context.Context) []sentinel.Status {
+	if n.sentinel == nil {
+		return nil
+	}
+	list, err := n.sentinel.Status(ctx)
+	if err != nil {
+		return nil
+	}
+	return list
+}
+
 // Sentinel is a node's guard of tables, opened for the command line. Whichever
 // process has the guard does the work: the running node, or this one.
 type Sentinel struct {

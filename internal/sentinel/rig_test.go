@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,6 +38,19 @@ func (s sealer) Open(_ context.Context, _ pasban.SubjectID, sealed, aad []byte) 
 	return s.AEAD.Open(nil, nil, sealed, aad)
 }
 
+// faulty is a sealer that refuses the n-th record of a table from now on, once.
+type faulty struct {
+	sealer
+	n atomic.Int64
+}
+
+func (f *faulty) Seal(ctx context.Context, s pasban.SubjectID, plain, aad []byte) ([]byte, error) {
+	if strings.Contains(string(aad), "/v1 table ") && f.n.Add(-1) == 0 {
+		return nil, errors.New("synthetic")
+	}
+	return f.sealer.Seal(ctx, s, plain, aad)
+}
+
 // rig is a guarded table in a server of its own, and a sentinel.
 type rig struct {
 	t  testing.TB
@@ -48,6 +62,7 @@ type rig struct {
 
 	stop func()
 	seq  uint64 // of the journal, read so far
+	bad  *faulty
 }
 
 const tableSQL = `
@@ -84,11 +99,12 @@ func newRig(t testing.TB, rows int, writers ...config.Writer) *rig {
 	t.Cleanup(func() { r.st.Close() })
 	r.j, err = journal.Open(t.Context(), r.st, journal.Options{Signer: signer, Sealer: sealer{aead}})
 	r.ok(err)
+	r.bad = &faulty{sealer: sealer{aead}}
 	var log io.Writer = io.Discard
 	if os.Getenv("SENTINEL_LOG") != "" {
 		log = os.Stderr
 	}
-	r.o = Options{Agency: "land-records", Dir: filepath.Join(t.TempDir(), "sentinel"), Store: r.st, Journal: r.j, Sealer: sealer{aead},
+	r.o = Options{Agency: "land-records", Dir: filepath.Join(t.TempDir(), "sentinel"), Store: r.st, Journal: r.j, Sealer: r.bad,
 		Log: slog.New(slog.NewTextHandler(log, nil)),
 		Tables: []config.GuardedTable{{Name: "owners", Database: config.Secret(r.pg.DSN("land", "watcher")), Table: "public.parcel_owner",
 			Key: []string{"parcel_id"}, Columns: []string{"owner_cnic", "share", "note"}, Writers: writers, Audit: time.Hour}}}

@@ -3,6 +3,7 @@ package sentinel
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -88,20 +89,48 @@ func TestRestart(t *testing.T) {
 	if a := r.audit(); keysOf(a.Differences) != "400 missing" {
 		t.Errorf("%+v", a)
 	}
-	changes := 0
-	list, err := r.j.Since(t.Context(), 0, 1000)
+	if n := r.recorded(); n != 71 {
+		t.Errorf("%d changes are in the ledger, want 71", n)
+	}
+}
+
+// recorded counts the changes that leaves commit to.
+func (r *rig) recorded() (n int) {
+	r.t.Helper()
+	list, err := r.j.Since(r.t.Context(), 0, 1000)
 	r.ok(err)
 	for _, e := range list {
 		if e.Fact.Body.Action == "rows" {
-			var n int
-			for _, c := range e.Fact.Restricted.More["changes"] {
-				n = n*10 + int(c-'0')
-			}
-			changes += n
+			one, err := strconv.Atoi(e.Fact.Restricted.More["changes"])
+			r.ok(err)
+			n += one
 		}
 	}
-	if changes != 71 {
-		t.Errorf("%d changes are in the ledger, want 71", changes)
+	return n
+}
+
+// TestBreaksOff: a transaction of several batches of which one cannot be
+// recorded is sent again, and each change of it is recorded once.
+func TestBreaksOff(t *testing.T) {
+	r := newRig(t, 5000)
+	r.baseline()
+	r.bad.n.Store(2) // the second batch's
+	r.app(`UPDATE parcel_owner SET share = 0.5`)
+	r.until("a batch fails", func() bool { return r.bad.n.Load() <= 0 })
+	r.until("all is recorded", func() bool { return r.recorded() >= 5000 })
+	r.follows()
+	r.caughtUp()
+	if n := r.recorded(); n != 5000 {
+		t.Errorf("%d changes are in the ledger, want 5000", n)
+	}
+	if a := r.audit(); a.Root != a.Authorised {
+		t.Errorf("%d rows differ", len(a.Differences))
+	}
+	r.stop()
+	r.run()
+	r.follows()
+	if a := r.audit(); a.Root != a.Authorised {
+		t.Errorf("after a restart %d rows differ", len(a.Differences))
 	}
 }
 

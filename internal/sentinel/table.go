@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -238,6 +239,13 @@ func (t *table) alarmFact(action string, reasons []string, more map[string]strin
 	f.Restricted.Reasons = bound(reasons, 20)
 	maps.Copy(f.Restricted.More, more)
 	return f
+}
+
+// overAll is over for every condition that begins so.
+func (t *table) overAll(prefix string) {
+	t.toldMu.Lock()
+	defer t.toldMu.Unlock()
+	maps.DeleteFunc(t.told, func(name string, _ time.Time) bool { return strings.HasPrefix(name, prefix) })
 }
 
 // writeStatus puts the status where other processes read it.

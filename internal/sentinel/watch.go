@@ -90,6 +90,8 @@ func (t *table) watch(ctx context.Context, conn *pgx.Conn) error {
 		if err := t.redefined(ctx, now.hash(), changed); err != nil {
 			return err
 		}
+	} else {
+		t.overAll("definition ")
 	}
 	if rewritten {
 		if err := t.keepPlace(ctx, func(r *record) { r.Filenode = node }); err != nil {
