@@ -138,6 +138,9 @@ func (c *cli) printDifferences(list []sentinel.Difference) {
 	}
 	for _, d := range list {
 		fmt.Fprintf(c.out, "DIFFERS   %s row %q, %s\n          id         %s\n          authorised %s\n          found      %s\n          why        %s\n", d.Table, d.Key, d.Kind, d.ID, text(d.Before), text(d.After), d.Why)
+		if d.Contested {
+			fmt.Fprintf(c.out, "          contested  since the baseline\n")
+		}
 		if d.By != "" {
 			fmt.Fprintf(c.out, "          by         %s\n", d.By)
 		}

@@ -27,7 +27,7 @@ func (f *fakeTables) Status(context.Context) ([]sentinel.Status, error) {
 
 func (f *fakeTables) Differences(context.Context, string) ([]sentinel.Difference, error) {
 	was, is := "7\t61101-1234567-1\tx", "7\t35202-7654321-3\t"+hostile
-	return []sentinel.Difference{{ID: "d1", Key: "7", Kind: "changed", Before: &was, After: &is, Columns: []string{"owner_cnic"}, By: "eve", Fact: "ff", Leaf: "ee", Found: time.Now()}}, nil
+	return []sentinel.Difference{{ID: "d1", Key: "7", Kind: "changed", Before: &was, After: &is, Columns: []string{"owner_cnic"}, By: "eve", Fact: "ff", Leaf: "ee", Contested: true, Found: time.Now()}}, nil
 }
 
 func (f *fakeTables) Waiting(context.Context) ([]sentinel.Request, error) {
@@ -62,7 +62,7 @@ func TestTables(t *testing.T) {
 		t.Fatal(err)
 	}
 	body := r.get("/soc/tables")
-	for _, want := range []string{"public.parcel_owner", "1,234,567", `value="d1"`, "…671", "…213", "/soc/events/ee", "1 rows are not what was authorised", "3 min"} {
+	for _, want := range []string{"public.parcel_owner", "1,234,567", `value="d1"`, "…671", "…213", "/soc/events/ee", "1 rows are not what was authorised", "3 min", "(contested)"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page lacks %q", want)
 		}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/jackc/pglogrepl"
@@ -332,7 +334,7 @@ func (b *baseliner) finish(ctx context.Context, conn *pgx.Conn, pr Provenance, b
 	f.Body.Service, f.Body.Action, f.Body.Resource = Service, "table.baseline", t.g.Name
 	f.Restricted.More = map[string]string{
 		"root": hexOf(w.head.Root), "chain": hexOf(w.head.Chain), "batch": "0", "rows": fmt.Sprint(w.head.Rows), "source": t.g.Table,
-		"layout": layoutText(b.p.Layout), "origin": pr.Origin, "attests": pr.Attests, "contested": fmt.Sprint(len(pr.Contested)),
+		"layout": layoutText(b.p.Layout), "origin": pr.Origin, "attests": pr.Attests, "contested": fmt.Sprint(len(pr.Contested)), "contested_sha256": fmt.Sprintf("%x", sha256.Sum256([]byte(strings.Join(pr.Contested, "\n")))),
 		"fingerprint": rec.Fingerprint.hash(), "replaces": old.Baseline,
 	}
 	rec.Baseline, rec.Anchor = f.Body.ID, f.Body.ID

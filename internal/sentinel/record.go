@@ -6,6 +6,8 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"pasban"
@@ -40,6 +42,9 @@ func (t *table) record(ctx context.Context, seen []sighting, rec record, about f
 	f.Restricted.More = map[string]string{
 		"batch": fmt.Sprint(b.N), "changes": fmt.Sprint(len(b.Changes)), "unauthorised": fmt.Sprint(len(bad)),
 		"batch_root": hexOf(root[:]), "chain": hexOf(chain), "baseline": rec.Baseline, "source": t.g.Table,
+	}
+	if ids := t.ordersOf(seen); ids != "" {
+		f.Restricted.More["orders"] = ids
 	}
 	if about != nil {
 		about(&f)
@@ -129,7 +134,7 @@ func (t *table) settle(seen []sighting, b *batch) (bad []Difference, good []clos
 		switch {
 		case c.Verdict != "":
 			bad = append(bad, t.difference(c, l.good))
-		case ordered:
+		case ordered && t.orders[c.order].login == "":
 			good = append(good, closing{c.Key, "repaired"})
 		case c.Op == opAccept:
 			good = append(good, closing{c.Key, "accepted"})
@@ -155,14 +160,29 @@ func (c *sighting) complete(was []byte) {
 	}
 }
 
-// ordered reports whether the change is one that a repair was to make.
+// ordered reports whether the change is one that two people decided on: exactly
+// the row of a repair, or one of a change order by the role that it names.
 func (t *table) ordered(c *sighting) bool {
 	o, ok := t.orders[c.order]
-	if !ok || c.order == "" || time.Now().After(o.until) {
+	if !ok || c.order == "" || c.at.After(o.until) || c.Op == opTruncate {
 		return false
+	}
+	if o.login != "" {
+		return c.login == o.login
 	}
 	want, listed := o.rows[string(c.Key)]
 	return listed && bytes.Equal(want, c.Line) && (want == nil) == (c.Line == nil)
+}
+
+// ordersOf names the requests that changes were made under.
+func (t *table) ordersOf(seen []sighting) string {
+	var ids []string
+	for i := range seen {
+		if c := &seen[i]; c.order != "" && t.ordered(c) && !slices.Contains(ids, c.order) {
+			ids = append(ids, c.order)
+		}
+	}
+	return strings.Join(bound(ids, 20), ", ")
 }
 
 // difference tells of a change that nobody authorised.
@@ -203,6 +223,7 @@ func (t *table) describe(d *Difference, before, after []byte) {
 		return &s
 	}
 	d.Before, d.After, d.Columns = text(before), text(after), t.columnsOf(before, after)
+	d.Contested = slices.Contains(t.rec.Contested, d.Key)
 	switch {
 	case before == nil && after != nil:
 		d.Kind = "extra"

@@ -23,6 +23,7 @@ const (
 	KindRepair     = "repair"     // put rows back to their last authorised version
 	KindAccept     = "accept"     // take rows as they were found
 	KindDefinition = "definition" // the table's new definition is meant
+	KindOrder      = "order"      // a role may change rows by hand for an hour
 )
 
 // States of a request.
@@ -35,6 +36,9 @@ const (
 	refused = "refused"
 )
 
+// maxContested bounds the rows that a baseline marks as contested.
+const maxContested = 10_000
+
 // Request asks the sentinel to do something.
 type Request struct {
 	ID     string    `json:"id"`
@@ -45,7 +49,7 @@ type Request struct {
 	By     string    `json:"by"`    // actor's id
 	Reason string    `json:"reason,omitempty"`
 	Rows   []string  `json:"rows,omitempty"`   // ids of differences
-	Target string    `json:"target,omitempty"` // what it is about: a baseline's fact, a definition's hash
+	Target string    `json:"target,omitempty"` // what it is about: a baseline's fact, a definition's hash, a database role
 	Again  bool      `json:"again,omitempty"`  // a baseline in place of one that is there
 	Second string    `json:"second,omitempty"` // who approved or refused it
 	Provenance
@@ -78,11 +82,18 @@ func (s *Sentinel) Ask(ctx context.Context, actor pasban.Actor, r Request) (Requ
 		if strings.TrimSpace(r.Origin) == "" || strings.TrimSpace(r.Attests) == "" {
 			return r, &pasban.Error{Kind: pasban.Invalid, Msg: "a baseline says where its rows come from and who answers for them", Hint: "--from and --attested-by"}
 		}
+		if len(r.Contested) > maxContested {
+			return r, &pasban.Error{Kind: pasban.Limited, Msg: fmt.Sprintf("at most %d rows can be marked as contested", maxContested)}
+		}
 	case KindRepair, KindAccept:
 		if len(r.Rows) == 0 {
 			return r, &pasban.Error{Kind: pasban.Invalid, Msg: "name the rows"}
 		}
 	case KindDefinition:
+	case KindOrder:
+		if strings.TrimSpace(r.Target) == "" {
+			return r, &pasban.Error{Kind: pasban.Invalid, Where: "role", Msg: "name the database role that is to carry the order out"}
+		}
 	default:
 		return r, &pasban.Error{Kind: pasban.Invalid, Msg: fmt.Sprintf("there is no request %q", r.Kind)}
 	}
@@ -264,6 +275,8 @@ func (s *Sentinel) do(ctx context.Context, t *table, r Request) {
 		res.Rows, err = t.accept(ctx, r)
 	case KindDefinition:
 		err = t.acceptDefinition(ctx, r)
+	case KindOrder:
+		err = t.permit(ctx, r)
 	case KindAttest:
 		err = t.keepPlace(ctx, func(rec *record) { rec.Attested = rec.Attested || rec.Baseline == r.Target })
 		t.mu.Lock()

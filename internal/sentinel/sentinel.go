@@ -254,6 +254,8 @@ type Difference struct {
 	Columns []string  `json:"columns"`
 	Fact    string    `json:"fact"`           // the alarm
 	Leaf    string    `json:"leaf,omitempty"` // the fact whose leaf commits to the authorised version
+	// Contested says that somebody contests the row since the baseline.
+	Contested bool `json:"contested,omitempty"`
 }
 
 // maxDifferences is how many open differences of a table are kept one by one.
@@ -324,6 +326,8 @@ type record struct {
 	Filenode    uint32      `json:"filenode"`
 	Blind       string      `json:"blind"`
 	Settled     int64       `json:"settled"` // see state
+	// Orders are the change orders in force, by the request's id.
+	Orders map[string]changeOrder `json:"orders,omitempty"`
 }
 
 // load reads a table's record and key; there is none before a baseline.

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"pasban"
 	"pasban/internal/config"
@@ -155,6 +156,42 @@ func TestAccept(t *testing.T) {
 	r.news()
 	r.audit()
 	r.quiet()
+}
+
+// TestOrder: two people let a role change rows by hand; nobody else, nowhere
+// else, and not for ever.
+func TestOrder(t *testing.T) {
+	r := newRig(t, 100)
+	r.baseline()
+	q, err := r.ask(Request{Kind: KindOrder, Target: "eve", Reason: "court order 5/2026"})
+	r.ok(err)
+	in := `SET pasban.change_order = '` + q.ID + `'; `
+	r.evil(in + `UPDATE parcel_owner SET share = 1 WHERE parcel_id = 5`)
+	r.caughtUp()
+	r.quiet()
+	r.stop()
+	r.run() // it is in force over a restart
+	r.follows()
+	r.evil(in + `DELETE FROM parcel_owner WHERE parcel_id = 6`)
+	r.caughtUp()
+	if a := r.audit(); a.Root != a.Authorised {
+		t.Errorf("%+v", a)
+	}
+	r.quiet()
+	for _, q := range []string{`UPDATE parcel_owner SET share = 1 WHERE parcel_id = 7`, `SET pasban.change_order = 'ffffffffffffffffffffffffffffffff'; UPDATE parcel_owner SET share = 1 WHERE parcel_id = 8`, in + `TRUNCATE parcel_owner`} {
+		r.evil(q)
+		r.alarmed("table-changed")
+	}
+	r.pg.Exec(t, "land", r.pg.User, in+`INSERT INTO parcel_owner VALUES (1, 'x', 1)`) // another role
+	r.alarmed("table-changed")
+	tb := r.s.tables[0]
+	tb.mu.Lock()
+	o := tb.orders[q.ID]
+	o.until = time.Now().Add(-time.Minute)
+	tb.orders[q.ID] = o
+	tb.mu.Unlock()
+	r.evil(in + `INSERT INTO parcel_owner VALUES (2, 'x', 1)`)
+	r.alarmed("table-changed")
 }
 
 // TestCompact: the log goes into a new base, which the ledger commits to, and

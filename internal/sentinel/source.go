@@ -128,7 +128,7 @@ BEGIN
   SELECT r.rolname INTO login FROM pg_stat_get_activity(pg_backend_pid()) a JOIN pg_roles r ON r.oid = a.usesysid;
   PERFORM pg_logical_emit_message(true, 'pasban', json_build_object(
     'login', login, 'user', session_user, 'role', current_setting('role'), 'app', current_setting('application_name'),
-    'addr', host(inet_client_addr()), 'pid', pg_backend_pid(), 'order', current_setting('pasban.order', true),
+    'addr', host(inet_client_addr()), 'pid', pg_backend_pid(), 'order', current_setting('pasban.change_order', true),
     'marker', encode(sha256(convert_to(coalesce(current_setting('pasban.marker', true), ''), 'UTF8')), 'hex'))::text);
   RETURN NULL;
 END $pasban$;

@@ -44,6 +44,7 @@ type sighting struct {
 	values  []rowtree.Value
 	missing []int // values that the server did not send, for they did not change
 	who     string
+	login   string
 	order   string // a repair that the change says it belongs to
 	at      time.Time
 }
@@ -418,7 +419,7 @@ func (s *stream) see(ctx context.Context, c sighting) error {
 	c.Verdict = judge(s.t.g.Writers, s.sessions, s.at)
 	if len(s.sessions) > 0 {
 		last := s.sessions[len(s.sessions)-1]
-		c.who, c.order = last.String(), last.Order
+		c.who, c.login, c.order = last.String(), last.Login, last.Order
 	}
 	if c.Op == opTruncate && c.Verdict == "" {
 		c.Verdict = "TRUNCATE is never authorised"

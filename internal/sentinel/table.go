@@ -44,8 +44,10 @@ type table struct {
 	told   map[string]time.Time // conditions that an alarm has told of
 }
 
-// order is a repair that two people decided on: the rows that it may make.
+// order is what two people decided on: a repair, with the rows that it may make,
+// or a change order, with the role that may carry it out.
 type order struct {
+	login string            // "" for a repair
 	rows  map[string][]byte // by key; nil if the row is to go
 	until time.Time
 }
@@ -128,6 +130,9 @@ func (t *table) open(ctx context.Context) error {
 		return err
 	}
 	t.rec = rec
+	for id, o := range rec.Orders {
+		t.orders[id] = order{login: o.Login, until: o.Until}
+	}
 	if t.status.AuditFact, err = t.s.lastAudit(ctx, t.g.Name); err != nil {
 		return err
 	}
