@@ -289,12 +289,7 @@ func (t *table) concludeAudit(ctx context.Context, res *AuditResult) error {
 		alarms[0].Restricted.Reasons = append(alarms[0].Restricted.Reasons, fmt.Sprintf("%d more parts of the table differ", res.More))
 	}
 	_, err = t.s.o.Journal.Commit(ctx, func(tx *store.Tx) ([]pasban.Fact, error) {
-		for _, d := range news {
-			if err := t.keepDifference(ctx, tx, d); err != nil {
-				return nil, err
-			}
-		}
-		for _, d := range open {
+		for _, d := range open { // first: it makes room
 			if still[d.ID] || res.More > 0 {
 				continue
 			}
@@ -302,17 +297,22 @@ func (t *table) concludeAudit(ctx context.Context, res *AuditResult) error {
 				return nil, err
 			}
 		}
+		if err := t.keepDifferences(ctx, tx, news); err != nil {
+			return nil, err
+		}
 		return append([]pasban.Fact{f}, alarms...), t.s.save(ctx, tx, t.g.Name, rec)
 	})
 	if err != nil {
 		return unavailable("record the audit", err)
 	}
 	res.Fact = f.Body.ID
+	alarmed := map[string]string{}
+	for _, d := range news {
+		alarmed[d.ID] = d.Fact
+	}
 	for i := range res.Differences {
-		for _, d := range news {
-			if d.ID == res.Differences[i].ID {
-				res.Differences[i].Fact = d.Fact
-			}
+		if id := alarmed[res.Differences[i].ID]; id != "" {
+			res.Differences[i].Fact = id
 		}
 	}
 	t.rec = rec

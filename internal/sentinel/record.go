@@ -52,10 +52,8 @@ func (t *table) record(ctx context.Context, seen []sighting, rec record, about f
 	facts := append([]pasban.Fact{f}, t.alarms(bad)...)
 	rec.Last = b.Fact
 	_, err = t.s.o.Journal.Commit(ctx, func(tx *store.Tx) ([]pasban.Fact, error) {
-		for i := range bad {
-			if err := t.keepDifference(ctx, tx, bad[i]); err != nil {
-				return nil, err
-			}
+		if err := t.keepDifferences(ctx, tx, bad); err != nil {
+			return nil, err
 		}
 		if err := t.closeDifferences(tx, good); err != nil {
 			return nil, err
@@ -208,10 +206,7 @@ func (t *table) leafOf(v version) string {
 	if v.batch == 0 {
 		return t.rec.Anchor
 	}
-	if b, err := t.st.batchOf(v.batch); err == nil {
-		return b.Fact
-	}
-	return ""
+	return t.st.facts[v.batch]
 }
 
 func (t *table) describe(d *Difference, before, after []byte) {
@@ -284,23 +279,29 @@ func clip(s string) string {
 	return s
 }
 
-// keepDifference writes a difference, or what is new about it. Runs on the
-// store's writer goroutine.
-func (t *table) keepDifference(ctx context.Context, tx *store.Tx, d Difference) error {
+// keepDifferences writes differences, or what is new about them, as long as
+// there is room: an audit finds the others again. Runs on the store's writer
+// goroutine.
+func (t *table) keepDifferences(ctx context.Context, tx *store.Tx, list []Difference) error {
+	if len(list) == 0 {
+		return nil
+	}
 	var open int
-	if err := tx.QueryRow(`SELECT COUNT(*) FROM sentinel_difference WHERE tbl = ? AND state = 'open' AND id <> ?`, t.g.Name, d.ID).Scan(&open); err != nil {
+	if err := tx.QueryRow(`SELECT COUNT(*) FROM sentinel_difference WHERE tbl = ? AND state = 'open'`, t.g.Name).Scan(&open); err != nil {
 		return err
 	}
-	if open >= maxDifferences {
-		return nil // an audit finds it again when there is room
+	for _, d := range list[:min(len(list), max(maxDifferences-open, 0))] {
+		sealed, err := t.s.seal(ctx, d, "difference "+t.g.Name+" "+d.ID)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(`INSERT INTO sentinel_difference (tbl, id, at, state, detail) VALUES (?, ?, ?, 'open', ?)
+			ON CONFLICT (tbl, id) DO UPDATE SET at = excluded.at, state = excluded.state, detail = excluded.detail`, t.g.Name, d.ID, d.Found.UnixMilli(), sealed)
+		if err != nil {
+			return err
+		}
 	}
-	sealed, err := t.s.seal(ctx, d, "difference "+t.g.Name+" "+d.ID)
-	if err != nil {
-		return err
-	}
-	_, err = tx.Exec(`INSERT INTO sentinel_difference (tbl, id, at, state, detail) VALUES (?, ?, ?, 'open', ?)
-		ON CONFLICT (tbl, id) DO UPDATE SET at = excluded.at, state = excluded.state, detail = excluded.detail`, t.g.Name, d.ID, d.Found.UnixMilli(), sealed)
-	return err
+	return nil
 }
 
 func (t *table) closeDifferences(tx *store.Tx, rows []closing) error {

@@ -2,7 +2,6 @@ package sentinel
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -130,8 +129,8 @@ func (s *Sentinel) insert(ctx context.Context, tx *store.Tx, r *Request, state s
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(`INSERT INTO sentinel_request (id, tbl, kind, at, state, detail, result) VALUES (?, ?, ?, ?, ?, ?, '{}')`,
-		r.ID, r.Table, r.Kind, r.At.UnixMilli(), state, detail)
+	_, err = tx.Exec(`INSERT INTO sentinel_request (id, tbl, kind, at, state, detail, result) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		r.ID, r.Table, r.Kind, r.At.UnixMilli(), state, detail, []byte{})
 	return err
 }
 
@@ -199,9 +198,9 @@ func (s *Sentinel) requests(ctx context.Context, where string, args ...any) ([]R
 	defer rows.Close()
 	var out []Request
 	for rows.Next() {
-		var id, tbl, kind, state, result string
+		var id, tbl, kind, state string
 		var at int64
-		var detail []byte
+		var detail, result []byte
 		if err := rows.Scan(&id, &tbl, &kind, &at, &state, &detail, &result); err != nil {
 			return nil, unavailable("read requests", err)
 		}
@@ -213,8 +212,10 @@ func (s *Sentinel) requests(ctx context.Context, where string, args ...any) ([]R
 			return nil, &pasban.Error{Kind: pasban.Unavailable, Where: "sentinel", Msg: "a request was changed behind Pasban's back"}
 		}
 		r.At, r.State = time.UnixMilli(at).UTC(), state
-		if err := json.Unmarshal([]byte(result), &r.Result); err != nil {
-			return nil, unavailable("read requests", err)
+		if len(result) > 0 {
+			if err := s.unseal(ctx, result, "result "+id, &r.Result); err != nil {
+				return nil, err
+			}
 		}
 		out = append(out, r)
 	}
@@ -224,6 +225,8 @@ func (s *Sentinel) requests(ctx context.Context, where string, args ...any) ([]R
 const (
 	// pollEvery is how often requests are looked for.
 	pollEvery = 300 * time.Millisecond
+	// strangeFor is how long a request about an unknown table may wait.
+	strangeFor = 10 * time.Second
 )
 
 // serve does what is asked for, until ctx is done.
@@ -247,7 +250,13 @@ func (s *Sentinel) serve(ctx context.Context) {
 		for _, r := range list {
 			t, err := s.find(r.Table)
 			if err != nil {
-				continue // of a table that another configuration guards
+				if time.Since(r.At) > strangeFor { // perhaps another node's, which would have taken it by now
+					res := Result{Error: "the process that guards the tables does not know this one: restart the node to read the configuration"}
+					if err := s.settle(ctx, r.ID, failed, res); err != nil {
+						s.o.Log.Error("a request could not be ended", "err", err)
+					}
+				}
+				continue
 			}
 			s.do(ctx, t, r)
 		}
@@ -313,12 +322,17 @@ func (s *Sentinel) doBaseline(ctx context.Context, t *table, r Request) (Result,
 }
 
 func (s *Sentinel) settle(ctx context.Context, id, state string, res Result) error {
-	text, err := json.Marshal(res)
+	if res.Audit != nil && len(res.Audit.Differences) > maxDifferences {
+		short := *res.Audit
+		short.Differences = short.Differences[:maxDifferences]
+		res.Audit = &short
+	}
+	sealed, err := s.seal(context.WithoutCancel(ctx), res, "result "+id)
 	if err != nil {
 		return err
 	}
 	return s.o.Store.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error {
-		_, err := tx.Exec(`UPDATE sentinel_request SET state = ?, result = ? WHERE id = ?`, state, string(text), id)
+		_, err := tx.Exec(`UPDATE sentinel_request SET state = ?, result = ? WHERE id = ?`, state, sealed, id)
 		return err
 	})
 }

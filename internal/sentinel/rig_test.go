@@ -63,6 +63,7 @@ type rig struct {
 	stop func()
 	seq  uint64 // of the journal, read so far
 	bad  *faulty
+	dir  string // of the store
 }
 
 const tableSQL = `
@@ -94,7 +95,8 @@ func newRig(t testing.TB, rows int, writers ...config.Writer) *rig {
 	r.ok(err)
 	signer, err := note.NewSigner(skey)
 	r.ok(err)
-	r.st, err = store.Open(t.Context(), filepath.Join(t.TempDir(), "store.db"))
+	r.dir = t.TempDir()
+	r.st, err = store.Open(t.Context(), filepath.Join(r.dir, "store.db"))
 	r.ok(err)
 	t.Cleanup(func() { r.st.Close() })
 	r.j, err = journal.Open(t.Context(), r.st, journal.Options{Signer: signer, Sealer: sealer{aead}})

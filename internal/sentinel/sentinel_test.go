@@ -1,6 +1,7 @@
 package sentinel
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -431,4 +432,36 @@ func FuzzParse(f *testing.F) {
 		parseSession(data)
 		splitLines(data)
 	})
+}
+
+// TestNothingPlain: no value of a row lies readable in the store or in the
+// sentinel's files.
+func TestNothingPlain(t *testing.T) {
+	r := newRig(t, 300)
+	r.baseline()
+	r.evil(`UPDATE parcel_owner SET note = 'a very secret word' WHERE parcel_id = 7`)
+	r.alarmed("table-changed")
+	if len(r.audit().Differences) != 1 {
+		t.Fatal("the row does not differ")
+	}
+	r.stop()
+	files := 0
+	for _, dir := range []string{r.o.Dir, r.dir} {
+		r.ok(filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			files++
+			data, err := os.ReadFile(name)
+			for _, word := range []string{"very secret word", "kharif 10"} {
+				if strings.Contains(string(data), word) {
+					t.Errorf("%q lies readable in %s", word, filepath.Base(name))
+				}
+			}
+			return err
+		}))
+	}
+	if files < 3 {
+		t.Errorf("%d files were looked at", files)
+	}
 }

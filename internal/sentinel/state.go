@@ -87,6 +87,7 @@ type state struct {
 	chain []byte
 	over  map[string][]version // by key, oldest first
 	bytes int64                // of over, about
+	facts map[int64]string     // of the log's batches
 	// settled is the last batch of which every snapshot sees all, whatever its
 	// transactions are numbered: the server that numbered them may be set back.
 	settled int64
@@ -112,7 +113,7 @@ var errState = errors.New("the sentinel's files are not what the ledger commits 
 // the base by its root, the log by the chain of its batches. What the log holds
 // beyond the last leaf was never acknowledged and is cut off.
 func openState(dir, name string, gen int64, crypt *cryptor, a anchorage) (_ *state, err error) {
-	s := &state{dir: dir, name: name, gen: gen, crypt: crypt, over: map[string][]version{}}
+	s := &state{dir: dir, name: name, gen: gen, crypt: crypt, over: map[string][]version{}, facts: map[int64]string{}}
 	if s.base, err = openBase(stateFile(dir, name, gen, "base"), crypt); err != nil {
 		return nil, fmt.Errorf("%w: %w", errState, err)
 	}
@@ -206,6 +207,7 @@ func (s *state) keep(b *batch, size int64, chain []byte) {
 // take puts a batch's changes into memory.
 func (s *state) take(b *batch) {
 	s.batch = b.N
+	s.facts[b.N] = b.Fact
 	for i, c := range b.Changes {
 		if b.N <= s.settled {
 			c.XID = 0
@@ -416,7 +418,7 @@ func (s *state) open(c change) bool { return c.Op != opTruncate && s.tainted(c.K
 
 // successor opens the new generation with what the old log has beyond fold.
 func (s *state) successor(gen int64, f fold) (_ *state, err error) {
-	n := &state{dir: s.dir, name: s.name, gen: gen, crypt: s.crypt, h: s.h, over: map[string][]version{}, batch: f.batch, chain: f.chain, settled: s.settled}
+	n := &state{dir: s.dir, name: s.name, gen: gen, crypt: s.crypt, h: s.h, over: map[string][]version{}, facts: map[int64]string{}, batch: f.batch, chain: f.chain, settled: s.settled}
 	if n.base, err = openBase(stateFile(s.dir, s.name, gen, "base"), s.crypt); err != nil {
 		return nil, err
 	}

@@ -22,6 +22,6 @@ CREATE TABLE sentinel_request (
     at     BIGINT NOT NULL, -- Unix milliseconds
     state  TEXT NOT NULL,    -- waiting, ready, running, done, failed, refused
     detail BYTEA NOT NULL,    -- JSON of who asked for what, sealed under the agency's key
-    result TEXT NOT NULL     -- JSON of how far it is, or what came of it
+    result BYTEA NOT NULL    -- JSON of how far it is, or what came of it, sealed likewise; empty at first
 );
 CREATE INDEX sentinel_request_state ON sentinel_request (state, at);
