@@ -79,7 +79,13 @@ func fillSQL(rows int) string {
 
 func newRig(t testing.TB, rows int, writers ...config.Writer) *rig {
 	t.Helper()
-	r := &rig{t: t, pg: storetest.NewCluster(t, "")}
+	return newRigOn(t, filepath.Join(t.TempDir(), "store.db"), rows, writers...)
+}
+
+// newRigOn keeps the node's store where dsn says.
+func newRigOn(t testing.TB, dsn string, rows int, writers ...config.Writer) *rig {
+	t.Helper()
+	r := &rig{t: t, pg: storetest.NewCluster(t, ""), dir: filepath.Dir(dsn)}
 	r.pg.Exec(t, "postgres", r.pg.User, "CREATE DATABASE land")
 	r.pg.Exec(t, "land", r.pg.User, tableSQL, fillSQL(rows))
 	if writers == nil {
@@ -95,8 +101,7 @@ func newRig(t testing.TB, rows int, writers ...config.Writer) *rig {
 	r.ok(err)
 	signer, err := note.NewSigner(skey)
 	r.ok(err)
-	r.dir = t.TempDir()
-	r.st, err = store.Open(t.Context(), filepath.Join(r.dir, "store.db"))
+	r.st, err = store.Open(t.Context(), dsn)
 	r.ok(err)
 	t.Cleanup(func() { r.st.Close() })
 	r.j, err = journal.Open(t.Context(), r.st, journal.Options{Signer: signer, Sealer: sealer{aead}})

@@ -19,7 +19,12 @@ func TestMain(m *testing.M) { storetest.Main(m, nil) }
 // TestGuard goes once around: a baseline, authorised changes, one that is not,
 // an audit, and the row put back by two people.
 func TestGuard(t *testing.T) {
-	r := newRig(t, 3000)
+	for name, dsn := range map[string]func(testing.TB) string{"sqlite": storetest.SQLiteDSN, "postgres": storetest.PostgresDSN} {
+		t.Run(name, func(t *testing.T) { onceAround(t, newRigOn(t, dsn(t), 3000)) })
+	}
+}
+
+func onceAround(t *testing.T, r *rig) {
 	if st := r.baseline(); st.Rows != 3000 {
 		t.Fatalf("%+v", st)
 	}
