@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"pasban"
 	"pasban/internal/sentinel"
@@ -143,12 +144,23 @@ func proveRow(t *testing.T, s *serving) {
 	t.Helper()
 	name := filepath.Join(s.dir, "row.json")
 	proof := s.run(0, "sentinel", "prove", "owners", "--row", "77")
+	described(t, proof)
 	check(t, os.WriteFile(name, []byte(proof), 0o600))
 	if out := verify(t, s, 0, name); !strings.Contains(out, "61101-1234567-6") {
 		t.Errorf("the proof of a row: %s", out)
 	}
 	check(t, os.WriteFile(name, []byte(strings.Replace(proof, `61101-1234567-6`, `61101-1234567-7`, 1)), 0o600))
 	verify(t, s, 1, name)
+}
+
+// described checks a proof against the published schema.
+func described(t *testing.T, proof string) {
+	t.Helper()
+	schema := must(jsonschema.UnmarshalJSON(must(os.Open("../../docs/schemas/table-proof.v1.json"))))
+	c := jsonschema.NewCompiler()
+	check(t, c.AddResource("urn:pasban:schema:table-proof:v1", schema))
+	compiled := must(c.Compile("urn:pasban:schema:table-proof:v1"))
+	check(t, compiled.Validate(must(jsonschema.UnmarshalJSON(strings.NewReader(proof)))))
 }
 
 func proveTable(t *testing.T, s *serving, pg *storetest.Cluster) {
@@ -162,6 +174,25 @@ func proveTable(t *testing.T, s *serving, pg *storetest.Cluster) {
 		}
 		return os.WriteFile(name, out, 0o600)
 	}))
+	described(t, string(must(os.ReadFile(name))))
+	// A row that was changed since the baseline is proven by that change.
+	pg.Exec(t, "land", "land_app", `UPDATE parcel_owner SET share = 0.25 WHERE parcel_id = 78`)
+	change := filepath.Join(s.dir, "change.json")
+	check(t, await(func() error {
+		cmd := exec.Command("pasban", "sentinel", "prove", "owners", "--row", "78", "-c", s.config)
+		out, err := cmd.Output()
+		if err != nil || !strings.Contains(string(out), `"change":`) {
+			return fmt.Errorf("not yet: %w", err)
+		}
+		return os.WriteFile(change, out, 0o600)
+	}))
+	described(t, string(must(os.ReadFile(change))))
+	if out := verify(t, s, 0, change); !strings.Contains(out, "0.25") {
+		t.Errorf("the proof of a changed row: %s", out)
+	}
+	check(t, os.WriteFile(change, []byte(strings.Replace(string(must(os.ReadFile(change))), `0.25"`, `0.75"`, 1)), 0o600))
+	verify(t, s, 1, change)
+	pg.Exec(t, "land", "land_app", `UPDATE parcel_owner SET share = 0.5 WHERE parcel_id = 78`) // as at the audit
 	copied := pg.Tool(t, "psql", "-h", pg.Dir, "-U", pg.User, "-d", "land", "-c", `\copy (SELECT parcel_id, owner_cnic, share FROM parcel_owner ORDER BY share, parcel_id DESC) TO STDOUT`)
 	check(t, os.WriteFile(rows, []byte(copied), 0o600))
 	if out := verify(t, s, 0, name, rows); !strings.Contains(out, "500 rows of public.parcel_owner are what was authorised") {
