@@ -15,6 +15,7 @@
 //	pasban-verify receipt    --key KEY FILE...
 //	pasban-verify statement  --key KEY FILE...
 //	pasban-verify audit      --key KEY LEDGER
+//	pasban-verify table      --key KEY PROOF [ROWS]
 //
 // KEY is the key or a file that holds it. LEDGER is a directory (a copy of the
 // agency's data/ledger) or an https address, such as
@@ -37,6 +38,11 @@
 // audit: every leaf and every tile is rehashed; together they give the root
 // that was signed. A file that is not what the root commits to is named.
 //
+// table: the proof (from `pasban sentinel prove`) is in the ledger that the key
+// signed for. A proof of a row shows the row's last authorised version. With
+// ROWS, the table's rows as PostgreSQL's COPY writes them (docs/OPERATING.md has
+// the command), all of them together are what was authorised at the audit.
+//
 // With --witness, once for each witness you believe, the checkpoint (of the
 // ledger, or in each receipt) must also bear the cosignatures of --need of
 // them (all, without --need): each says that the ledger extended everything
@@ -53,8 +59,8 @@
 //
 // It writes nothing, follows no redirects, speaks plain http to this machine
 // alone, and imports nothing of the running system: the parts are this folder,
-// internal/ledger/tiles, internal/vrf, package pasban, golang.org/x/mod/sumdb and
-// filippo.io/edwards25519.
+// internal/ledger/tiles, internal/sentinel/rowtree, internal/vrf, package pasban,
+// golang.org/x/mod/sumdb and filippo.io/edwards25519.
 package main
 
 import (
@@ -79,6 +85,7 @@ const usage = `usage:
   pasban-verify receipt    --key KEY FILE...               the fact is in the ledger (- reads standard input)
   pasban-verify statement  --key KEY FILE...               the citizen's list is whole
   pasban-verify audit      --key KEY LEDGER                rehash every leaf and tile
+  pasban-verify table      --key KEY PROOF [ROWS]          a guarded table, or a row of it, against the ledger
 
 KEY is the ledger's verifier key or a file that holds it; LEDGER a directory or an https address.
 flags:
@@ -99,7 +106,7 @@ func main() {
 
 // command is what the command line asks for.
 type command struct {
-	name     string // checkpoint, receipt, statement or audit
+	name     string // checkpoint, receipt, statement, audit or table
 	args     []string
 	key      string
 	old      string
@@ -139,6 +146,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		c.statements()
 	case "audit":
 		c.audit(ctx)
+	case "table":
+		c.table()
 	}
 	c.report.conclude()
 	if c.json {
@@ -186,11 +195,13 @@ func (c *command) parse(args []string) error {
 	c.name, c.args = c.args[0], c.args[1:]
 	files := c.name == "receipt" || c.name == "statement"
 	switch {
-	case !slices.Contains([]string{"checkpoint", "receipt", "statement", "audit"}, c.name):
+	case !slices.Contains([]string{"checkpoint", "receipt", "statement", "audit", "table"}, c.name):
 		return wrong(fmt.Sprintf("no command %q", c.name))
 	case files && len(c.args) == 0:
 		return wrong(c.name + " needs at least one file")
-	case !files && len(c.args) != 1:
+	case c.name == "table" && len(c.args) != 1 && len(c.args) != 2:
+		return wrong("table needs a proof, and may have the table's rows")
+	case !files && c.name != "table" && len(c.args) != 1:
 		return wrong(c.name + " needs one ledger, a directory or an https address")
 	case c.old != "" && c.name != "checkpoint":
 		return wrong("--old belongs to checkpoint")

@@ -286,7 +286,7 @@ func TestImports(t *testing.T) {
 		dep = strings.TrimSpace(dep)
 		first, _, _ := strings.Cut(dep, "/")
 		switch {
-		case dep == "pasban", dep == "pasban/cmd/pasban-verify", dep == "pasban/internal/ledger/tiles", dep == "pasban/internal/vrf":
+		case dep == "pasban", dep == "pasban/cmd/pasban-verify", dep == "pasban/internal/ledger/tiles", dep == "pasban/internal/vrf", dep == "pasban/internal/sentinel/rowtree":
 		case strings.HasPrefix(dep, "golang.org/x/mod/sumdb/"), strings.HasPrefix(dep, "golang.org/x/mod/internal/"):
 		case dep == "github.com/gowebpki/jcs": // RFC 8785
 		case dep == "filippo.io/edwards25519", strings.HasPrefix(dep, "filippo.io/edwards25519/"): // the labels of RFC 9381

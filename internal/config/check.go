@@ -240,9 +240,7 @@ func (k *checker) engines() {
 	if len(c.Identity.OIDC) > 0 {
 		k.bad("identity.oidc", "leave the list empty: people sign in with passkeys", "this build does not ask OpenID Connect providers")
 	}
-	for i, g := range c.Guard {
-		k.bad(fmt.Sprintf("guard[%d]", i), "remove it, so that nobody relies on it", "this build has no sentinel: table %q would not be watched", g.Table)
-	}
+	k.guards()
 }
 
 func (k *checker) people() {

@@ -484,31 +484,6 @@ type Route struct {
 	Queue *Queue `yaml:"queue"`
 }
 
-// GuardedTable is a table of an existing service for the sentinel to watch.
-// Not in this build: the list must be empty.
-type GuardedTable struct {
-	// Name is what alerts call the table.
-	Name string `yaml:"name" required:"true"`
-	// Database is the address of the database. Secret: file:PATH and ${ENV} are allowed.
-	Database Secret `yaml:"database" required:"true"`
-	// Table is schema.table.
-	Table string `yaml:"table" required:"true"`
-	// Key are the columns of the primary key.
-	Key []string `yaml:"key" required:"true"`
-	// Columns are the columns that are watched.
-	Columns []string `yaml:"columns" required:"true"`
-	// Writers are those whose changes are authorised.
-	Writers []Writer `yaml:"writers"`
-	// Audit is how often the whole table is compared with the ledger.
-	Audit time.Duration `yaml:"audit"`
-}
-
-// Writer is a database role whose changes are authorised.
-type Writer struct {
-	// Role is the database role.
-	Role string `yaml:"role" required:"true"`
-}
-
 // SubjectFrom says where a route's citizen is named.
 type SubjectFrom string
 

@@ -21,6 +21,9 @@ var configSource string
 //go:embed proxying.go
 var proxyingSource string
 
+//go:embed guard.go
+var guardSource string
+
 // SchemaID names the schema of pasban.yaml.
 const SchemaID = "pasban.config.v1"
 
@@ -38,6 +41,7 @@ func Schema() []byte {
 func SchemaOf(v any, id, title, source string) []byte {
 	s := schemaBuilder{comments: fieldComments(configSource)}
 	maps.Copy(s.comments, fieldComments(proxyingSource))
+	maps.Copy(s.comments, fieldComments(guardSource))
 	if source != "" {
 		maps.Copy(s.comments, fieldComments(source))
 	}

@@ -15,7 +15,8 @@
 //
 // # Guarantees
 //
-//   - Analysts read and act; supervisors read; nobody else sees anything.
+//   - Analysts read and act; supervisors read, and decide on what is asked for
+//     about guarded tables; nobody else sees anything.
 //   - No page holds a CNIC or a citizen's name: events are shown as detection
 //     gets them.
 //   - Every figure is measured. A part that does not exist has no panel.
@@ -84,7 +85,7 @@ type Visitor struct {
 }
 
 // Options are the parts that the console works with. All are required but
-// Shield and Now.
+// Shield, Tables and Now.
 type Options struct {
 	Pages     *page.Pages
 	Agency    string // the agency's id, as facts carry it
@@ -97,6 +98,7 @@ type Options struct {
 	Sites     func() []config.Site            // in the configuration in force
 	Tune      func(ctx context.Context) error // puts exclusions in force
 	Shield    Shield                          // nil shows none
+	Tables    Tables                          // nil if no table is guarded
 	Now       func() time.Time                // nil is time.Now
 }
 
@@ -153,6 +155,11 @@ func New(o Options) (*Console, error) {
 		act("/soc/shield", c.startShield)
 		act("/soc/shield/end", c.endShield)
 	}
+	if o.Tables != nil {
+		read("/soc/tables", c.tables)
+		c.mux.HandleFunc("POST /soc/tables", c.may(c.askTables, pasban.RoleAnalyst, pasban.RoleSupervisor))
+		c.mux.HandleFunc("POST /soc/tables/{id}", c.may(c.decideTables, pasban.RoleSupervisor))
+	}
 	c.mux.HandleFunc("/soc/", func(w http.ResponseWriter, r *http.Request) {
 		c.o.Pages.Error(w, r, &pasban.Error{Kind: pasban.NotFound, Msg: "there is no such page"})
 	})
@@ -201,6 +208,9 @@ func (c *Console) nav(r *http.Request, lang string) []page.Link {
 		{Text: c.say(lang, "nav.attack"), Href: "/soc/attack"},
 		{Text: c.say(lang, "nav.waf"), Href: "/soc/waf"},
 		{Text: c.say(lang, "nav.ledger"), Href: "/soc/ledger"},
+	}
+	if c.o.Tables != nil {
+		links = append(links, page.Link{Text: c.say(lang, "nav.tables"), Href: "/soc/tables"})
 	}
 	if open, err := c.o.Alerts.Open(r.Context()); err == nil {
 		links[1].Count = page.Num(lang, total(open))

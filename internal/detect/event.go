@@ -22,11 +22,12 @@ const (
 	ServiceRegistry = "registry" // looks at and changes of citizens' data
 	ServiceAdmin    = "admin"    // people, keys, configuration, policy, alerts
 	ServiceLedger   = "ledger"   // what the watchers of ledger, journal and store found
+	ServiceSentinel = "sentinel" // changes of guarded tables, audits, and what the guard found
 )
 
 // Services lists the logsource services of Pasban's own events.
 func Services() []string {
-	return []string{ServiceGateway, ServiceIdentity, ServiceAccess, ServiceRegistry, ServiceAdmin, ServiceLedger}
+	return []string{ServiceGateway, ServiceIdentity, ServiceAccess, ServiceRegistry, ServiceAdmin, ServiceLedger, ServiceSentinel}
 }
 
 // Field describes a flat field of Pasban's own events.
@@ -82,6 +83,7 @@ func Fields() []Field {
 		{"Credential", "string", "hash of the id of the passkey that was tried"},
 		{"Problem", "string", "what the ledger's audit found"},
 		{"Repaired", "string", "true if what it found was put right"},
+		{"DbSession", "string", "for changes of a guarded table: role, address, process and application of the database session that made it"},
 		{"Target", "string", "for acts about a person: their agency-internal id"},
 		{"TargetRole", "string", "for acts about a person: their role"},
 		{"ReportedActor", "string", "id of the actor whose look a citizen reports"},
@@ -96,7 +98,7 @@ func moreFields() map[string]string {
 	return map[string]string{
 		"engine": "Engine", "attacks": "Attacks", "mode": "WafMode", "what": "What", "count": "Count",
 		"upstream": "Upstream", "reason": "Reason", "target": "Target", "role": "TargetRole",
-		"problem": "Problem", "repaired": "Repaired",
+		"problem": "Problem", "repaired": "Repaired", "by": "DbSession",
 		"credential": "Credential", "reported_actor": "ReportedActor", "entry": "ReportedEntry",
 	}
 }
@@ -214,6 +216,9 @@ func ownData(f pasban.Fact) string {
 }
 
 func serviceOf(b pasban.Body, r pasban.Restricted) string {
+	if b.Service == ServiceSentinel {
+		return ServiceSentinel
+	}
 	switch b.Kind {
 	case pasban.KindLook, pasban.KindChange:
 		return ServiceRegistry
@@ -243,6 +248,9 @@ func entityOf(ev pasban.Event, b pasban.Body) string {
 		order = []string{"SrcIP", "Actor", "Service"}
 	case pasban.KindAlarm:
 		order = []string{"ReportedActor", "Upstream", "Service", "Resource"}
+	}
+	if b.Service == ServiceSentinel && b.Kind == pasban.KindAlarm {
+		order = []string{"Resource"} // the table
 	}
 	for _, name := range order {
 		if s, ok := ev[name].(string); ok {

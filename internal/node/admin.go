@@ -75,6 +75,7 @@ func (n *Node) Status(ctx context.Context) Status {
 		}
 		s.Parts = append(s.Parts, p) // its service is ill, this node is not
 	}
+	s.Parts = append(s.Parts, n.guardedParts(ctx)...)
 	s.Warnings = n.warnings(ctx)
 	s.Figures.Facts, s.Figures.Leaves = facts, leaves
 	ls := n.ledger.Status()
@@ -138,12 +139,14 @@ var (
 	leavesDesc     = prometheus.NewDesc("pasban_journal_leaves_total", "Accountable facts in the journal.", nil, nil)
 	checkpointDesc = prometheus.NewDesc("pasban_ledger_checkpoint_leaves", "Leaves under the last signed checkpoint.", nil, nil)
 	lagDesc        = prometheus.NewDesc("pasban_ledger_lag_seconds", "Age of the oldest leaf that no checkpoint covers.", nil, nil)
+	tableLagDesc   = prometheus.NewDesc("pasban_sentinel_lag_bytes", "Write-ahead log that a guarded database keeps for the guard of a table.", []string{"table"}, nil)
+	tableDiffDesc  = prometheus.NewDesc("pasban_sentinel_differences", "Rows of a guarded table that are not what was authorised.", []string{"table"}, nil)
 	alertsDesc     = prometheus.NewDesc("pasban_alerts_open", "Alerts that are not closed.", []string{"level"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{readyDesc, partDesc, factsDesc, leavesDesc, checkpointDesc, lagDesc, alertsDesc} {
+	for _, d := range []*prometheus.Desc{readyDesc, partDesc, factsDesc, leavesDesc, checkpointDesc, lagDesc, alertsDesc, tableLagDesc, tableDiffDesc} {
 		ch <- d
 	}
 }
@@ -172,5 +175,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(lagDesc, s.Figures.LagSeconds)
 	for level, count := range s.Figures.OpenAlerts {
 		gauge(alertsDesc, float64(count), level)
+	}
+	for _, t := range m.n.guardedTables(ctx) {
+		gauge(tableLagDesc, float64(t.LagBytes), t.Table)
+		gauge(tableDiffDesc, float64(t.Open), t.Table)
 	}
 }

@@ -35,11 +35,15 @@ func (n *Node) mount(own *http.ServeMux, s *Setup) error {
 	if err != nil {
 		return err
 	}
+	var tables console.Tables
+	if n.sentinel != nil {
+		tables = n.sentinel
+	}
 	c, err := console.New(console.Options{
 		Pages: n.pages, Agency: cfg.Agency.ID, Alerts: n.soc, Journal: n.journal, Ledger: n.ledger,
 		Detection: func() console.Detection { return n.rules }, VKey: n.vkey, Visitor: consoleVisitor,
 		Sites: func() []config.Site { return n.Config().Sites }, Tune: n.tune,
-		Shield: shield{n},
+		Shield: shield{n}, Tables: tables,
 	})
 	if err != nil {
 		return err

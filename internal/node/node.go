@@ -46,6 +46,7 @@ import (
 	"pasban/internal/ledger"
 	"pasban/internal/ledger/directory"
 	"pasban/internal/registry"
+	"pasban/internal/sentinel"
 	"pasban/internal/soc"
 	"pasban/internal/store"
 )
@@ -77,7 +78,8 @@ type Node struct {
 	guard    *registry.Guard
 	registry *registry.Registry
 	soc      *soc.Center
-	rules    *detect.Engine // keeps its memory over reloads
+	sentinel *sentinel.Sentinel // nil if no table is guarded
+	rules    *detect.Engine     // keeps its memory over reloads
 	gateway  *gateway.Gateway
 
 	rebuild   bool // the ledger's directory, at this start
@@ -166,6 +168,11 @@ func (n *Node) openRooms(ctx context.Context, s *Setup) (err error) {
 	if n.soc, err = soc.Open(ctx, n.store, n.journal, n.vault, cfg.Agency.ID); err != nil {
 		return err
 	}
+	if len(cfg.Guard) > 0 {
+		if n.sentinel, err = openSentinel(ctx, n.core, cfg, n.log); err != nil {
+			return err
+		}
+	}
 	if n.budgets, err = access.NewBudgets(ctx, n.store, cfg.Access.Budgets); err != nil {
 		return err
 	}
@@ -225,6 +232,7 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.followExclusions(readers) })
 	wg.Go(func() { keepLean(readers) })
 	wg.Go(func() { n.lists.Run(readers) })
+	wg.Go(func() { n.guardTables(readers) })
 	ledgerDone := make(chan error, 1)
 	wg.Go(func() { ledgerDone <- n.ledger.Run(readers) })
 

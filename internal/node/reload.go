@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -86,6 +87,7 @@ func changedFixed(a, b *config.Config) []string {
 		"keys.identity": a.Keys.Identity != b.Keys.Identity,
 		"ledger.origin": a.Ledger.Origin != b.Ledger.Origin,
 	}
+	differ["guard"] = !reflect.DeepEqual(a.Guard, b.Guard)
 	rpA, originsA := a.RelyingParty()
 	rpB, originsB := b.RelyingParty()
 	differ["identity"] = rpA != rpB || !slices.Equal(originsA, originsB)

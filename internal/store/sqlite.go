@@ -66,7 +66,24 @@ func openSQLite(path string) (write, read *sql.DB, err error) {
 	n := max(4, 2*runtime.GOMAXPROCS(0))
 	read.SetMaxOpenConns(n)
 	read.SetMaxIdleConns(n)
+	becomeWAL(write)
 	return write, read, nil
+}
+
+// busyTimeout is how long SQLite waits for others, as the connector says.
+const busyTimeout = 5 * time.Second
+
+// becomeWAL connects once, which turns a new file to WAL. When several do that
+// at the same moment SQLite answers some that the file is busy, at once and
+// whatever the busy timeout is (sqlite.org/c3ref/busy_handler.html).
+func becomeWAL(db *sql.DB) {
+	for end := time.Now().Add(busyTimeout); ; time.Sleep(10 * time.Millisecond) {
+		err := db.Ping()
+		e, ok := errors.AsType[*sqlite.Error](err)
+		if !ok || e.Code()&0xff != sqlite3.SQLITE_BUSY || time.Now().After(end) {
+			return // any other error is told by who opens for use
+		}
+	}
 }
 
 func sqliteConnector(path, mode, queryOnly string) (driver.Connector, error) {

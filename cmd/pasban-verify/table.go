@@ -1,0 +1,112 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"pasban/internal/sentinel/rowtree"
+)
+
+// maxRow bounds a row of a table, in bytes.
+const maxRow = 64 << 20
+
+// table checks a guarded table, or one of its rows, against the ledger.
+func (c *command) table() {
+	name := c.args[0]
+	data, err := readProof(name)
+	if err != nil {
+		c.report.untold("proof", name, err)
+		return
+	}
+	p, err := rowtree.ParseProof(data)
+	if err != nil {
+		c.report.untold("proof", name, err)
+		return
+	}
+	body, err := p.Receipt.Verify(c.verifier)
+	if err != nil {
+		c.report.add("receipt", doesNotHold, name, err.Error())
+		return
+	}
+	said, err := p.Says(body)
+	if err != nil {
+		c.report.add("receipt", doesNotHold, name, err.Error())
+		return
+	}
+	c.report.add("receipt", holds, name, fmt.Sprintf("leaf %d of %s: %s", p.Receipt.Index, p.Receipt.Origin, describe(body)))
+	switch {
+	case p.Row != nil:
+		root, err := p.Row.Root()
+		c.row(name, p.Row.Line, err == nil && root == said.Root, err)
+	case p.Change != nil:
+		err := p.Change.Check(said.BatchRoot)
+		c.row(name, p.Change.Line, err == nil, err)
+	case len(c.args) == 1 && said.Layout != nil:
+		c.report.add("table", holds, name, fmt.Sprintf("table %s, %s rows, root %x", said.Layout.Table, said.Rows, said.Root))
+	}
+	if len(c.args) == 2 {
+		c.rows(c.args[1], said)
+	}
+}
+
+func (c *command) row(name, line string, ok bool, err error) {
+	if !ok {
+		c.report.add("row", doesNotHold, name, fmt.Sprintf("the row is not what the ledger commits to: %v", err))
+		return
+	}
+	c.report.add("row", holds, name, "the row's authorised version is "+line)
+}
+
+// rows hashes all rows of a file and compares them with what was authorised.
+func (c *command) rows(name string, said rowtree.Said) {
+	if said.Layout == nil {
+		c.report.add("rows", couldNotTell, name, "the proof is of a row, not of a table")
+		return
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		c.report.untold("rows", name, err)
+		return
+	}
+	defer f.Close()
+	sum := rowtree.NewSum(*said.Layout)
+	in := bufio.NewReaderSize(f, 1<<20)
+	for {
+		line, err := in.ReadBytes('\n')
+		if len(line) > maxRow {
+			err = errors.New("a row is longer than any of a table")
+		}
+		if n := len(line); err == nil {
+			sum.Add(line[:n-1])
+			continue
+		}
+		if errors.Is(err, io.EOF) && len(line) == 0 {
+			break
+		}
+		c.report.untold("rows", name, fmt.Errorf("row %d: %w", sum.Rows+1, err))
+		return
+	}
+	root := rowtree.Root(said.Layout.ID(), sum.Rows, sum.Hashes())
+	if root != said.Root {
+		c.report.add("rows", doesNotHold, name, fmt.Sprintf("%d rows of %s are not the %s rows that were authorised", sum.Rows, said.Layout.Table, said.Rows))
+		return
+	}
+	c.report.add("rows", holds, name, fmt.Sprintf("%d rows of %s are what was authorised", sum.Rows, said.Layout.Table))
+}
+
+// readProof reads a proof: it holds the hashes of a bucket, and a row.
+func readProof(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxRow+1))
+	if err == nil && len(data) > maxRow {
+		err = errors.New("larger than any proof")
+	}
+	return data, err
+}

@@ -1,0 +1,161 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"pasban"
+	"pasban/internal/page"
+	"pasban/internal/sentinel"
+)
+
+// Tables is what the console shows and asks of the guard of tables.
+type Tables interface {
+	Status(ctx context.Context) ([]sentinel.Status, error)
+	Differences(ctx context.Context, name string) ([]sentinel.Difference, error)
+	Waiting(ctx context.Context) ([]sentinel.Request, error)
+	Ask(ctx context.Context, actor pasban.Actor, r sentinel.Request) (sentinel.Request, error)
+	Decide(ctx context.Context, actor pasban.Actor, id string, approve bool) error
+}
+
+var _ Tables = (*sentinel.Sentinel)(nil)
+
+// TablesView is the data of the page about guarded tables.
+type TablesView struct {
+	Tables   []TableView
+	Requests []RequestView
+	MayAsk   bool // analysts and supervisors
+}
+
+// TableView is one guarded table.
+type TableView struct {
+	sentinel.Status
+	Good     bool
+	Problems []string
+	AuditAge string
+	SeenAge  string
+	Rows     string
+	Lag      string
+	Diff     []DiffView
+}
+
+// DiffView is one row that differs, with CNICs shortened.
+type DiffView struct {
+	sentinel.Difference
+	Age    string
+	Fields string
+	Was    string
+	Is     string
+}
+
+// RequestView is a request that waits for a second person.
+type RequestView struct {
+	sentinel.Request
+	Age    string
+	May    bool // this visitor decides
+	Number int
+}
+
+func (c *Console) tables(w http.ResponseWriter, r *http.Request, v Visitor) {
+	lang := page.Lang(r)
+	list, err := c.o.Tables.Status(r.Context())
+	if err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	now := c.o.Now()
+	age := func(text string) string {
+		if at, err := time.Parse(time.RFC3339, text); err == nil {
+			return c.ago(lang, now.Sub(at))
+		}
+		return ""
+	}
+	view := TablesView{MayAsk: true}
+	for _, s := range list {
+		t := TableView{Status: s, Good: s.OK(), Problems: s.Problems(), AuditAge: age(s.Audit), SeenAge: age(s.Seen), Rows: page.Num(lang, int(s.Rows)), Lag: page.Num(lang, int(s.LagBytes))}
+		diff, err := c.o.Tables.Differences(r.Context(), s.Table)
+		if err != nil {
+			c.fail(w, r, err)
+			return
+		}
+		for _, d := range diff {
+			t.Diff = append(t.Diff, c.diffView(lang, d, now))
+		}
+		view.Tables = append(view.Tables, t)
+	}
+	waiting, err := c.o.Tables.Waiting(r.Context())
+	if err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	for _, q := range waiting {
+		view.Requests = append(view.Requests, RequestView{Request: q, Age: c.ago(lang, now.Sub(q.At)), Number: len(q.Rows),
+			May: v.Actor.Role == pasban.RoleSupervisor && v.Actor.ID != q.By})
+	}
+	c.render(w, r, v, http.StatusOK, "tables", "nav.tables", view)
+}
+
+// diffView shows a difference without a CNIC: analysts work by row and column,
+// and nobody opens a citizen's record on this page.
+func (c *Console) diffView(lang string, d sentinel.Difference, now time.Time) DiffView {
+	text := func(s *string) string {
+		if s == nil {
+			return c.say(lang, "tables.no_row")
+		}
+		return maskRow(*s)
+	}
+	d.Key = maskRow(d.Key)
+	return DiffView{Difference: d, Age: c.ago(lang, now.Sub(d.Found)), Fields: strings.Join(d.Columns, c.say(lang, "comma")), Was: text(d.Before), Is: text(d.After)}
+}
+
+// maskRow hides the CNICs of a row, all but the last three digits: enough to see
+// that one was exchanged for another.
+func maskRow(s string) string {
+	found, _ := pasban.FindCNICs([]byte(s), 1000)
+	for _, n := range found {
+		plain := strings.ReplaceAll(string(n), "-", "")
+		short := "…" + plain[len(plain)-3:]
+		s = strings.NewReplacer(string(n), short, plain, short).Replace(s)
+	}
+	return strings.ReplaceAll(s, "\t", " | ")
+}
+
+// askTables makes a request: an audit now, or one that a supervisor decides on.
+func (c *Console) askTables(w http.ResponseWriter, r *http.Request, v Visitor) {
+	if err := r.ParseForm(); err != nil {
+		c.fail(w, r, &pasban.Error{Kind: pasban.Invalid, Msg: "the form is not readable", Err: err})
+		return
+	}
+	q := sentinel.Request{Table: r.PostForm.Get("table"), Kind: r.PostForm.Get("kind"), Reason: strings.TrimSpace(r.PostForm.Get("reason")),
+		Rows: r.PostForm["row"], Target: r.PostForm.Get("target")}
+	if q.Kind == sentinel.KindBaseline || q.Kind == sentinel.KindAttest {
+		c.fail(w, r, &pasban.Error{Kind: pasban.Invalid, Msg: "that is not asked for here"})
+		return
+	}
+	if len(q.Reason) > 2000 {
+		c.fail(w, r, &pasban.Error{Kind: pasban.Invalid, Where: "reason", Msg: "a reason has at most 2000 bytes"})
+		return
+	}
+	if _, err := c.o.Tables.Ask(r.Context(), v.Actor, q); err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	http.Redirect(w, r, "/soc/tables", http.StatusSeeOther)
+}
+
+// decideTables is a supervisor's word on a request of somebody else.
+func (c *Console) decideTables(w http.ResponseWriter, r *http.Request, v Visitor) {
+	approve := r.PostFormValue("do") == "approve"
+	if !approve && r.PostFormValue("do") != "refuse" {
+		c.fail(w, r, errors.Join(&pasban.Error{Kind: pasban.Invalid, Msg: "approve or refuse"}))
+		return
+	}
+	if err := c.o.Tables.Decide(r.Context(), v.Actor, r.PathValue("id"), approve); err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	http.Redirect(w, r, "/soc/tables", http.StatusSeeOther)
+}
