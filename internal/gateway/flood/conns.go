@@ -103,7 +103,7 @@ type conn struct {
 	mu      sync.Mutex // covers strikes
 	strikes bucket
 
-	sent  int64     // the sweep's: bytes that had arrived when they last moved on
+	sent  int64     // the sweep's, under Limiter.sweeping: bytes that had arrived when they last moved on
 	moved time.Time // the sweep's: when that was; zero if nothing is on its way
 }
 

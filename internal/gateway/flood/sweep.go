@@ -34,7 +34,11 @@ func (l *Limiter) sweep(done <-chan struct{}) {
 	}
 }
 
+// stalled finds those whose patience is over. Each listener sweeps, one at a
+// time: a connection remembers what the last sweep saw.
 func (l *Limiter) stalled(now time.Time) (out []*conn) {
+	l.sweeping.Lock()
+	defer l.sweeping.Unlock()
 	l.mu.Lock()
 	all := slices.Collect(maps.Keys(l.all))
 	patience := readPatience
