@@ -76,7 +76,7 @@ func (c *command) checkpoint(ctx context.Context) {
 	if !ok || c.old == "" {
 		return
 	}
-	raw, err := readFile(c.old)
+	raw, err := readFile(c.old, small)
 	if err != nil {
 		c.report.untold("consistency", c.old, err)
 		return
@@ -139,7 +139,7 @@ func (w *watched) ReadFile(ctx context.Context, name string) ([]byte, error) {
 
 // receipts checks each file on its own.
 func (c *command) receipts() {
-	c.files("receipt", func(name string, data []byte) error {
+	c.files("receipt", small, func(name string, data []byte) error {
 		r, err := pasban.ParseReceipt(data)
 		if err != nil {
 			return err
@@ -157,7 +157,7 @@ func (c *command) receipts() {
 
 // statements checks each file on its own and tells every entry.
 func (c *command) statements() {
-	c.files("statement", func(name string, data []byte) error {
+	c.files("statement", large, func(name string, data []byte) error {
 		s, err := pasban.ParseStatement(data)
 		if err != nil {
 			return err
@@ -187,17 +187,17 @@ func (c *command) statements() {
 	})
 }
 
-// files reads each file and hands it to a check; an error is one that could not
+// files reads each file, of at most so many bytes, and hands it to a check; an error is one that could not
 // be told.
-func (c *command) files(what string, check func(name string, data []byte) error) {
+func (c *command) files(what string, most int64, check func(name string, data []byte) error) {
 	for _, name := range c.args {
 		var data []byte
 		var err error
 		if name == "-" {
 			name = "standard input"
-			data, err = readSmall(c.stdin)
+			data, err = readAll(c.stdin, most)
 		} else {
-			data, err = readFile(name)
+			data, err = readFile(name, most)
 		}
 		if err == nil {
 			err = check(name, data)

@@ -44,7 +44,7 @@
 // the command), all of them together are what was authorised at the audit.
 //
 // With --witness, once for each witness you believe, the checkpoint (of the
-// ledger, or in each receipt) must also bear the cosignatures of --need of
+// ledger, or in each receipt, statement and proof) must also bear the cosignatures of --need of
 // them (all, without --need): each says that the ledger extended everything
 // that the witness saw before, so that nobody is shown a ledger of their own.
 //
@@ -224,7 +224,7 @@ func (c *command) readKey() (err error) {
 		return nil
 	}
 	bad := &pasban.Error{Kind: pasban.Invalid, Msg: "not a verifier key, and not a file that holds one", Where: "--key", Hint: "a line such as land.example/ledger+e5b1bc0e+AaAh…"}
-	text, err := readFile(c.key)
+	text, err := readFile(c.key, small)
 	if err != nil {
 		bad.Err = err
 		return bad
@@ -256,7 +256,7 @@ func (c *command) readWitnesses() (err error) {
 		if _, err := pasban.NewWitnessPolicy(1, []string{k}); err == nil {
 			continue
 		}
-		text, err := readFile(k)
+		text, err := readFile(k, small)
 		if err != nil {
 			return &pasban.Error{Kind: pasban.Invalid, Msg: "not a witness's verifier key, and not a file that holds one", Where: "--witness", Err: err}
 		}

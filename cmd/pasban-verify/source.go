@@ -57,7 +57,7 @@ func (c *command) site(address string) (*site, error) {
 	}
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: timeout, ForceAttemptHTTP2: true}
 	if c.ca != "" {
-		pem, err := readFile(c.ca)
+		pem, err := readFile(c.ca, small)
 		if err != nil {
 			return nil, bad("the authorities' file cannot be read", "--ca names a PEM file", err)
 		}
@@ -99,21 +99,25 @@ func (s *site) ReadFile(ctx context.Context, name string) ([]byte, error) {
 	return data, err
 }
 
-// readFile reads a small file that the command line names.
-func readFile(name string) ([]byte, error) {
+// The most bytes of what is read as a whole.
+const (
+	small = 1 << 20  // receipts, checkpoints and keys
+	large = 64 << 20 // statements, of up to 50,000 entries, and proofs of tables
+)
+
+// readFile reads a file of at most so many bytes that the command line names.
+func readFile(name string, most int64) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return readSmall(f)
+	return readAll(f, most)
 }
 
-// readSmall reads what a receipt, statement, checkpoint or key can be.
-func readSmall(r io.Reader) ([]byte, error) {
-	const most = 64 << 20 // a statement has up to 50,000 entries
+func readAll(r io.Reader, most int64) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, most+1))
-	if err == nil && len(data) > most {
+	if err == nil && int64(len(data)) > most {
 		err = fmt.Errorf("larger than %d bytes", most)
 	}
 	return data, err

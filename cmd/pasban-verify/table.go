@@ -10,13 +10,10 @@ import (
 	"pasban/internal/sentinel/rowtree"
 )
 
-// maxRow bounds a row of a table, in bytes.
-const maxRow = 64 << 20
-
 // table checks a guarded table, or one of its rows, against the ledger.
 func (c *command) table() {
 	name := c.args[0]
-	data, err := readProof(name)
+	data, err := readFile(name, large)
 	if err != nil {
 		c.report.untold("proof", name, err)
 		return
@@ -37,6 +34,7 @@ func (c *command) table() {
 		return
 	}
 	c.report.add("receipt", holds, name, fmt.Sprintf("leaf %d of %s: %s", p.Receipt.Index, p.Receipt.Origin, describe(body)))
+	c.cosigned(name, []byte(p.Receipt.Checkpoint))
 	switch {
 	case p.Row != nil:
 		root, err := p.Row.Root()
@@ -76,7 +74,7 @@ func (c *command) rows(name string, said rowtree.Said) {
 	in := bufio.NewReaderSize(f, 1<<20)
 	for {
 		line, err := in.ReadBytes('\n')
-		if len(line) > maxRow {
+		if len(line) > large {
 			err = errors.New("a row is longer than any of a table")
 		}
 		if n := len(line); err == nil {
@@ -95,18 +93,4 @@ func (c *command) rows(name string, said rowtree.Said) {
 		return
 	}
 	c.report.add("rows", holds, name, fmt.Sprintf("%d rows of %s are what was authorised", sum.Rows, said.Layout.Table))
-}
-
-// readProof reads a proof: it holds the hashes of a bucket, and a row.
-func readProof(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxRow+1))
-	if err == nil && len(data) > maxRow {
-		err = errors.New("larger than any proof")
-	}
-	return data, err
 }

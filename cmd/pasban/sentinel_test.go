@@ -149,6 +149,10 @@ func proveRow(t *testing.T, s *serving) {
 	if out := verify(t, s, 0, name); !strings.Contains(out, "61101-1234567-6") {
 		t.Errorf("the proof of a row: %s", out)
 	}
+	stranger := strings.TrimSpace(string(must(exec.Command("pasban", "witness", "--init", "--name", "witness.example/w1", "--dir", filepath.Join(s.dir, "witness")).Output())))
+	if out := verify(t, s, 1, name, "--witness", stranger); !strings.Contains(out, "0 cosignatures of the 1 witnesses") {
+		t.Errorf("a proof that no witness cosigned: %s", out)
+	}
 	check(t, os.WriteFile(name, []byte(strings.Replace(proof, `61101-1234567-6`, `61101-1234567-7`, 1)), 0o600))
 	verify(t, s, 1, name)
 }
