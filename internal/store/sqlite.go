@@ -66,22 +66,30 @@ func openSQLite(path string) (write, read *sql.DB, err error) {
 	n := max(4, 2*runtime.GOMAXPROCS(0))
 	read.SetMaxOpenConns(n)
 	read.SetMaxIdleConns(n)
-	becomeWAL(write)
 	return write, read, nil
 }
 
 // busyTimeout is how long SQLite waits for others, as the connector says.
 const busyTimeout = 5 * time.Second
 
-// becomeWAL connects once, which turns a new file to WAL. When several do that
-// at the same moment SQLite answers some that the file is busy, at once and
-// whatever the busy timeout is (sqlite.org/c3ref/busy_handler.html).
-func becomeWAL(db *sql.DB) {
-	for end := time.Now().Add(busyTimeout); ; time.Sleep(10 * time.Millisecond) {
-		err := db.Ping()
+// patient connects again while the file is busy. The first connection turns a
+// new file to WAL, and when several do so at the same moment SQLite answers some
+// that it is busy, at once and whatever the busy timeout is
+// (sqlite.org/c3ref/busy_handler.html).
+type patient struct{ driver.Connector }
+
+// Connect opens a connection.
+func (p patient) Connect(ctx context.Context) (driver.Conn, error) {
+	for end := time.Now().Add(busyTimeout); ; {
+		c, err := p.Connector.Connect(ctx)
 		e, ok := errors.AsType[*sqlite.Error](err)
 		if !ok || e.Code()&0xff != sqlite3.SQLITE_BUSY || time.Now().After(end) {
-			return // any other error is told by who opens for use
+			return c, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(err, ctx.Err())
+		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }
@@ -99,7 +107,7 @@ func sqliteConnector(path, mode, queryOnly string) (driver.Connector, error) {
 		"query_only": queryOnly, "trusted_schema": "0",
 		"recursive_triggers": "1", // or REPLACE deletes rows past the triggers that forbid it
 	}
-	return asserting{c, func(name string) string { return "PRAGMA " + name }, want}, nil
+	return asserting{patient{c}, func(name string) string { return "PRAGMA " + name }, want}, nil
 }
 
 // lockSQLite waits until no other process migrates: goose would run what the
