@@ -35,8 +35,9 @@ const (
 // the listener is closed.
 func (l *Limiter) Listener(ln net.Listener) net.Listener {
 	done := make(chan struct{})
-	go l.sweep(done)
-	return &listener{Listener: ln, limiter: l, stop: sync.OnceFunc(func() { close(done) })}
+	out := &listener{Listener: ln, limiter: l, stop: sync.OnceFunc(func() { close(done) })}
+	go out.sweep(done)
+	return out
 }
 
 type listener struct {
@@ -58,7 +59,7 @@ func (ln *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		c := &conn{Conn: inner, limiter: ln.limiter, addr: addrOf(inner), since: time.Now()}
+		c := &conn{Conn: inner, limiter: ln.limiter, from: ln, addr: addrOf(inner), since: time.Now()}
 		c.leave = sync.OnceFunc(func() { ln.limiter.leave(c) })
 		c.idle.Store(idleBurst)
 		what, ok := ln.limiter.enter(c)
@@ -90,6 +91,7 @@ func (ln *listener) refuse(c net.Conn, what string) {
 type conn struct {
 	net.Conn // nil: a place that Enter has taken
 	limiter  *Limiter
+	from     *listener // nil: QUIC, which has its own buffers
 	addr     netip.Addr
 	since    time.Time
 	leave    func()
@@ -103,7 +105,7 @@ type conn struct {
 	mu      sync.Mutex // covers strikes
 	strikes bucket
 
-	sent  int64     // the sweep's, under Limiter.sweeping: bytes that had arrived when they last moved on
+	sent  int64     // the sweep's: bytes that had arrived when they last moved on
 	moved time.Time // the sweep's: when that was; zero if nothing is on its way
 }
 

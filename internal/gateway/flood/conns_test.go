@@ -57,17 +57,22 @@ func TestParents(t *testing.T) {
 
 // server runs handlers behind a limiter's listener.
 func server(t *testing.T, l *Limiter, h http.Handler) string {
+	return serve(t, l, h).Addr().String()
+}
+
+func serve(t *testing.T, l *Limiter, h http.Handler) *listener {
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	srv := &http.Server{Handler: h, ConnContext: ConnContext}
-	go srv.Serve(l.Listener(inner))
+	ln := l.Listener(inner).(*listener)
+	go srv.Serve(ln)
 	t.Cleanup(func() {
 		srv.Close()
 		l.Close()
 	})
-	return inner.Addr().String()
+	return ln
 }
 
 // dialFrom connects from one of the loopback network's addresses.
@@ -124,17 +129,19 @@ func TestHandshakes(t *testing.T) {
 }
 
 // TestSlowReader asks for more than the kernel holds and reads nothing. The
-// sweep is called with the times at which it would run.
+// sweep is called with the times at which it would run, and not by itself.
 func TestSlowReader(t *testing.T) {
 	l := New(Limits{Conns: 4, ConnsPerClient: 4}, func(Report) {})
 	written := make(chan bool)
-	to := server(t, l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	ln := serve(t, l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/" {
 			return
 		}
 		w.Write(make([]byte, 64<<20))
 		close(written)
 	}))
+	ln.stop()
+	to := ln.Addr().String()
 	quiet := dialFrom(t, "127.1.4.2", to) // reads what it gets; asks for no more
 	io.WriteString(quiet, "GET /quiet HTTP/1.1\r\nHost: x\r\n\r\n")
 	if _, err := quiet.Read(make([]byte, 1)); err != nil {
@@ -145,7 +152,7 @@ func TestSlowReader(t *testing.T) {
 	io.WriteString(slow, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	var out []*conn
 	for now := time.Now(); len(out) == 0; now = now.Add(sweepEvery) { // the kernel takes a little at first
-		out = l.stalled(now)
+		out = ln.stalled(now)
 		time.Sleep(time.Millisecond) // until the server has written
 		if now.After(time.Now().Add(5 * time.Hour)) {
 			t.Fatal("nobody is stalled")

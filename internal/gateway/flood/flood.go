@@ -88,8 +88,6 @@ type Limiter struct {
 	report func(Report)
 	lists  atomic.Pointer[Lists]
 
-	sweeping sync.Mutex // one sweep at a time; taken before mu
-
 	mu      sync.Mutex // covers everything below
 	limits  Limits
 	buckets buckets // of requests

@@ -18,8 +18,8 @@ const (
 	shortPatience = 6 * time.Second
 )
 
-// sweep resets readers that do not read, until done.
-func (l *Limiter) sweep(done <-chan struct{}) {
+// sweep resets readers of the listener's that do not read, until done.
+func (ln *listener) sweep(done <-chan struct{}) {
 	t := time.NewTicker(sweepEvery)
 	defer t.Stop()
 	for {
@@ -27,18 +27,17 @@ func (l *Limiter) sweep(done <-chan struct{}) {
 		case <-done:
 			return
 		case now := <-t.C:
-			for _, c := range l.stalled(now) {
+			for _, c := range ln.stalled(now) {
 				c.abuse("slow reading")
 			}
 		}
 	}
 }
 
-// stalled finds those whose patience is over. Each listener sweeps, one at a
-// time: a connection remembers what the last sweep saw.
-func (l *Limiter) stalled(now time.Time) (out []*conn) {
-	l.sweeping.Lock()
-	defer l.sweeping.Unlock()
+// stalled finds the listener's connections whose patience is over. They remember
+// what the last sweep saw: one sweep at a time.
+func (ln *listener) stalled(now time.Time) (out []*conn) {
+	l := ln.limiter
 	l.mu.Lock()
 	all := slices.Collect(maps.Keys(l.all))
 	patience := readPatience
@@ -50,7 +49,7 @@ func (l *Limiter) stalled(now time.Time) (out []*conn) {
 	}
 	l.mu.Unlock()
 	for _, c := range all {
-		if c.Conn != nil && c.unread(now) >= patience { // QUIC has its own buffers
+		if c.from == ln && c.unread(now) >= patience {
 			out = append(out, c)
 		}
 	}
