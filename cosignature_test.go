@@ -31,23 +31,6 @@ func newWitness(t testing.TB, name string) (note.Signer, string) {
 	return s, vkey
 }
 
-func newLog(t testing.TB) (note.Signer, note.Verifier) {
-	t.Helper()
-	skey, vkey, err := note.GenerateKey(rand.Reader, "land.example/ledger")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := note.NewSigner(skey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, err := note.NewVerifier(vkey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s, v
-}
-
 func sign(t testing.TB, text string, s ...note.Signer) []byte {
 	t.Helper()
 	signed, err := note.Sign(&note.Note{Text: text}, s...)
@@ -58,7 +41,7 @@ func sign(t testing.TB, text string, s ...note.Signer) []byte {
 }
 
 func TestOpenCosigned(t *testing.T) {
-	ls, lv := newLog(t)
+	ls, lv := newKey(t, origin)
 	s1, k1 := newWitness(t, "witness.example/w1")
 	s2, k2 := newWitness(t, "witness.example/w2")
 	stranger, _ := newWitness(t, "witness.example/w1") // the name, another key
@@ -128,7 +111,7 @@ func TestWitnessPolicyRefuses(t *testing.T) {
 // FuzzOpenCosigned gives the reader of cosignature lines anything at all: what
 // it counts, another implementation must count too.
 func FuzzOpenCosigned(f *testing.F) {
-	ls, lv := newLog(f)
+	ls, lv := newKey(f, origin)
 	s1, k1 := newWitness(f, "witness.example/w1")
 	p, err := pasban.NewWitnessPolicy(1, []string{k1})
 	if err != nil {

@@ -3,7 +3,6 @@ package pasban
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 
@@ -25,8 +24,8 @@ type Heads struct {
 
 func (h Heads) check(k Kind) error {
 	is := func(s string) bool {
-		raw, err := base64.RawURLEncoding.Strict().DecodeString(s)
-		return err == nil && len(raw) == 32
+		_, ok := hashOf(s)
+		return ok
 	}
 	const most = 1 << 53
 	switch {

@@ -29,8 +29,11 @@ func NextPlace(number int64, last tlog.Hash) Place {
 
 // PreviousHash returns the leaf hash of the entry before; ok is false if there
 // is none.
-func (p Place) PreviousHash() (h tlog.Hash, ok bool) {
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(p.Previous)
+func (p Place) PreviousHash() (h tlog.Hash, ok bool) { return hashOf(p.Previous) }
+
+// hashOf reads 32 bytes as a body holds them: base64url without padding.
+func hashOf(text string) (h tlog.Hash, ok bool) {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	if err != nil || len(raw) != len(h) {
 		return tlog.Hash{}, false
 	}

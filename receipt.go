@@ -53,12 +53,7 @@ func (r Receipt) Verify(v note.Verifier) (Body, error) {
 	if r.Origin != cp.Origin {
 		return Body{}, &Error{Kind: Invalid, Msg: fmt.Sprintf("the receipt is of ledger %q, its checkpoint of %q", r.Origin, cp.Origin)}
 	}
-	canonical, err := Canonical(r.Body)
-	if err != nil {
-		return Body{}, err
-	}
-	opening := Opening{Kind: r.Kind, Salt: r.Salt, Body: canonical}
-	leaf, err := opening.Leaf()
+	opening, leaf, err := reveal(r.Kind, r.Salt, r.Body)
 	if err != nil {
 		return Body{}, err
 	}
@@ -78,6 +73,17 @@ func (r Receipt) Verify(v note.Verifier) (Body, error) {
 		}
 	}
 	return body, nil
+}
+
+// reveal recomputes a leaf from what opens it. The body is in any form of JSON.
+func reveal(kind Kind, salt []byte, body json.RawMessage) (Opening, Leaf, error) {
+	canonical, err := Canonical(body)
+	if err != nil {
+		return Opening{}, Leaf{}, err
+	}
+	o := Opening{Kind: kind, Salt: salt, Body: canonical}
+	leaf, err := o.Leaf()
+	return o, leaf, err
 }
 
 // Checkpoint is a signed statement of the log's size and root.

@@ -161,12 +161,7 @@ func (s Statement) end(h Heads, last tlog.Hash) error {
 
 // open reads an entry and computes its Merkle leaf hash.
 func (e StatementEntry) open() (Body, tlog.Hash, error) {
-	canonical, err := Canonical(e.Body)
-	if err != nil {
-		return Body{}, tlog.Hash{}, err
-	}
-	o := Opening{Kind: e.Kind, Salt: e.Salt, Body: canonical}
-	leaf, err := o.Leaf()
+	o, leaf, err := reveal(e.Kind, e.Salt, e.Body)
 	if err != nil {
 		return Body{}, tlog.Hash{}, err
 	}

@@ -109,11 +109,12 @@ func readEnds(tx *store.Tx, subjects []any, ends map[pasban.SubjectID]listEnd) e
 }
 
 // enlist gives an accountable row its place at the end of its citizen's list,
-// if it is about one, and with it the leaf that commits to the place.
+// if it is about one, and its leaf, which commits to the place.
 func (p *prepared) enlist(ends map[pasban.SubjectID]listEnd) (err error) {
 	id := p.fact.Subject.ID
 	if id == "" {
-		return nil
+		p.leaf, err = p.opening.Leaf()
+		return err
 	}
 	end := ends[id]
 	p.place = pasban.NextPlace(end.number, end.leaf)

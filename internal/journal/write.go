@@ -20,7 +20,7 @@ type prepared struct {
 	fact       pasban.Fact
 	opening    pasban.Opening
 	restricted pasban.RestrictedOpening
-	leaf       pasban.Leaf  // once it has its place in the citizen's list
+	leaf       pasban.Leaf  // of an accountable fact, which has its place in the citizen's list
 	place      pasban.Place // zero if it is in no citizen's list
 	index      int64        // -1 if not accountable
 
@@ -56,11 +56,6 @@ func (j *Journal) prepare(ctx context.Context, facts []pasban.Fact) ([]*prepared
 		p.fact.Body = pasban.Body{}
 		if err := json.Unmarshal(p.opening.Body, &p.fact.Body); err != nil {
 			return nil, fmt.Errorf("read the body just written: %w", err)
-		}
-		if f.Body.Kind.Accountable() {
-			if p.leaf, err = p.opening.Leaf(); err != nil { // final, unless it goes into a citizen's list
-				return nil, err
-			}
 		}
 		if p.sealedOpening, err = j.sealer.Seal(ctx, f.Subject.ID,
 			slices.Concat(p.opening.Salt, p.opening.Body), aad("opening", p.fact.Body, f.Subject.ID)); err != nil {
