@@ -386,12 +386,14 @@ func (l *Ledger) release() {
 }
 
 // readCheckpoint reads and verifies the directory's checkpoint.
-func (l *Ledger) readCheckpoint() (checkpoint, error) {
-	raw, err := tiles.Dir{Root: l.root}.ReadFile(context.Background(), tiles.Checkpoint)
+func (l *Ledger) readCheckpoint() (checkpoint, error) { return readCheckpoint(l.root, l.verifier) }
+
+func readCheckpoint(root *os.Root, v note.Verifier) (checkpoint, error) {
+	raw, err := tiles.Dir{Root: root}.ReadFile(context.Background(), tiles.Checkpoint)
 	if err != nil {
 		return checkpoint{}, err
 	}
-	cp, err := pasban.OpenCheckpoint(raw, l.verifier)
+	cp, err := pasban.OpenCheckpoint(raw, v)
 	return checkpoint{cp, raw, time.Now()}, err
 }
 

@@ -3,7 +3,9 @@ package ledger
 import (
 	"context"
 	"fmt"
+	"os"
 
+	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"pasban"
@@ -19,17 +21,40 @@ import (
 // The restricted part is not in it. For an auditor the caller sets
 // Receipt.Restricted to the entry's RestrictedOpening.
 func (l *Ledger) Receipt(ctx context.Context, e journal.Entry) (pasban.Receipt, error) {
+	cp := l.published.Load()
+	if cp == nil {
+		cp = &checkpoint{}
+	}
+	return prove(ctx, l.root, *cp, l.verifier, e)
+}
+
+// ReadReceipt is Receipt from the directory of a ledger that another process may
+// have open.
+func ReadReceipt(ctx context.Context, dir string, v note.Verifier, e journal.Entry) (pasban.Receipt, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return pasban.Receipt{}, unavailable("the directory cannot be opened", err)
+	}
+	defer root.Close()
+	cp, err := readCheckpoint(root, v)
+	if err != nil {
+		return pasban.Receipt{}, unavailable("the checkpoint cannot be read", err)
+	}
+	return prove(ctx, root, cp, v, e)
+}
+
+// prove makes the receipt of an entry under a checkpoint.
+func prove(ctx context.Context, root *os.Root, cp checkpoint, v note.Verifier, e journal.Entry) (pasban.Receipt, error) {
 	if e.Index < 0 {
 		return pasban.Receipt{}, &pasban.Error{Kind: pasban.NotFound, Where: "ledger", Msg: fmt.Sprintf("facts of kind %q are not in the ledger", e.Fact.Body.Kind)}
 	}
 	if e.Shredded || len(e.Opening.Body) == 0 {
 		return pasban.Receipt{}, &pasban.Error{Kind: pasban.NotFound, Where: "ledger", Msg: fmt.Sprintf("the body of leaf %d has been erased", e.Index)}
 	}
-	cp := l.published.Load()
-	if cp == nil || e.Index >= cp.N {
+	if e.Index >= cp.N {
 		return pasban.Receipt{}, &pasban.Error{Kind: pasban.Unavailable, Where: "ledger", Msg: fmt.Sprintf("leaf %d is not under a checkpoint yet", e.Index), Hint: "try again in two seconds"}
 	}
-	proof, err := tlog.ProveRecord(cp.N, e.Index, tiles.HashReader(ctx, tiles.Dir{Root: l.root}, cp.Tree))
+	proof, err := tlog.ProveRecord(cp.N, e.Index, tiles.HashReader(ctx, tiles.Dir{Root: root}, cp.Tree))
 	if err != nil {
 		return pasban.Receipt{}, unavailable(fmt.Sprintf("leaf %d cannot be proven from the ledger's files", e.Index), err)
 	}
@@ -37,7 +62,7 @@ func (l *Ledger) Receipt(ctx context.Context, e journal.Entry) (pasban.Receipt, 
 		Schema: pasban.ReceiptSchema, Origin: cp.Origin, Index: uint64(e.Index), Kind: e.Opening.Kind,
 		Salt: e.Opening.Salt, Body: e.Opening.Body, Proof: proof, Checkpoint: string(cp.raw),
 	}
-	if _, err := r.Verify(l.verifier); err != nil {
+	if _, err := r.Verify(v); err != nil {
 		return pasban.Receipt{}, unavailable("the receipt does not verify", err)
 	}
 	return r, nil

@@ -13,6 +13,7 @@ import (
 
 	"pasban"
 	"pasban/internal/gateway"
+	"pasban/internal/sentinel"
 )
 
 // StatusSchema names the form of the document at /readyz and of `pasban status --json`.
@@ -46,6 +47,8 @@ type Figures struct {
 	OpenAlerts map[string]int `json:"open_alerts"` // by level
 
 	Certificates []gateway.Certificate `json:"certificates,omitempty"` // one for each site
+
+	tables []sentinel.Status // for metrics; none if that cannot be read, which the parts say
 }
 
 // Status asks every part. It never fails: a part that cannot answer is a problem.
@@ -75,7 +78,8 @@ func (n *Node) Status(ctx context.Context) Status {
 		}
 		s.Parts = append(s.Parts, p) // its service is ill, this node is not
 	}
-	s.Parts = append(s.Parts, n.guardedParts(ctx)...)
+	tables, parts := n.guarded(ctx)
+	s.Figures.tables, s.Parts = tables, append(s.Parts, parts...)
 	s.Warnings = n.warnings(ctx)
 	s.Figures.Facts, s.Figures.Leaves = facts, leaves
 	ls := n.ledger.Status()
@@ -176,7 +180,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for level, count := range s.Figures.OpenAlerts {
 		gauge(alertsDesc, float64(count), level)
 	}
-	for _, t := range m.n.guardedTables(ctx) {
+	for _, t := range s.Figures.tables {
 		gauge(tableLagDesc, float64(t.LagBytes), t.Table)
 		gauge(tableDiffDesc, float64(t.Open), t.Table)
 	}

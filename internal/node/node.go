@@ -232,7 +232,9 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.followExclusions(readers) })
 	wg.Go(func() { keepLean(readers) })
 	wg.Go(func() { n.lists.Run(readers) })
-	wg.Go(func() { n.guardTables(readers) })
+	if n.sentinel != nil {
+		wg.Go(func() { guardTables(readers, n.sentinel, n.log) })
+	}
 	ledgerDone := make(chan error, 1)
 	wg.Go(func() { ledgerDone <- n.ledger.Run(readers) })
 

@@ -4,17 +4,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
-	"golang.org/x/mod/sumdb/tlog"
 
-	"pasban"
 	"pasban/internal/config"
-	"pasban/internal/ledger/tiles"
+	"pasban/internal/ledger"
 	"pasban/internal/sentinel"
 	"pasban/internal/sentinel/rowtree"
 )
@@ -27,19 +24,12 @@ func openSentinel(ctx context.Context, c *core, cfg *config.Config, log *slog.Lo
 	})
 }
 
-// guardTables runs the guard, also when another process has it for a while: the
-// command line, or another node of the same data directory.
-func (n *Node) guardTables(ctx context.Context) {
-	if n.sentinel == nil {
-		return
-	}
+// guardTables runs the guard until ctx is done, also when another process has it
+// for a while: the command line, or another node of the same data directory.
+func guardTables(ctx context.Context, s *sentinel.Sentinel, log *slog.Logger) {
 	for ctx.Err() == nil {
-		err := n.sentinel.Run(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if !errors.Is(err, sentinel.ErrElsewhere) {
-			n.log.Error("the guard of tables stopped", "err", err)
+		if err := s.Run(ctx); ctx.Err() == nil && !errors.Is(err, sentinel.ErrElsewhere) {
+			log.Error("the guard of tables stopped", "err", err)
 		}
 		select {
 		case <-time.After(time.Second):
@@ -48,34 +38,21 @@ func (n *Node) guardTables(ctx context.Context) {
 	}
 }
 
-// guardedParts is each guarded table's word on whether it is guarded. A table
-// that is not does not close guarded routes: they do not rest on it.
-func (n *Node) guardedParts(ctx context.Context) []Part {
+// guarded is each guarded table's state, for metrics, and its word on whether it
+// is guarded. A table that is not does not close guarded routes: they do not
+// rest on it.
+func (n *Node) guarded(ctx context.Context) (list []sentinel.Status, parts []Part) {
 	if n.sentinel == nil {
-		return nil
+		return nil, nil
 	}
 	list, err := n.sentinel.Status(ctx)
 	if err != nil {
-		return []Part{{Part: "guarded tables", Reason: err.Error()}}
+		return nil, []Part{{Part: "guarded tables", Reason: err.Error()}}
 	}
-	var out []Part
 	for _, s := range list {
-		out = append(out, Part{Part: "guarded table " + s.Table, OK: s.OK(), Reason: strings.Join(s.Problems(), "; ")})
+		parts = append(parts, Part{Part: "guarded table " + s.Table, OK: s.OK(), Reason: strings.Join(s.Problems(), "; ")})
 	}
-	return out
-}
-
-// guardedTables are the tables as metrics tell of them: none if that cannot be
-// read, which the parts say.
-func (n *Node) guardedTables(ctx context.Context) []sentinel.Status {
-	if n.sentinel == nil {
-		return nil
-	}
-	list, err := n.sentinel.Status(ctx)
-	if err != nil {
-		return nil
-	}
-	return list
+	return list, parts
 }
 
 // Sentinel is a node's guard of tables, opened for the command line. Whichever
@@ -101,14 +78,8 @@ func OpenSentinel(ctx context.Context, cfg *config.Config, log *slog.Logger, wor
 	ctx, s.stop = context.WithCancel(ctx)
 	go func() {
 		defer close(s.ran)
-		for work && ctx.Err() == nil {
-			if err := s.Run(ctx); ctx.Err() == nil && !errors.Is(err, sentinel.ErrElsewhere) {
-				log.Error("the guard of tables stopped", "err", err)
-			}
-			select {
-			case <-time.After(time.Second):
-			case <-ctx.Done():
-			}
+		if work {
+			guardTables(ctx, s.Sentinel, log)
 		}
 	}()
 	return s, nil
@@ -133,28 +104,7 @@ func (s *Sentinel) Proof(ctx context.Context, cfg *config.Config, p sentinel.Pro
 	if err != nil {
 		return out, err
 	}
-	root, err := os.OpenRoot(filepath.Join(cfg.Data, "ledger"))
-	if err != nil {
-		return out, err
-	}
-	defer root.Close()
-	raw, err := tiles.Dir{Root: root}.ReadFile(ctx, tiles.Checkpoint)
-	if err != nil {
-		return out, err
-	}
-	cp, err := pasban.OpenCheckpoint(raw, v)
-	if err != nil {
-		return out, err
-	}
-	if e.Index >= cp.N {
-		return out, &pasban.Error{Kind: pasban.Unavailable, Msg: "the fact is not under a checkpoint yet", Hint: "the running node publishes it within two seconds"}
-	}
-	proof, err := tlog.ProveRecord(cp.N, e.Index, tiles.HashReader(ctx, tiles.Dir{Root: root}, cp.Tree))
-	if err != nil {
-		return out, err
-	}
-	out.Receipt = pasban.Receipt{Schema: pasban.ReceiptSchema, Origin: cp.Origin, Index: uint64(e.Index), Kind: e.Opening.Kind,
-		Salt: e.Opening.Salt, Body: e.Opening.Body, Proof: proof, Checkpoint: string(raw), Restricted: &e.RestrictedOpening}
-	_, err = out.Receipt.Verify(v)
+	out.Receipt, err = ledger.ReadReceipt(ctx, filepath.Join(cfg.Data, "ledger"), v, e)
+	out.Receipt.Restricted = &e.RestrictedOpening
 	return out, err
 }
