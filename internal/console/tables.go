@@ -2,7 +2,6 @@ package console
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -27,7 +26,6 @@ var _ Tables = (*sentinel.Sentinel)(nil)
 type TablesView struct {
 	Tables   []TableView
 	Requests []RequestView
-	MayAsk   bool // analysts and supervisors
 }
 
 // TableView is one guarded table.
@@ -73,7 +71,7 @@ func (c *Console) tables(w http.ResponseWriter, r *http.Request, v Visitor) {
 		}
 		return ""
 	}
-	view := TablesView{MayAsk: true}
+	var view TablesView
 	for _, s := range list {
 		t := TableView{Status: s, Good: s.OK(), Problems: s.Problems(), AuditAge: age(s.Audit), SeenAge: age(s.Seen), Rows: page.Num(lang, int(s.Rows)), Lag: page.Num(lang, int(s.LagBytes))}
 		diff, err := c.o.Tables.Differences(r.Context(), s.Table)
@@ -150,7 +148,7 @@ func (c *Console) askTables(w http.ResponseWriter, r *http.Request, v Visitor) {
 func (c *Console) decideTables(w http.ResponseWriter, r *http.Request, v Visitor) {
 	approve := r.PostFormValue("do") == "approve"
 	if !approve && r.PostFormValue("do") != "refuse" {
-		c.fail(w, r, errors.Join(&pasban.Error{Kind: pasban.Invalid, Msg: "approve or refuse"}))
+		c.fail(w, r, &pasban.Error{Kind: pasban.Invalid, Msg: "approve or refuse"})
 		return
 	}
 	if err := c.o.Tables.Decide(r.Context(), v.Actor, r.PathValue("id"), approve); err != nil {

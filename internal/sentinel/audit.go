@@ -18,7 +18,7 @@ import (
 const auditWhy = "the row is not what was authorised, and no change was seen"
 
 const (
-	// markWait is how long an audit waits for the stream to come as far as its snapshot.
+	// markWait is how long the stream may take to come to a mark.
 	markWait = 60 * time.Second
 	// maxBuckets is how many buckets that differ are compared row by row at once.
 	maxBuckets = 4096
@@ -98,12 +98,8 @@ func (t *table) audit(ctx context.Context) (res AuditResult, err error) {
 		return res, err
 	}
 	got := sum.Hashes()
-	select {
-	case <-reached:
-	case <-ctx.Done():
-		return res, ctx.Err()
-	case <-time.After(markWait):
-		return res, &pasban.Error{Kind: pasban.Unavailable, Where: "guarded table " + t.g.Name, Msg: "the stream did not come as far as the audit's snapshot", Hint: "try again when it has caught up"}
+	if err := t.await(ctx, reached); err != nil {
+		return res, err
 	}
 	want, rows, expected, err := t.expect(got, v.sees)
 	if err != nil {
@@ -142,6 +138,18 @@ func (t *table) markStream(ctx context.Context) (<-chan struct{}, error) {
 		return nil, t.src.fail("a mark cannot be written into the server's log", err)
 	}
 	return ch, nil
+}
+
+// await waits until the stream has come to a mark.
+func (t *table) await(ctx context.Context, reached <-chan struct{}) error {
+	select {
+	case <-reached:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(markWait):
+		return &pasban.Error{Kind: pasban.Unavailable, Where: "guarded table " + t.g.Name, Msg: "the stream did not come as far as the table was read", Hint: "try again when it has caught up"}
+	}
 }
 
 // expectation is what should lie in the buckets that differ.

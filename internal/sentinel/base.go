@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/rand"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -15,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"pasban"
 	"pasban/internal/sentinel/rowtree"
 )
 
@@ -58,6 +58,14 @@ type baseHeader struct {
 	Chain  []byte         `json:"chain"` // of the batches that it contains
 	Batch  int64          `json:"batch"` // number of the last of them
 	ID     string         `json:"id"`
+}
+
+// says is what a fact holds of the base that it commits to.
+func (h baseHeader) says() map[string]string {
+	return map[string]string{
+		"root": hexOf(h.Root), "chain": hexOf(h.Chain), "batch": fmt.Sprint(h.Batch), "rows": fmt.Sprint(h.Rows),
+		"source": h.Layout.Table, "layout": layoutText(h.Layout),
+	}
 }
 
 // base is the rows of a table at one moment, by bucket, sealed. It never
@@ -204,9 +212,7 @@ func newBaseWriter(name string, crypt *cryptor, head baseHeader) (*baseWriter, e
 	if err != nil {
 		return nil, err
 	}
-	var id [16]byte
-	rand.Read(id[:])
-	head.ID = fmt.Sprintf("%x", id)
+	head.ID = pasban.NewID()
 	w := &baseWriter{f: f, w: bufio.NewWriterSize(f, 1<<20), crypt: crypt, h: rowtree.NewHasher(head.Layout), head: head}
 	w.start = int64(len(baseMagic)) + 4 + headerRoom + int64(head.Layout.Buckets)*indexEntry
 	if _, err := f.Seek(w.start, io.SeekStart); err != nil {

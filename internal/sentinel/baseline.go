@@ -8,11 +8,12 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -93,7 +94,7 @@ func (t *table) takeBaseline(ctx context.Context, pr Provenance, by pasban.Actor
 		return Status{}, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	if err := errors.Join(t.src.check(ctx, conn)); err != nil {
+	if err := t.src.check(ctx, conn); err != nil {
 		return Status{}, err
 	}
 	if err := t.src.setup(ctx, conn); err != nil {
@@ -332,11 +333,11 @@ func (b *baseliner) finish(ctx context.Context, conn *pgx.Conn, pr Provenance, b
 	}
 	f := pasban.NewFact(pasban.KindAdmin, t.s.o.Agency, by, time.Now())
 	f.Body.Service, f.Body.Action, f.Body.Resource = Service, "table.baseline", t.g.Name
-	f.Restricted.More = map[string]string{
-		"root": hexOf(w.head.Root), "chain": hexOf(w.head.Chain), "batch": "0", "rows": fmt.Sprint(w.head.Rows), "source": t.g.Table,
-		"layout": layoutText(b.p.Layout), "origin": pr.Origin, "attests": pr.Attests, "contested": fmt.Sprint(len(pr.Contested)), "contested_sha256": fmt.Sprintf("%x", sha256.Sum256([]byte(strings.Join(pr.Contested, "\n")))),
+	f.Restricted.More = w.head.says()
+	maps.Copy(f.Restricted.More, map[string]string{
+		"origin": pr.Origin, "attests": pr.Attests, "contested": fmt.Sprint(len(pr.Contested)), "contested_sha256": fmt.Sprintf("%x", sha256.Sum256([]byte(strings.Join(pr.Contested, "\n")))),
 		"fingerprint": rec.Fingerprint.hash(), "replaces": old.Baseline,
-	}
+	})
 	rec.Baseline, rec.Anchor = f.Body.ID, f.Body.ID
 	if err := b.commit(ctx, f, rec); err != nil {
 		return Status{}, err
@@ -426,11 +427,7 @@ func (b *baseliner) sortPart(part int, w *baseWriter) error {
 		return nil
 	}
 	for _, rows := range buckets {
-		lines := make([][]byte, 0, len(rows))
-		for _, l := range rows {
-			lines = append(lines, l)
-		}
-		if err := w.add(lines); err != nil {
+		if err := w.add(slices.Collect(maps.Values(rows))); err != nil {
 			return err
 		}
 	}

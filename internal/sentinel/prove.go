@@ -48,13 +48,7 @@ func (t *table) prove(key string) (*Proven, error) {
 	if err != nil {
 		return nil, err
 	}
-	proof, err := tlog.ProveRecord(int64(len(b.Changes)), int64(v.at), tlog.HashReaderFunc(func(at []int64) ([]tlog.Hash, error) {
-		out := make([]tlog.Hash, len(at))
-		for i, n := range at {
-			out[i] = stored[n]
-		}
-		return out, nil
-	}))
+	proof, err := tlog.ProveRecord(int64(len(b.Changes)), int64(v.at), stored)
 	if err != nil {
 		return nil, err
 	}

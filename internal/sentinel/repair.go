@@ -89,11 +89,9 @@ func (t *table) settled(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	select {
-	case <-reached:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(markWait):
+	// The rows are back, also when the stream is late to say so.
+	if err := t.await(ctx, reached); ctx.Err() != nil {
+		return err
 	}
 	t.askAudit()
 	return nil

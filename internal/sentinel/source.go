@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,10 +56,13 @@ func newSource(agency string, g config.GuardedTable) *source {
 
 func (s *source) sqlTable() string { return pgx.Identifier{s.schema, s.table}.Sanitize() }
 
-// columns is the list of what is read: the key first.
+// names are the columns that are read: the key first.
+func (s *source) names() []string { return slices.Concat(s.g.Key, s.g.Columns) }
+
+// columns is the list of names in SQL.
 func (s *source) columns() string {
 	var out []string
-	for _, c := range append(append([]string{}, s.g.Key...), s.g.Columns...) {
+	for _, c := range s.names() {
 		out = append(out, pgx.Identifier{c}.Sanitize())
 	}
 	return strings.Join(out, ", ")
@@ -198,7 +202,7 @@ func (s *source) check(ctx context.Context, conn *pgx.Conn) error {
 }
 
 func (s *source) checkColumns(ctx context.Context, conn *pgx.Conn, oid uint32, identity string, bad func(msg, hint string) error) error {
-	for _, c := range append(append([]string{}, s.g.Key...), s.g.Columns...) {
+	for _, c := range s.names() {
 		var generated string
 		err := conn.QueryRow(ctx, `SELECT attgenerated::text FROM pg_attribute WHERE attrelid = $1 AND attname = $2 AND attnum > 0 AND NOT attisdropped`, oid, c).Scan(&generated)
 		switch {
@@ -220,11 +224,7 @@ func (s *source) checkColumns(ctx context.Context, conn *pgx.Conn, oid uint32, i
 		return s.fail("the catalog cannot be read", err)
 	}
 	for _, c := range s.g.Key {
-		found := false
-		for _, k := range key {
-			found = found || k == c
-		}
-		if !found || len(key) != len(s.g.Key) {
+		if !slices.Contains(key, c) || len(key) != len(s.g.Key) {
 			return bad("the table's replica identity is not the key "+strings.Join(s.g.Key, ", "), "name the primary key's columns, or ALTER TABLE … REPLICA IDENTITY FULL")
 		}
 	}

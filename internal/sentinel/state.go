@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -34,24 +35,29 @@ type batch struct {
 	Changes []change `json:"changes"`
 }
 
+// storedHashes are the hashes of a tree in the order of tlog.StoredHashIndex.
+type storedHashes []tlog.Hash
+
+// ReadHashes implements tlog.HashReader.
+func (s storedHashes) ReadHashes(at []int64) ([]tlog.Hash, error) {
+	out := make([]tlog.Hash, len(at))
+	for i, n := range at {
+		out[i] = s[n]
+	}
+	return out, nil
+}
+
 // root is the RFC 6962 root over the batch's changes, and the hashes for proofs.
-func (b *batch) root() (tlog.Hash, []tlog.Hash, error) {
-	var stored []tlog.Hash
-	reader := tlog.HashReaderFunc(func(at []int64) ([]tlog.Hash, error) {
-		out := make([]tlog.Hash, len(at))
-		for i, n := range at {
-			out[i] = stored[n]
-		}
-		return out, nil
-	})
+func (b *batch) root() (tlog.Hash, storedHashes, error) {
+	var stored storedHashes
 	for i, c := range b.Changes {
-		more, err := tlog.StoredHashesForRecordHash(int64(i), tlog.RecordHash(c.Bytes()), reader)
+		more, err := tlog.StoredHashesForRecordHash(int64(i), tlog.RecordHash(c.Bytes()), stored)
 		if err != nil {
 			return tlog.Hash{}, nil, err
 		}
 		stored = append(stored, more...)
 	}
-	root, err := tlog.TreeHash(int64(len(b.Changes)), reader)
+	root, err := tlog.TreeHash(int64(len(b.Changes)), stored)
 	return root, stored, err
 }
 
@@ -369,11 +375,7 @@ func (s *state) compact(seen func(uint64) bool) (next *state, err error) {
 					break
 				}
 			}
-			lines := make([][]byte, 0, len(rows))
-			for _, l := range rows {
-				lines = append(lines, l)
-			}
-			err = w.add(lines)
+			err = w.add(slices.Collect(maps.Values(rows)))
 		}
 		if err != nil {
 			w.abandon()

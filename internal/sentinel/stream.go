@@ -332,7 +332,7 @@ func (s *stream) relation(m *pglogrepl.RelationMessage) error {
 		return nil
 	}
 	s.rel, s.col = m.RelationID, nil
-	for _, name := range append(append([]string{}, s.t.g.Key...), s.t.g.Columns...) {
+	for _, name := range s.t.src.names() {
 		i := slices.IndexFunc(m.Columns, func(c *pglogrepl.RelationMessageColumn) bool { return c.Name == name })
 		if i < 0 {
 			s.rel = 0
@@ -466,7 +466,7 @@ func (s *stream) flush(ctx context.Context) error {
 
 // columnsOf names the columns that differ between two rows.
 func (t *table) columnsOf(before, after []byte) []string {
-	names := append(append([]string{}, t.g.Key...), t.g.Columns...)
+	names := t.src.names()
 	if before == nil || after == nil {
 		return names
 	}

@@ -164,12 +164,8 @@ func (t *table) revoke(ctx context.Context, from uint64) error {
 	if err != nil {
 		return err
 	}
-	select {
-	case <-reached:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(markWait):
-		return &pasban.Error{Kind: pasban.Unavailable, Where: "guarded table " + t.g.Name, Msg: "the stream does not catch up"}
+	if err := t.await(ctx, reached); err != nil {
+		return err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -221,7 +217,9 @@ func (t *table) compactNow(ctx context.Context, conn *pgx.Conn) error {
 	if next == nil {
 		return nil
 	}
-	f := t.baseFact(next, "table.base")
+	f := t.s.fact(pasban.KindAdmin, t.g.Name, "table.base")
+	f.Restricted.More = next.says()
+	f.Restricted.More["baseline"] = t.rec.Baseline
 	rec := t.rec
 	rec.Gen, rec.Anchor, rec.Rows = next.gen, f.Body.ID, next.Rows
 	if next.batch == next.base.Batch {
@@ -241,14 +239,4 @@ func (t *table) compactNow(ctx context.Context, conn *pgx.Conn) error {
 	t.fill()
 	sweep(t.s.o.Dir, t.g.Name, rec.Gen)
 	return nil
-}
-
-// baseFact is the leaf that commits to a base.
-func (t *table) baseFact(st *state, action string) pasban.Fact {
-	f := t.s.fact(pasban.KindAdmin, t.g.Name, action)
-	f.Restricted.More = map[string]string{
-		"root": hexOf(st.Root), "chain": hexOf(st.base.Chain), "batch": fmt.Sprint(st.base.Batch), "rows": fmt.Sprint(st.Rows),
-		"source": t.g.Table, "layout": layoutText(st.Layout), "baseline": t.rec.Baseline,
-	}
-	return f
 }
