@@ -5,8 +5,8 @@
 // record, exported certificates) is written through [WriteFile]: a reader sees
 // the old contents or the new, never a part, and when WriteFile returns the new
 // ones are on stable storage. [MkdirAll] makes directories that only Pasban's
-// own user can read, and [CheckMode] refuses files and directories that others
-// can.
+// own user can read, [CheckMode] refuses files and directories that others can,
+// and [Lock] keeps a second process away.
 //
 // The package never follows half a write with success: if any step fails the
 // old file is left as it was and the temporary one is removed.
@@ -18,6 +18,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // DirMode is the mode of directories that Pasban makes.
@@ -102,6 +103,31 @@ func CheckMode(path string) error {
 	}
 	return fmt.Errorf("%s has mode %04o, so others on this machine can reach it (run: chmod %04o %s)",
 		path, mode, mode&0o700, path)
+}
+
+// ErrLocked says that another process holds a lock.
+var ErrLocked = errors.New("another process holds the lock")
+
+// Lock takes the lock file at path, which is made if need be and stays, for this
+// process until the file is closed or the process ends, however it does. It
+// fails with ErrLocked at once if another has it.
+func Lock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return f, nil
+		case errors.Is(err, syscall.EINTR):
+			continue
+		case errors.Is(err, syscall.EWOULDBLOCK):
+			err = ErrLocked
+		}
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+	}
 }
 
 // syncDir puts a directory's entries on stable storage: without it a power cut

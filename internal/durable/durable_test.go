@@ -2,6 +2,7 @@ package durable_test
 
 import (
 	"bytes"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -126,5 +127,29 @@ func onlyFile(t *testing.T, dir, name string) {
 	}
 	if len(entries) != 1 || entries[0].Name() != name {
 		t.Errorf("%s holds %v, want %s alone", dir, entries, name)
+	}
+}
+
+// A lock is another's until it is closed; a second file of the same process is
+// as good as another process's (flock(2)).
+func TestLock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	first, err := durable.Lock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, err := durable.Lock(path); !errors.Is(err, durable.ErrLocked) {
+		t.Errorf("taken twice: %v, %v", f, err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := durable.Lock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
+	if f, err := durable.Lock(filepath.Join(path, "below")); err == nil || errors.Is(err, durable.ErrLocked) {
+		t.Errorf("a place that cannot be: %v, %v", f, err)
 	}
 }

@@ -49,15 +49,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"pasban"
 	"pasban/internal/config"
+	"pasban/internal/durable"
 	"pasban/internal/journal"
 	"pasban/internal/store"
 )
@@ -113,14 +112,14 @@ var ErrElsewhere = &pasban.Error{Kind: pasban.Conflict, Where: "sentinel", Msg: 
 // Run guards the tables until ctx is done. It fails with ErrElsewhere at once if
 // another process of this machine does so already.
 func (s *Sentinel) Run(ctx context.Context) error {
-	lock, err := os.OpenFile(filepath.Join(s.o.Dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := durable.Lock(filepath.Join(s.o.Dir, "lock"))
+	if errors.Is(err, durable.ErrLocked) {
+		return ErrElsewhere
+	}
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return ErrElsewhere
-	}
 	if err := s.forget(ctx); err != nil {
 		return err
 	}

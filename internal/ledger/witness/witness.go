@@ -34,7 +34,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 
 	cosig "github.com/transparency-dev/formats/note"
 	"golang.org/x/mod/sumdb/note"
@@ -86,13 +85,12 @@ func Init(dir, name string) (vkey string, err error) {
 }
 
 func lockDir(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := durable.Lock(filepath.Join(dir, "lock"))
+	if errors.Is(err, durable.ErrLocked) {
+		return nil, &pasban.Error{Kind: pasban.Conflict, Where: dir, Msg: "another process has this witness open", Err: err, Hint: "one at a time: stop the other one"}
+	}
 	if err != nil {
 		return nil, unavailable(dir, "the witness's directory cannot be written", err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		return nil, &pasban.Error{Kind: pasban.Conflict, Where: dir, Msg: "another process has this witness open", Err: err, Hint: "one at a time: stop the other one"}
 	}
 	return f, nil
 }
