@@ -5,10 +5,8 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"net/url"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -70,13 +68,9 @@ func NewCluster(t testing.TB, settings string) *Cluster {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	me, err := user.Current()
-	if err != nil {
+	c := &Cluster{Dir: dir, Data: filepath.Join(dir, "data"), bin: bin}
+	if c.User, err = serverUser(); err != nil {
 		t.Fatal(err)
-	}
-	c := &Cluster{Dir: dir, Data: filepath.Join(dir, "data"), User: me.Username, bin: bin}
-	if os.Geteuid() == 0 {
-		c.User = "postgres"
 	}
 	c.Tool(t, "initdb", "-D", c.Data, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
 	conf, err := os.OpenFile(filepath.Join(c.Data, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
@@ -184,7 +178,7 @@ func (c *Cluster) Stop(t testing.TB, how string) {
 
 // DSN names a database of the server for a role.
 func (c *Cluster) DSN(database, role string) string {
-	return "postgres:///" + database + "?" + url.Values{"host": {c.Dir}, "user": {role}}.Encode()
+	return dsn(database, c.Dir, role)
 }
 
 // Exec runs statements as a role, each by itself or as many as stand in one.

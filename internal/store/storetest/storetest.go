@@ -77,7 +77,7 @@ func PostgresDSN(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return "postgres:///" + name + "?" + url.Values{"host": {c.dir}, "user": {c.user}}.Encode()
+	return dsn(name, c.dir, c.user)
 }
 
 // cluster is started once per test binary.
@@ -115,14 +115,12 @@ func start() (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	me, err := user.Current()
-	if err != nil {
+	s := &server{dir: dir, bin: bin}
+	if s.user, err = serverUser(); err != nil {
 		return nil, err
 	}
-	s := &server{dir: dir, user: me.Username, bin: bin}
 	cmd := exec.Command("/bin/sh", "-c", script, "sh", bin, dir)
-	if os.Geteuid() == 0 { // the server refuses to run as root
-		s.user = "postgres"
+	if os.Geteuid() == 0 {
 		if cmd.SysProcAttr, err = as(s.user, dir); err != nil {
 			return nil, err
 		}
@@ -145,6 +143,23 @@ func start() (*server, error) {
 		said.WriteString(lines.Text() + "\n")
 	}
 	return nil, fmt.Errorf("the temporary PostgreSQL cluster did not start: %s", said.String())
+}
+
+// serverUser is who a server runs as: it refuses to run as root.
+func serverUser() (string, error) {
+	if os.Geteuid() == 0 {
+		return "postgres", nil
+	}
+	me, err := user.Current()
+	if err != nil {
+		return "", err
+	}
+	return me.Username, nil
+}
+
+// dsn names a database of the server whose socket is in dir, for a role.
+func dsn(database, dir, role string) string {
+	return "postgres:///" + database + "?" + url.Values{"host": {dir}, "user": {role}}.Encode()
 }
 
 // as returns the attributes to run a program as the named user, to whom dir is given.

@@ -155,6 +155,7 @@ type node struct {
 	shared chan error
 }
 
+// nodes are gateways that have met each other.
 func nodes(t *testing.T, n int, l flood.Limits) (all []*node) {
 	dsn := storetest.PostgresDSN(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -168,6 +169,9 @@ func nodes(t *testing.T, n int, l flood.Limits) (all []*node) {
 			t.Fatal(err)
 		}
 		all = append(all, x)
+	}
+	for _, x := range all {
+		waitFor(t, func() bool { met, _ := x.Sharing(); return met == n })
 	}
 	return all
 }
@@ -188,7 +192,6 @@ func ask(all []*node, from string, long, pause time.Duration) (passed int) {
 func TestOneRateForAllGateways(t *testing.T) {
 	const rate, burst = 30, 20
 	all := nodes(t, 3, flood.Limits{Rate: rate, Burst: burst})
-	time.Sleep(600 * time.Millisecond) // each has met the others
 	const long = 6 * time.Second
 	if got, most := ask(all, "192.0.2.1", long, 2*time.Millisecond), 1.3*(burst+rate*long.Seconds()); float64(got) > most || got < rate {
 		t.Errorf("%d requests of one client passed three gateways in %s, want at most %.0f", got, long, most)
@@ -253,7 +256,6 @@ func waitFor(t *testing.T, what func() bool) {
 func TestLeasedBucketKeepsItsBurst(t *testing.T) {
 	const rate, burst = 20, 100
 	all := nodes(t, 2, flood.Limits{Rate: rate, Burst: burst})
-	time.Sleep(600 * time.Millisecond)
 	if got := ask(all[:1], "192.0.2.1", 4*time.Second, 100*time.Millisecond); got < 30 {
 		t.Errorf("of a client's 40 requests %d passed", got)
 	}
@@ -280,7 +282,6 @@ func TestBoundOverTenSeconds(t *testing.T) {
 	const rate, burst, long = 30, 20, 10 * time.Second
 	for _, n := range []int{2, 3} {
 		all := nodes(t, n, flood.Limits{Rate: rate, Burst: burst})
-		time.Sleep(600 * time.Millisecond)
 		var spread, one int
 		var both sync.WaitGroup
 		both.Go(func() { spread = ask(all, "192.0.2.1", long, 2*time.Millisecond) })
