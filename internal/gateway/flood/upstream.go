@@ -25,7 +25,12 @@ const (
 	// grows, a large one when answers queue, for everybody waits in that queue.
 	growing   = 0.3
 	shrinking = 0.7
-	peekBody  = 64 << 10
+	// steepest is the least part of the limit that a window leaves. A flood may
+	// begin when the limit is many times what the service can do, and everybody
+	// waits until it is not: that takes two windows. One that is slow for another
+	// reason, once, does not close the service.
+	steepest = 0.2
+	peekBody = 64 << 10
 )
 
 // Upstream bounds how many requests a service is asked at once. It finds the
@@ -265,8 +270,12 @@ func (u *Upstream) done(took time.Duration) {
 	if took > 0 {
 		u.sum += took.Seconds()
 		u.n++
-		if now := time.Now(); u.n >= windowAnswer && now.Sub(u.begin) >= windowTime {
-			u.adapt(u.sum / float64(u.n))
+		mean, enough := u.sum/float64(u.n), windowTime
+		if mean > 2*tolerance*u.best {
+			enough /= 2 // everybody stands in that queue now
+		}
+		if now := time.Now(); u.n >= windowAnswer && now.Sub(u.begin) >= enough {
+			u.adapt(mean)
 			u.begin, u.sum, u.n, u.peak = now, 0, 0, u.inflight
 		}
 	}
@@ -282,7 +291,7 @@ func (u *Upstream) adapt(mean float64) {
 		u.best += (mean - u.best) / 10
 		return
 	}
-	gradient := min(1, max(0.5, tolerance*u.best/mean))
+	gradient := min(1, max(steepest, tolerance*u.best/mean))
 	next := u.limit*gradient + math.Sqrt(u.limit)
 	part := growing
 	if next < u.limit {

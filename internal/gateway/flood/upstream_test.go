@@ -107,6 +107,36 @@ func TestKnee(t *testing.T) {
 	})
 }
 
+// TestOnset begins a flood, ten times what the service can do, before the limit
+// has seen any load: those with priority stand in the service's queue for a
+// moment only.
+func TestOnset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := NewUpstream(0, 0)
+		h := u.Handler(newService(4, 20*time.Millisecond), callerOf, shed) // 200 a second
+		crowd(h, 50, 5*time.Second, "visitor")
+		begin := time.Now()
+		var all sync.WaitGroup
+		all.Go(func() { crowd(h, 2000, 3*time.Second, "stranger") })
+		var late atomic.Int64 // nanoseconds after the beginning
+		for range 150 {
+			time.Sleep(20 * time.Millisecond)
+			all.Go(func() {
+				came := time.Now()
+				if _, ok, took := crowd(h, 1e6, time.Microsecond, "visitor"); ok != 1 {
+					t.Errorf("a visitor who came after %v was not answered", came.Sub(begin))
+				} else if took > 60*time.Millisecond {
+					late.Store(max(late.Load(), int64(came.Sub(begin))))
+				}
+			})
+		}
+		all.Wait()
+		if d := time.Duration(late.Load()); d > 500*time.Millisecond {
+			t.Errorf("who came %v after the beginning still waited; %+v", d, u.Load())
+		}
+	})
+}
+
 // TestSlowerService makes a service slower for good: that becomes normal.
 func TestSlowerService(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
