@@ -30,6 +30,9 @@ const (
 	// waits until it is not: that takes two windows. One that is slow for another
 	// reason, once, does not close the service.
 	steepest = 0.2
+	// minQueue is how many may wait however small the limit is: when it shrinks,
+	// those with priority wait until the requests before it are done.
+	minQueue = 32
 	peekBody = 64 << 10
 )
 
@@ -204,7 +207,7 @@ func (u *Upstream) queue(w *waiter) bool {
 	u.waiting[w.rank] = append(u.waiting[w.rank], w)
 	u.queued++
 	u.next()
-	if u.queued > max(minLimit, int(u.limit)) {
+	if u.queued > max(minQueue, int(u.limit)) {
 		u.drop()
 	}
 	return true
