@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -33,6 +34,8 @@ type StatementEntry struct {
 	Kind  Kind            `json:"kind"`
 	Salt  []byte          `json:"salt"`
 	Body  json.RawMessage `json:"body"`
+	// Hidden opens the details of an entry that was hidden until its date.
+	Hidden *HiddenOpening `json:"hidden,omitempty"`
 }
 
 // Verified is what a statement was found to prove.
@@ -42,8 +45,13 @@ type Verified struct {
 	// Erased is how many entries stood before the first of these. Their text was
 	// destroyed; that so many were there is proven.
 	Erased int64
-	Heads  Heads  // the epoch
-	Time   string // when the epoch was committed, as a body says it
+	// Closed are the numbers of entries whose details are not disclosed: their
+	// Who.Kind is ActorHidden. Overdue are those among them whose date, and Grace
+	// besides, had passed when the epoch was committed: a promise was broken.
+	Closed, Overdue []int64
+
+	Heads Heads  // the epoch
+	Time  string // when the epoch was committed, as a body says it
 }
 
 // ParseStatement reads a statement's JSON form. It does not verify it.
@@ -119,6 +127,9 @@ func (s Statement) chain(out *Verified) (last tlog.Hash, err error) {
 			return last, bad(place.Number, "it stands in the ledger before the entry that it follows")
 		}
 		number, before = place.Number, leaf
+		if body.Who.Kind == ActorHidden {
+			out.close(body)
+		}
 		if covered := int64(e.Index) < out.Heads.Size; covered != (number <= s.Number) {
 			return last, bad(number, "it is leaf %d, which does not fit a list of %d entries at %d leaves", e.Index, s.Number, out.Heads.Size)
 		}
@@ -159,6 +170,14 @@ func (s Statement) end(h Heads, last tlog.Hash) error {
 	return nil
 }
 
+// close counts an entry whose details are not told.
+func (v *Verified) close(b Body) {
+	v.Closed = append(v.Closed, b.List.Number)
+	if at, err := time.Parse(TimeFormat, v.Time); err == nil && at.After(b.Hidden.Date().Add(Grace)) {
+		v.Overdue = append(v.Overdue, b.List.Number)
+	}
+}
+
 // open reads an entry and computes its Merkle leaf hash.
 func (e StatementEntry) open() (Body, tlog.Hash, error) {
 	o, leaf, err := reveal(e.Kind, e.Salt, e.Body)
@@ -166,5 +185,9 @@ func (e StatementEntry) open() (Body, tlog.Hash, error) {
 		return Body{}, tlog.Hash{}, err
 	}
 	body, err := o.Parse()
+	if err != nil {
+		return Body{}, tlog.Hash{}, err
+	}
+	body, err = body.unfold(e.Hidden)
 	return body, leaf.Hash(), err
 }

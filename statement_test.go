@@ -19,15 +19,23 @@ import (
 )
 
 // list makes a statement of n entries, of which the first covered are under the
-// epoch; the citizen's label lies 24 nodes deep, as among millions.
-func list(t testing.TB, s note.Signer, n, covered int) pasban.Statement {
+// epoch; the citizen's label lies 24 nodes deep, as among millions. edits change
+// the facts before they are sealed.
+func list(t testing.TB, s note.Signer, n, covered int, edits ...func(i int, f *pasban.Fact)) pasban.Statement {
 	t.Helper()
 	key := vrf.NewKey([32]byte{7})
 	st := pasban.Statement{Schema: pasban.StatementSchema, Citizen: "61101-1234567-1", Number: int64(covered)}
 	var last, end tlog.Hash
 	for i := range n {
-		o, _ := seal(t, lookFact())
-		o = o.At(pasban.NextPlace(int64(i), last))
+		f := lookFact()
+		for _, edit := range edits {
+			edit(i, &f)
+		}
+		sealed, err := f.Seal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := sealed.Opening.At(pasban.NextPlace(int64(i), last))
 		leaf, err := o.Leaf()
 		if err != nil {
 			t.Fatal(err)
@@ -36,7 +44,7 @@ func list(t testing.TB, s note.Signer, n, covered int) pasban.Statement {
 		if i < covered {
 			end = last
 		}
-		st.Entries = append(st.Entries, pasban.StatementEntry{Index: uint64(i), Kind: o.Kind, Salt: o.Salt, Body: o.Body})
+		st.Entries = append(st.Entries, pasban.StatementEntry{Index: uint64(i), Kind: o.Kind, Salt: o.Salt, Body: o.Body, Hidden: sealed.Hidden})
 	}
 	value, proof, err := key.Prove([]byte(st.Citizen))
 	if err != nil {

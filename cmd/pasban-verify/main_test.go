@@ -171,8 +171,9 @@ func mkstatement(ts *testscript.TestScript, neg bool, args []string) {
 	root := pasban.LabelNode(label, pasban.HeadValue(blind, 3, end))
 	f := pasban.NewFact(pasban.KindHeads, "land-records", pasban.Actor{Kind: pasban.ActorSystem}, time.UnixMilli(1795464900123))
 	f.Body.Heads = pasban.Heads{Epoch: 1, Size: 3, Labels: 1, Root: base64.RawURLEncoding.EncodeToString(root[:]), Key: base64.RawURLEncoding.EncodeToString(key.Public())}
-	o, _, err := f.Seal()
+	sealed, err := f.Seal()
 	ts.Check(err)
+	o := sealed.Opening
 	leaf, err := o.Leaf()
 	ts.Check(err)
 	b := tiles.NewBuilder(func(tlog.Tile, []byte) error { return nil })
