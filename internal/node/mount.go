@@ -48,7 +48,7 @@ func (n *Node) mount(own *http.ServeMux, s *Setup) error {
 	if err != nil {
 		return err
 	}
-	d, err := desk.New(desk.Options{Pages: n.pages, Records: n.registry, Work: n.identity, Sites: n.deskPages})
+	d, err := desk.New(desk.Options{Pages: n.pages, Records: n.registry, Work: n.identity, Sites: n.deskPages, Hides: n.guard.Hides})
 	if err != nil {
 		return err
 	}
