@@ -221,7 +221,14 @@ func TestStatementOfTheBrowser(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		made.VKey, made.Statement = vkey, list(t, s, 12, 10)
+		made.VKey, made.Statement = vkey, list(t, s, 12, 10, func(i int, f *pasban.Fact) {
+			switch i {
+			case 1:
+				f.Body.Hidden.Until = time.Now().Add(-2 * pasban.Grace).UTC().Format(pasban.TimeFormat)
+			case 2:
+				f.Body.Hidden.Until = "2099-01-01T00:00:00.000Z"
+			}
+		})
 		data, err := json.MarshalIndent(made, "", " ")
 		if err != nil {
 			t.Fatal(err)

@@ -3,6 +3,7 @@ package portal
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -50,6 +51,45 @@ func TestMyDataShowsEveryEntry(t *testing.T) {
 		if w.Code != http.StatusOK || !strings.Contains(csp, "trusted-types 'none'") || strings.Contains(csp, "unsafe") {
 			t.Errorf("%s: status %d, policy %q", lang, w.Code, csp)
 		}
+	}
+}
+
+// TestHidden: an entry that is kept back is there at once and says until when;
+// at its date its text is there, and its receipt opens.
+func TestHidden(t *testing.T) {
+	r := newRig(t).asCitizen()
+	entries := r.record(r.hidden()...)
+	r.ledger.publish(t)
+	body := r.get("/en/my-data").Body.String()
+	for _, s := range []string{"<b>1</b>entry whose details you are told later", ">Hidden</strong>", "You are told on 1 May 2027", "that date is fixed",
+		"It was hidden from you until 20 November 2026.", "Inquiry ordered by a court", "Entry number 2 of your list, which was hidden until now, was opened"} {
+		if !strings.Contains(body, s) {
+			t.Errorf("%q is not on the page", s)
+		}
+	}
+	for _, s := range []string{"W.P. 18/2026", "district"} { // of the one that is still hidden
+		if strings.Contains(body, s) {
+			t.Errorf("%q is on the page", s)
+		}
+	}
+	receipt := func(i int) (pasban.Receipt, pasban.Body) {
+		t.Helper()
+		w := r.get(fmt.Sprint("/ledger/receipt/", entries[i].Index))
+		rc, err := pasban.ParseReceipt(w.Body.Bytes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := rc.Verify(r.verifier(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rc, b
+	}
+	if rc, b := receipt(0); rc.Hidden != nil || b.Who.Kind != pasban.ActorHidden || b.Case != "" {
+		t.Errorf("the receipt tells before its date: %+v", b)
+	}
+	if rc, b := receipt(1); rc.Hidden == nil || b.Case != "W.P. 17/2026" {
+		t.Errorf("the receipt does not tell at its date: %+v", b)
 	}
 }
 
@@ -272,7 +312,7 @@ func TestCards(t *testing.T) {
 
 func writeCards(t *testing.T, r *rig, file string) {
 	t.Helper()
-	entries := r.record(r.story()...)
+	entries := r.record(append(r.story(), r.hidden()...)...)
 	r.record(r.look(officer.Actor, noon, nil), r.look(officer.Actor, noon, nil), r.look(officer.Actor, noon, nil))
 	r.ledger.publish(t)
 	c := cards{VKey: r.vkey, Words: map[string]map[string]string{}}
@@ -281,13 +321,13 @@ func writeCards(t *testing.T, r *rig, file string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		rc.Restricted = nil
+		rc.Restricted, rc.Hidden = nil, e.Disclosed(noon)
 		c.Cases = append(c.Cases, cardCase{Receipt: rc, Texts: map[string]Texts{}})
 	}
 	for _, lang := range page.Langs() {
 		f := r.portal.phrases(lang)
 		for i, e := range entries {
-			c.Cases[i].Texts[lang] = f.texts(e.Fact.Body)
+			c.Cases[i].Texts[lang] = f.texts(e.Told(noon))
 		}
 		c.Words[lang] = f.words()
 	}

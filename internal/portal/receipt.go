@@ -44,13 +44,13 @@ func (p *Portal) receipt(w http.ResponseWriter, r *http.Request) {
 		p.o.Pages.Error(w, r, err)
 		return
 	}
-	rc.Restricted = nil
+	rc.Restricted, rc.Hidden = nil, e.Disclosed(p.o.Now())
 	if auditor {
 		if err := p.recordAudit(r, v.Actor, e); err != nil {
 			p.o.Pages.Error(w, r, err)
 			return
 		}
-		rc.Restricted = &e.RestrictedOpening
+		rc.Restricted, rc.Hidden = &e.RestrictedOpening, e.HiddenOpening
 	}
 	if r.URL.Query().Has("download") {
 		w.Header().Set("Content-Disposition", `attachment; filename="pasban-receipt-`+strconv.FormatUint(index, 10)+`.json"`)

@@ -197,6 +197,37 @@ func (r *rig) story() []pasban.Fact {
 	}
 }
 
+// hidden are looks that the citizen is told of later: one whose date has not
+// come at noon, one whose date has, and what is recorded when it has.
+func (r *rig) hidden() []pasban.Fact {
+	order := func(until time.Time, number string) pasban.Fact {
+		return r.look(officer.Actor, noon.AddDate(0, 0, -5), func(f *pasban.Fact) {
+			f.Body.Purpose, f.Body.Case, f.Body.Hidden.Until = "inquiry", number, until.UTC().Format(pasban.TimeFormat)
+			if number != "W.P. 17/2026" {
+				f.Body.Fields = []string{"district"}
+			}
+		})
+	}
+	return []pasban.Fact{
+		order(time.Date(2027, 5, 1, 0, 0, 0, 0, page.Zone()), "W.P. 18/2026"),
+		order(time.Date(2026, 11, 20, 0, 0, 0, 0, page.Zone()), "W.P. 17/2026"),
+		r.look(system, noon.AddDate(0, 0, -3), func(f *pasban.Fact) {
+			f.Body.Kind, f.Body.Service, f.Body.Action, f.Body.Resource = pasban.KindOpening, "ledger", "disclose", "2"
+			f.Body.Fields, f.Body.Purpose, f.Body.Case, f.Body.Basis, f.Body.Mode = nil, "", "", "", pasban.ModeAutomatic
+		}),
+	}
+}
+
+// verifier is the ledger's.
+func (r *rig) verifier(t *testing.T) note.Verifier {
+	t.Helper()
+	v, err := note.NewVerifier(r.vkey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
 // memoryLedger is a log of the journal's leaves, in memory, with real hashes,
 // proofs and signatures.
 type memoryLedger struct {

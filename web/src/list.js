@@ -38,11 +38,13 @@ async function check(vkey) {
   if (answer.status === 503) return ["", m["whole.pending"]];
   if (!answer.ok) return ["", m["check.unreachable"]];
   try {
-    const { bodies, covered, erased, time } = await whole(await answer.json(), vkey);
+    const { bodies, covered, erased, time, closed, overdue } = await whole(await answer.json(), vkey);
     if (compare(bodies)) return ["bad", m["whole.changed"]];
+    if (overdue) return ["bad", fill("whole.overdue", { count: overdue })];
     const newer = bodies.length - covered;
     return ["ok", [
       fill("whole.ok", { count: covered, when: texts({ time }, m).when }),
+      closed ? fill("whole.closed", { count: closed }) : "",
       newer ? fill("whole.newer", { count: newer }) : "",
       erased ? fill("whole.erased", { count: erased }) : "",
     ].filter(Boolean).join(" ")];

@@ -1,7 +1,7 @@
 // Checks that a citizen's list is whole, as pasban.Statement.Verify does: the
 // receipt of the epoch, the chain of the entries, the citizen's label and the
 // end of their list in the map of heads (docs/schemas/statement.v1.json).
-import { Bad, canonical, verify } from "./verify.js";
+import { Bad, canonical, closed, unfold, verify } from "./verify.js";
 import { vrf } from "./vrf.js";
 
 /** Broken is a list that is not whole; entry is the number of the first entry
@@ -13,7 +13,8 @@ export class Broken extends Bad {
   }
 }
 
-const kinds = { look: 1, change: 2, decision: 3, admin: 4 };
+const kinds = { look: 1, change: 2, decision: 3, admin: 4, opening: 6 };
+const grace = 864e5; // after its date a hidden entry may be closed for a day more, in ms
 const utf8 = new TextEncoder();
 const bytes = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
 const fromURL = (s) => bytes(s.replaceAll("-", "+").replaceAll("_", "/"));
@@ -72,7 +73,8 @@ async function chain({ entries, number, citizen }, size) {
 
 /** whole verifies a statement against the ledger's key. It returns the bodies,
  * oldest first, how many of them the epoch covers, how many were erased before
- * them, and when the epoch was committed. */
+ * them, when the epoch was committed, how many keep their details back still,
+ * and how many of those should not any more. */
 export async function whole(s, vkey) {
   try {
     must(s.schema === "pasban.statement.v1", "form");
@@ -89,10 +91,12 @@ export async function whole(s, vkey) {
       h = await sha256([3], right ? sibling : h, right ? h : sibling);
     }
     must(toURL(h) === heads.root, "missing", s.number);
-    const bodies = s.entries.map((e) => e.body);
-    return { bodies, covered, erased: bodies[0].list.number - 1, time: epoch.time };
+    const bodies = await Promise.all(s.entries.map((e) => unfold(e.body, e.hidden)));
+    const hidden = bodies.filter(closed), due = (b) => new Date(b.hidden.until).getTime() + grace;
+    const overdue = hidden.filter((b) => !(due(b) >= new Date(epoch.time).getTime()));
+    return { bodies, covered, erased: bodies[0].list.number - 1, time: epoch.time, closed: hidden.length, overdue: overdue.length };
   } catch (e) {
-    if (e instanceof TypeError || e.name === "InvalidCharacterError") throw new Bad("form");
+    if (e instanceof TypeError || e instanceof SyntaxError || e.name === "InvalidCharacterError") throw new Bad("form");
     throw e;
   }
 }

@@ -45,6 +45,18 @@ test("an erased beginning is told", async () => {
   assert.equal((await whole(s, vkey)).erased, 3);
 });
 
+test("entries that are hidden still are counted, and those that should not be", async () => {
+  const s = structuredClone(statement);
+  const counts = async () => { const { closed, overdue } = await whole(s, vkey); return [closed, overdue]; };
+  assert.deepEqual(await counts(), [0, 0]);
+  delete s.entries[2].hidden;
+  assert.deepEqual(await counts(), [1, 0]);
+  delete s.entries[1].hidden;
+  assert.deepEqual(await counts(), [2, 1]);
+  s.entries[2].hidden = statement.entries[1].hidden;
+  await assert.rejects(counts(), Bad);
+});
+
 const wrong = {
   "an entry left out": [(s) => s.entries.splice(4, 1), "missing", 5],
   "an end cut off": [(s) => { s.entries.length = 8; }, "missing", 9],

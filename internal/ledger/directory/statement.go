@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"time"
 
 	"pasban"
 	"pasban/internal/journal"
@@ -27,9 +28,10 @@ func (d *Directory) Statement(ctx context.Context, id pasban.SubjectID) (pasban.
 	if err != nil {
 		return pasban.Statement{}, err
 	}
+	now := time.Now()
 	s := pasban.Statement{Schema: pasban.StatementSchema, Citizen: entries[0].Fact.Subject.CNIC, Epoch: receipt}
 	for _, en := range entries {
-		s.Entries = append(s.Entries, pasban.StatementEntry{Index: uint64(en.Index), Kind: en.Opening.Kind, Salt: en.Opening.Salt, Body: en.Opening.Body})
+		s.Entries = append(s.Entries, pasban.StatementEntry{Index: uint64(en.Index), Kind: en.Opening.Kind, Salt: en.Opening.Salt, Body: en.Opening.Body, Hidden: en.Disclosed(now)})
 		if en.Index < e.heads.Size {
 			s.Number = en.Fact.Body.List.Number
 		}
