@@ -174,8 +174,14 @@ func (c *command) statements() {
 		if newer := len(v.Entries) - v.Covered; newer > 0 {
 			detail += fmt.Sprintf("; the %d after them are not yet covered", newer)
 		}
+		if n := len(v.Closed); n > 0 {
+			detail += fmt.Sprintf("; %d of them are hidden until a date that they name", n)
+		}
 		c.report.add("statement", holds, name, detail)
 		c.cosigned(name, []byte(s.Epoch.Checkpoint))
+		for _, number := range v.Overdue {
+			c.report.add("disclosure", doesNotHold, fmt.Sprintf("%s: entry %d", name, number), "it was to be disclosed more than a day before the list was made, and is still hidden")
+		}
 		for i, b := range v.Entries {
 			detail := describe(b)
 			if i >= v.Covered {
@@ -211,9 +217,15 @@ func (c *command) files(what string, most int64, check func(name string, data []
 // describe tells a verified body in words.
 func describe(b pasban.Body) string {
 	var s strings.Builder
+	if b.Who.Kind == pasban.ActorHidden {
+		return fmt.Sprintf("%s, %s at agency %s: who, what and why is hidden until %s", b.Time, b.Kind, b.Agency, b.Hidden.Until)
+	}
 	fmt.Fprintf(&s, "%s, %s by %s", b.Time, b.Kind, b.Who.Kind)
 	if b.Who.Role != "" {
 		fmt.Fprintf(&s, " (%s)", b.Who.Role)
+	}
+	if b.Hidden.Until != "" && b.Who.Kind != pasban.ActorHidden {
+		fmt.Fprintf(&s, ", hidden until %s", b.Hidden.Until)
 	}
 	for _, part := range [][2]string{
 		{"agency", b.Agency}, {"service", b.Service}, {"record", b.Resource}, {"action", b.Action},

@@ -33,7 +33,8 @@
 //
 // statement: the citizen's list in the file is whole up to the epoch that it
 // names: no entry left out, moved, altered or put in, none cut off at its end.
-// This needs no network either.
+// This needs no network either. An entry that was lawfully hidden says until when;
+// one that is hidden for longer than a day after that date does not hold.
 //
 // audit: every leaf and every tile is rehashed; together they give the root
 // that was signed. A file that is not what the root commits to is named.

@@ -147,17 +147,22 @@ func cosign(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// mkstatement KEY FILE writes the statement of a citizen with four entries, of
-// which an epoch covers three; the map has no other label.
+// mkstatement KEY FILE [DATE] writes the statement of a citizen with four
+// entries, of which an epoch of 25 November 2026 covers three; the map has no
+// other label. The second entry is hidden until DATE, and not opened.
 func mkstatement(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: mkstatement KEY FILE")
+	if neg || len(args) < 2 || len(args) > 3 {
+		ts.Fatalf("usage: mkstatement KEY FILE [DATE]")
 	}
 	s, key := signer(ts, args[0]), vrf.NewKey([32]byte{1})
 	st := pasban.Statement{Schema: pasban.StatementSchema, Citizen: "61101-1234567-1", Number: 3}
 	var last, end tlog.Hash
 	for i := range 4 {
-		o := opening(ts, fmt.Sprint(i)).At(pasban.NextPlace(int64(i), last))
+		o := opening(ts, fmt.Sprint(i))
+		if i == 1 && len(args) == 3 {
+			o = hidden(ts, args[2])
+		}
+		o = o.At(pasban.NextPlace(int64(i), last))
 		leaf, err := o.Leaf()
 		ts.Check(err)
 		if last = leaf.Hash(); i == 2 {
@@ -206,6 +211,15 @@ func opening(ts *testscript.TestScript, seed string) pasban.Opening {
 	body, err := pasban.Canonical(f.Body)
 	ts.Check(err)
 	return pasban.Opening{Kind: pasban.KindLook, Salt: salt[:], Body: body}
+}
+
+// hidden is a look that the citizen is told of at a date.
+func hidden(ts *testscript.TestScript, date string) pasban.Opening {
+	f := pasban.NewFact(pasban.KindLook, "land-records", pasban.Actor{Kind: pasban.ActorPerson, Role: pasban.RoleSupervisor}, time.UnixMilli(1795464900123))
+	f.Subject.CNIC, f.Body.Hidden.Until = "61101-1234567-1", date+"T00:00:00.000Z"
+	sealed, err := f.Seal()
+	ts.Check(err)
+	return sealed.Opening
 }
 
 // edit FILE changes one bit in the middle of a file.

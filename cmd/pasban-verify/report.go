@@ -26,7 +26,7 @@ func (v verdict) String() string {
 
 // check is one line of the report.
 type check struct {
-	Check   string  `json:"check"` // signature, witnesses, consistency, receipt, file or tree
+	Check   string  `json:"check"` // signature, witnesses, consistency, receipt, statement, entry, disclosure, file or tree
 	Verdict verdict `json:"verdict"`
 	Where   string  `json:"where"`
 	Detail  string  `json:"detail"`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -68,6 +69,7 @@ func (n *Node) Status(ctx context.Context) Status {
 	}
 	part("journal", err)
 	part("ledger", n.ledger.Healthy())
+	s.Parts = append(s.Parts, n.disclosed())
 	part("detection", n.detection.get())
 	s.Figures.Certificates = n.gateway.Certificates()
 	part("certificates", certificateProblems(s.Figures.Certificates))
@@ -93,6 +95,20 @@ func (n *Node) Status(ctx context.Context) Status {
 		part("alerts", err)
 	}
 	return s
+}
+
+// disclosed says whether every hidden entry that is due does open. One that does
+// not is a broken promise, and no reason to show nobody anything.
+func (n *Node) disclosed() Part {
+	p := Part{Part: "disclosure", OK: true}
+	if s := n.hidden.Status(); s.Overdue > 0 || s.Err != nil {
+		p.OK = false
+		p.Reason = fmt.Sprintf("%d hidden entries should have been disclosed by now", s.Overdue)
+		if s.Err != nil {
+			p.Reason += ": " + s.Err.Error()
+		}
+	}
+	return p
 }
 
 // certificateProblems names the hosts that nobody can reach: guarded routes do
@@ -145,12 +161,14 @@ var (
 	lagDesc        = prometheus.NewDesc("pasban_ledger_lag_seconds", "Age of the oldest leaf that no checkpoint covers.", nil, nil)
 	tableLagDesc   = prometheus.NewDesc("pasban_sentinel_lag_bytes", "Write-ahead log that a guarded database keeps for the guard of a table.", []string{"table"}, nil)
 	tableDiffDesc  = prometheus.NewDesc("pasban_sentinel_differences", "Rows of a guarded table that are not what was authorised.", []string{"table"}, nil)
+	hiddenDesc     = prometheus.NewDesc("pasban_ledger_hidden_entries", "Entries that citizens are told of at a later date.", nil, nil)
+	overdueDesc    = prometheus.NewDesc("pasban_ledger_overdue_entries", "Hidden entries that should have been disclosed by now and were not.", nil, nil)
 	alertsDesc     = prometheus.NewDesc("pasban_alerts_open", "Alerts that are not closed.", []string{"level"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{readyDesc, partDesc, factsDesc, leavesDesc, checkpointDesc, lagDesc, alertsDesc, tableLagDesc, tableDiffDesc} {
+	for _, d := range []*prometheus.Desc{readyDesc, partDesc, factsDesc, leavesDesc, checkpointDesc, lagDesc, alertsDesc, tableLagDesc, tableDiffDesc, hiddenDesc, overdueDesc} {
 		ch <- d
 	}
 }
@@ -177,6 +195,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(leavesDesc, prometheus.CounterValue, float64(s.Figures.Leaves))
 	gauge(checkpointDesc, float64(s.Figures.Checkpoint))
 	gauge(lagDesc, s.Figures.LagSeconds)
+	hidden := m.n.hidden.Status()
+	gauge(hiddenDesc, float64(hidden.Hidden))
+	gauge(overdueDesc, float64(hidden.Overdue))
 	for level, count := range s.Figures.OpenAlerts {
 		gauge(alertsDesc, float64(count), level)
 	}

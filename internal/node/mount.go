@@ -94,6 +94,8 @@ func apiVisitor(ctx context.Context) (api.Visitor, bool) {
 func (n *Node) trustStatus() trust.Status {
 	ls := n.ledger.Status()
 	s := trust.Status{Size: ls.Size, Published: ls.Published, Waiting: ls.LagTime, Audited: ls.LastAudit, Problem: ls.Err}
+	h := n.hidden.Status()
+	s.Hidden, s.Overdue, s.NextOpen = h.Hidden, h.Overdue, h.Next
 	if len(ls.Damaged) > 0 {
 		s.Alarm = fmt.Errorf("%s: %s (%d files in all)", ls.Damaged[0].Path, ls.Damaged[0].Problem, len(ls.Damaged))
 	}

@@ -45,6 +45,7 @@ import (
 	"pasban/internal/identity"
 	"pasban/internal/ledger"
 	"pasban/internal/ledger/directory"
+	"pasban/internal/ledger/disclosure"
 	"pasban/internal/registry"
 	"pasban/internal/sentinel"
 	"pasban/internal/soc"
@@ -74,6 +75,7 @@ type Node struct {
 
 	ledger   *ledger.Ledger
 	lists    *directory.Directory
+	hidden   *disclosure.Disclosure
 	budgets  *access.Budgets
 	guard    *registry.Guard
 	registry *registry.Registry
@@ -165,6 +167,7 @@ func (n *Node) openRooms(ctx context.Context, s *Setup) (err error) {
 	if err != nil {
 		return err
 	}
+	n.hidden = disclosure.New(cfg.Agency.ID, n.journal, nil)
 	if n.soc, err = soc.Open(ctx, n.store, n.journal, n.vault, cfg.Agency.ID); err != nil {
 		return err
 	}
@@ -232,6 +235,7 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.followExclusions(readers) })
 	wg.Go(func() { keepLean(readers) })
 	wg.Go(func() { n.lists.Run(readers) })
+	wg.Go(func() { n.hidden.Run(readers) })
 	if n.sentinel != nil {
 		wg.Go(func() { guardTables(readers, n.sentinel, n.log) })
 	}

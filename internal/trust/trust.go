@@ -44,6 +44,10 @@ type Status struct {
 	Audited    time.Time // when every tile was last recomputed; zero if never
 	Problem    error     // why guarded services do not answer; nil if they do
 	Alarm      error     // what the last audit found; nil if nothing
+
+	Hidden   int64     // entries that citizens are told of at a later date
+	Overdue  int64     // those of them that should have been disclosed by now
+	NextOpen time.Time // when the next one is; zero if there is none
 }
 
 // Attack is a service that is under attack mode now.
@@ -115,6 +119,7 @@ const (
 	Whole  Health = "whole"  // no entry waits for long, nothing is wrong
 	Stale  Health = "stale"  // entries wait too long for a checkpoint, or there is none
 	Closed Health = "closed" // guarded services answer 503
+	Late   Health = "late"   // what was hidden until a date was not disclosed at it
 	Broken Health = "broken" // the audit found the ledger changed
 )
 
@@ -123,6 +128,8 @@ func (t *Trust) health(s Status) Health {
 	switch {
 	case s.Alarm != nil:
 		return Broken
+	case s.Overdue > 0:
+		return Late
 	case s.Problem != nil:
 		return Closed
 	case s.Published.IsZero() || s.Waiting > t.o.Stale:
@@ -144,6 +151,10 @@ type View struct {
 	VKey         string
 	Agency       string // id
 	Attacks      []AttackView
+
+	Hidden, Overdue int64
+	NextOpen        time.Time
+	HasNextOpen     bool
 }
 
 // AttackView is a service under attack mode, in the visitor's language.
@@ -174,6 +185,7 @@ func (t *Trust) page(w http.ResponseWriter, r *http.Request) {
 			Audited: s.Audited, HasAudited: !s.Audited.IsZero(),
 			Checkpoint: s.Checkpoint, Origin: t.o.Origin, VKey: t.o.VKey, Agency: t.o.Agency,
 			Attacks: t.attacks(page.Lang(r)),
+			Hidden:  s.Hidden, Overdue: s.Overdue, NextOpen: s.NextOpen, HasNextOpen: !s.NextOpen.IsZero() && s.Overdue == 0,
 		},
 	})
 }

@@ -43,6 +43,7 @@ func TestHealth(t *testing.T) {
 		Whole:  {Size: 48210337, Published: now.Add(-time.Hour), Audited: now, Checkpoint: "</pre><script>alert(1)</script>"},
 		Stale:  {Size: 5, Published: now, Waiting: 2 * time.Minute},
 		Closed: {Size: 5, Published: now, Problem: bad},
+		Late:   {Size: 5, Published: now, Problem: bad, Hidden: 3, Overdue: 1, NextOpen: now.Add(-24 * time.Hour)},
 		Broken: {Size: 5, Published: now, Problem: bad, Alarm: errors.New("tile/0/000 was changed")},
 	} {
 		tr := newTrust(t, &s)
@@ -56,6 +57,11 @@ func TestHealth(t *testing.T) {
 				t.Errorf("%s in %s has a script, or tells too much:\n%s", want, lang, body)
 			}
 		}
+	}
+	// How many are hidden, and until when the next, is told without alarm.
+	body := get(newTrust(t, &Status{Size: 5, Published: now, Hidden: 3, NextOpen: now.Add(48 * time.Hour)}), "/trust").Body.String()
+	if !strings.Contains(body, "ps-status--good") || !strings.Contains(body, "3; the next is disclosed on") || strings.Contains(body, "should have been") {
+		t.Errorf("hidden looks:\n%s", body)
 	}
 	if got := newTrust(t, &Status{}).health(Status{}); got != Stale {
 		t.Errorf("without a checkpoint the log is %q, want stale", got)

@@ -322,3 +322,22 @@ func TestTheTableIsMadeAgain(t *testing.T) {
 		}
 	})
 }
+
+// What is hidden is in the statement as an entry, and its details from its date on.
+func TestHidden(t *testing.T) {
+	r := start(t, storetest.SQLiteDSN(t))
+	hide := func(until time.Time) pasban.Fact {
+		f := look(ayesha, 1)
+		f.Body.Hidden.Until = until.UTC().Format(pasban.TimeFormat)
+		return f
+	}
+	r.record(t, look(ayesha, 0), hide(time.Now().Add(time.Hour)), hide(time.Now()))
+	r.epoch(t)
+	s, v := r.statement(t, ayesha.ID)
+	if !slices.Equal(v.Closed, []int64{2}) || v.Overdue != nil || v.Covered != 3 || v.Entries[2].Resource != "1" || v.Entries[1].Resource != "" {
+		t.Errorf("%+v", v)
+	}
+	if data, err := json.Marshal(s.Entries[1]); err != nil || s.Entries[1].Hidden != nil || strings.Contains(string(data), "officer") {
+		t.Errorf("the hidden entry is %s, %v", data, err)
+	}
+}
