@@ -2,6 +2,7 @@ package pasban
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -94,11 +95,12 @@ type Checkpoint struct {
 }
 
 // OpenCheckpoint verifies a signed checkpoint (C2SP tlog-checkpoint) with the
-// ledger's key and reads it.
+// ledger's key and reads it. Its error says which it is: no checkpoint at all,
+// another ledger's, signed by a key that is not known, or altered.
 func OpenCheckpoint(signed []byte, v note.Verifier) (Checkpoint, error) {
 	n, err := note.Open(signed, note.VerifierList(v))
 	if err != nil {
-		return Checkpoint{}, &Error{Kind: Invalid, Msg: "the checkpoint is not signed by key " + v.Name(), Err: err}
+		return Checkpoint{}, unsigned(err, v)
 	}
 	line := strings.SplitN(n.Text, "\n", 4)
 	if len(line) < 4 || line[0] == "" {
@@ -116,4 +118,21 @@ func OpenCheckpoint(signed []byte, v note.Verifier) (Checkpoint, error) {
 		return Checkpoint{}, &Error{Kind: Invalid, Msg: fmt.Sprintf("the checkpoint is of ledger %q, the key of %q", line[0], v.Name())}
 	}
 	return Checkpoint{Origin: line[0], Tree: tlog.Tree{N: size, Hash: root}}, nil
+}
+
+// unsigned says why a note does not bear the key's signature.
+func unsigned(err error, v note.Verifier) error {
+	bad := &Error{Kind: Invalid, Err: err}
+	key := fmt.Sprintf("%s+%08x", v.Name(), v.KeyHash())
+	if stranger, ok := errors.AsType[*note.UnverifiedNoteError](err); ok {
+		bad.Msg = "the checkpoint is not signed by key " + key + ", only by keys not known here"
+		if origin, _, _ := strings.Cut(stranger.Note.Text, "\n"); origin != v.Name() {
+			bad.Msg = fmt.Sprintf("the checkpoint is of another ledger, %.100q; the key is %s", origin, key)
+		}
+	} else if _, ok := errors.AsType[*note.InvalidSignatureError](err); ok {
+		bad.Msg = "the checkpoint or its signature by key " + key + " was altered"
+	} else {
+		bad.Msg = "not a signed checkpoint"
+	}
+	return bad
 }

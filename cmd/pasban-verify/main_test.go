@@ -69,6 +69,14 @@ func mkledger(ts *testscript.TestScript, neg bool, args []string) {
 	s, dir := signer(ts, args[0]), ts.MkAbs(args[1])
 	n, err := strconv.ParseInt(args[2], 10, 64)
 	ts.Check(err)
+	writeLedger(ts, s, dir, n, fmt.Sprint(args[3:]))
+}
+
+// checker ends a test at an error: a script, or a fuzz target's set-up.
+type checker interface{ Check(error) }
+
+// writeLedger is mkledger without the script around it.
+func writeLedger(ts checker, s note.Signer, dir string, n int64, salt string) {
 	put := func(name string, data []byte) error {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -80,7 +88,7 @@ func mkledger(ts *testscript.TestScript, neg bool, args []string) {
 	openings := make([]pasban.Opening, n)
 	var bundle []byte
 	for i := range n {
-		openings[i] = opening(ts, fmt.Sprint(args[3:], i))
+		openings[i] = opening(ts, fmt.Sprint(salt, i))
 		leaf, err := openings[i].Leaf()
 		ts.Check(err)
 		bundle = tiles.AppendEntry(bundle, leaf[:])
@@ -154,13 +162,22 @@ func mkstatement(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 || len(args) > 3 {
 		ts.Fatalf("usage: mkstatement KEY FILE [DATE]")
 	}
-	s, key := signer(ts, args[0]), vrf.NewKey([32]byte{1})
+	date := ""
+	if len(args) == 3 {
+		date = args[2]
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), statement(ts, signer(ts, args[0]), date), 0o600))
+}
+
+// statement is mkstatement without the script around it.
+func statement(ts checker, s note.Signer, date string) []byte {
+	key := vrf.NewKey([32]byte{1})
 	st := pasban.Statement{Schema: pasban.StatementSchema, Citizen: "61101-1234567-1", Number: 3}
 	var last, end tlog.Hash
 	for i := range 4 {
 		o := opening(ts, fmt.Sprint(i))
-		if i == 1 && len(args) == 3 {
-			o = hidden(ts, args[2])
+		if i == 1 && date != "" {
+			o = hidden(ts, date)
 		}
 		o = o.At(pasban.NextPlace(int64(i), last))
 		leaf, err := o.Leaf()
@@ -200,11 +217,11 @@ func mkstatement(ts *testscript.TestScript, neg bool, args []string) {
 		Proof: []tlog.Hash{left}, Checkpoint: string(signed)}
 	data, err := json.Marshal(st)
 	ts.Check(err)
-	ts.Check(os.WriteFile(ts.MkAbs(args[1]), data, 0o600))
+	return data
 }
 
 // opening makes the same synthetic fact for the same seed.
-func opening(ts *testscript.TestScript, seed string) pasban.Opening {
+func opening(ts checker, seed string) pasban.Opening {
 	salt := tlog.RecordHash([]byte(seed))
 	f := pasban.NewFact(pasban.KindLook, "land-records", pasban.Actor{Kind: pasban.ActorPerson, Role: pasban.RoleOfficer}, time.UnixMilli(1795464900123))
 	f.Body.ID, f.Body.Subject, f.Body.Resource, f.Body.Fields = "00112233445566778899aabbccddeeff", "61101-1234567-1", "LT-1", []string{"price"}
@@ -214,7 +231,7 @@ func opening(ts *testscript.TestScript, seed string) pasban.Opening {
 }
 
 // hidden is a look that the citizen is told of at a date.
-func hidden(ts *testscript.TestScript, date string) pasban.Opening {
+func hidden(ts checker, date string) pasban.Opening {
 	f := pasban.NewFact(pasban.KindLook, "land-records", pasban.Actor{Kind: pasban.ActorPerson, Role: pasban.RoleSupervisor}, time.UnixMilli(1795464900123))
 	f.Subject.CNIC, f.Body.Hidden.Until = "61101-1234567-1", date+"T00:00:00.000Z"
 	sealed, err := f.Seal()

@@ -186,7 +186,7 @@ func (l *Ledger) lookAtCheckpoint(ctx context.Context) uint64 {
 	case errors.Is(err, fs.ErrNotExist):
 		problem = "is missing"
 	case err != nil:
-		problem = "is not signed by this ledger's key: " + err.Error()
+		problem = "cannot be used: " + err.Error()
 	case cp.N > record.n || cp.N == record.n && cp.Tree != record.tree():
 		problem = "is not the one that was signed"
 	case had != nil && (cp.N < had.N || cp.N == had.N && cp.Tree != had.Tree):
