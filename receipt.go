@@ -1,6 +1,7 @@
 package pasban
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -29,8 +30,20 @@ type Receipt struct {
 	Restricted *RestrictedOpening `json:"restricted,omitempty"`
 }
 
-// ParseReceipt reads a receipt's JSON form. It does not verify it.
+// ParseReceipt reads a receipt in any of the forms that citizens are handed: its
+// JSON, the PDF that it is attached to, or the texts of its QR codes. It does not
+// verify it.
 func ParseReceipt(data []byte) (Receipt, error) {
+	switch start := bytes.TrimSpace(data); {
+	case bytes.HasPrefix(start, []byte(pdfMark)):
+		return parsePDF(start)
+	case len(start) >= len(codePrefix) && strings.EqualFold(string(start[:len(codePrefix)]), codePrefix):
+		return parseCodes(start)
+	}
+	return parseReceiptJSON(data)
+}
+
+func parseReceiptJSON(data []byte) (Receipt, error) {
 	var r Receipt
 	if err := json.Unmarshal(data, &r); err != nil {
 		return Receipt{}, &Error{Kind: Invalid, Msg: "not a receipt", Err: err}
