@@ -37,19 +37,26 @@ func NewQR(text string) (QR, error) {
 // Box is the viewBox of an SVG image that shows the code with its margin.
 func (q QR) Box() string { return fmt.Sprintf("0 0 %d %[1]d", q.Size+2*quiet) }
 
-// Path is the path of the dark modules in that image.
+// Path is a path in that image whose stroke, one module wide, is the dark ones.
 func (q QR) Path() string {
 	var b strings.Builder
 	for y := range q.Size {
+		at := -1 // where the row's last stroke ended; -1 before the first
 		for x := 0; x < q.Size; x++ {
 			n := 0
 			for x+n < q.Size && q.dark[y*q.Size+x+n] {
 				n++
 			}
-			if n > 0 {
-				fmt.Fprintf(&b, "M%d %dh%dv1h-%[3]dz", x+quiet, y+quiet, n)
+			switch {
+			case n == 0:
+				continue
+			case at < 0:
+				fmt.Fprintf(&b, "M%d %d.5h%d", x+quiet, y+quiet, n)
+			default:
+				fmt.Fprintf(&b, "m%d 0h%d", x-at, n)
 			}
-			x += n
+			at = x + n
+			x = at
 		}
 	}
 	return b.String()
