@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -127,6 +128,26 @@ func TestReceiptHidden(t *testing.T) {
 	closed.Hidden = other.Hidden
 	if _, err := closed.Verify(v); err == nil {
 		t.Errorf("a part of another entry opened %s", data)
+	}
+}
+
+// The codes on paper carry the details of an entry that was hidden, too.
+func TestCodesHidden(t *testing.T) {
+	s, v := newKey(t, origin)
+	f := hiddenFact(time.Now())
+	other, _ := sealed(t, f)
+	r, part := receipt(t, s, f, 3, 7), other.Hidden
+	r.Restricted, r.Hidden = nil, part
+	codes, err := r.Codes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := pasban.ParseReceipt([]byte(strings.Join(codes, "\n")))
+	if err != nil || back.Hidden == nil || !bytes.Equal(back.Hidden.Part, part.Part) || !bytes.Equal(back.Hidden.Salt, part.Salt) || back.Checkpoint != r.Checkpoint {
+		t.Errorf("read back %+v, %v", back, err)
+	}
+	if _, err := back.Verify(v); pasban.KindOf(err) != pasban.Invalid {
+		t.Errorf("the details of another entry: %v, want invalid", err)
 	}
 }
 

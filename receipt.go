@@ -1,6 +1,7 @@
 package pasban
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,8 +32,20 @@ type Receipt struct {
 	Hidden     *HiddenOpening     `json:"hidden,omitempty"` // of an entry that was hidden, once it is disclosed
 }
 
-// ParseReceipt reads a receipt's JSON form. It does not verify it.
+// ParseReceipt reads a receipt in any of the forms that citizens are handed: its
+// JSON, the PDF that it is attached to, or the texts of its QR codes. It does not
+// verify it.
 func ParseReceipt(data []byte) (Receipt, error) {
+	switch start := bytes.TrimSpace(data); {
+	case bytes.HasPrefix(start, []byte(pdfMark)):
+		return parsePDF(start)
+	case len(start) >= len(codePrefix) && strings.EqualFold(string(start[:len(codePrefix)]), codePrefix):
+		return parseCodes(start)
+	}
+	return parseReceiptJSON(data)
+}
+
+func parseReceiptJSON(data []byte) (Receipt, error) {
 	var r Receipt
 	if err := json.Unmarshal(data, &r); err != nil {
 		return Receipt{}, &Error{Kind: Invalid, Msg: "not a receipt", Err: err}

@@ -29,7 +29,10 @@
 // the checkpoint after each audit (it is one small file, LEDGER/checkpoint).
 //
 // receipt: the fact in the receipt is in the ledger that the key signed for,
-// word for word. This needs no network and works years later.
+// word for word. FILE is the receipt as JSON, the PDF that it is attached to, or
+// the texts of its QR codes, as a scanner gives them, one after the other in any
+// order. What is told is told from the receipt itself; what the pages of a PDF
+// show is not looked at. This needs no network and works years later.
 //
 // statement: the citizen's list in the file is whole up to the epoch that it
 // names: no entry left out, moved, altered or put in, none cut off at its end.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"compress/zlib"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -38,7 +40,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata", RequireExplicitExec: true, RequireUniqueNames: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"mkledger": mkledger, "mkstatement": mkstatement, "cosign": cosign, "edit": edit, "serve": serve, "schema": schema,
+			"mkledger": mkledger, "mkforms": mkforms, "mkstatement": mkstatement, "cosign": cosign, "edit": edit, "serve": serve, "schema": schema,
 		},
 	})
 }
@@ -120,6 +122,28 @@ func writeLedger(ts checker, s note.Signer, dir string, n int64, salt string) {
 		ts.Check(err)
 		ts.Check(os.WriteFile(fmt.Sprintf("%s.receipt-%d.json", dir, i), data, 0o600))
 	}
+}
+
+// mkforms RECEIPT PDF CODES writes a receipt's other forms: attached to a PDF, as
+// a program that compresses leaves it, and as texts of codes.
+func mkforms(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: mkforms RECEIPT PDF CODES")
+	}
+	data := []byte(ts.ReadFile(args[0]))
+	var pdf bytes.Buffer
+	pdf.WriteString("%PDF-1.7\n1 0 obj\n<</Type/EmbeddedFile/Filter/FlateDecode>>\nstream\n")
+	z := zlib.NewWriter(&pdf)
+	_, err := z.Write(data)
+	ts.Check(err)
+	ts.Check(z.Close())
+	pdf.WriteString("\nendstream\nendobj\n%%EOF\n")
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), pdf.Bytes(), 0o600))
+	r, err := pasban.ParseReceipt(data)
+	ts.Check(err)
+	codes, err := r.Codes()
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(strings.Join(codes, "\n")+"\n"), 0o600))
 }
 
 // cosign WITNESS DIR adds that witness's cosignature to DIR's checkpoint and to

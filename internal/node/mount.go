@@ -68,7 +68,9 @@ func (n *Node) mount(own *http.ServeMux, s *Setup) error {
 	own.Handle("/.well-known/", t.Handler())
 	own.Handle("/api/", a.Handler())
 	own.Handle("/ledger/", n.ledger.Handler())
-	own.Handle("/ledger/receipt/", p.Handler())
+	for _, path := range []string{"/ledger/receipt/", "/ledger/statement", "/ledger/heads"} { // these know who asks
+		own.Handle(path, p.Handler())
+	}
 	return nil
 }
 

@@ -173,14 +173,22 @@ func (d *MyDataView) count(entries []journal.Entry, now time.Time) {
 
 // card puts one entry into words.
 func card(f *phrases, e journal.Entry, size uint64, now time.Time) Entry {
-	b := e.Told(now)
+	c := bodyCard(f, e.Told(now))
+	c.Index, c.Pending = e.Index, e.Index >= 0 && uint64(e.Index) >= size
+	return c
+}
+
+// bodyCard puts a body into words; where it stands is for the caller to say.
+func bodyCard(f *phrases, b pasban.Body) Entry {
 	css := map[string]string{"person": "govuk-tag--blue", "automatic": "govuk-tag--grey", "emergency": "govuk-tag--orange",
 		"refused": "govuk-tag--red", "citizen": "govuk-tag--green", "hidden": "govuk-tag--purple"}
 	return Entry{
-		Index: e.Index, ID: b.ID, Time: b.Time, Tag: tag(b), TagCSS: css[tag(b)], Words: f.texts(b),
-		Changed: b.Kind == pasban.KindChange || b.Kind == pasban.KindAdmin, Pending: e.Index >= 0 && uint64(e.Index) >= size,
+		ID: b.ID, Time: b.Time, Tag: tag(b), TagCSS: css[tag(b)], Words: f.texts(b), Changed: changed(b),
 	}
 }
+
+// changed reports whether a body tells of a change, not of a look.
+func changed(b pasban.Body) bool { return b.Kind == pasban.KindChange || b.Kind == pasban.KindAdmin }
 
 func (p *Portal) periodChoices(r *http.Request, chosen int) []Choice {
 	var all []Choice

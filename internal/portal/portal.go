@@ -19,6 +19,9 @@
 // implementations that a test keeps alike, so that the card after checking
 // differs only if the page had shown something else than the ledger holds.
 //
+// An entry's receipt, as a page and as a PDF to carry, is written from the leaf
+// after it was verified, too; paper.go.
+//
 // # Guarantees
 //
 // A citizen sees entries about themselves alone. A receipt is shown to the
@@ -37,14 +40,19 @@ import (
 	"context"
 	"embed"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/http"
+	"sync"
 	"time"
+
+	"golang.org/x/mod/sumdb/note"
 
 	"pasban"
 	"pasban/internal/identity"
 	"pasban/internal/journal"
 	"pasban/internal/page"
+	"pasban/internal/paper"
 	"pasban/internal/registry"
 )
 
@@ -105,7 +113,7 @@ type Options struct {
 	Journal Journal
 	Ledger  Ledger
 	Lists   Lists         // nil gives no statements
-	VKey    string        // the ledger's verifier key, pinned in the page
+	VKey    string        // the ledger's verifier key, pinned in the page; required
 	Size    func() uint64 // leaves under the latest checkpoint
 	// Visitor says who is signed in; nil asks the identity's session.
 	Visitor func(r *http.Request) (Visitor, bool)
@@ -120,8 +128,10 @@ type Options struct {
 
 // Portal answers the citizens' pages.
 type Portal struct {
-	o   Options
-	mux *http.ServeMux
+	o        Options
+	mux      *http.ServeMux
+	verifier note.Verifier // of the ledger's key
+	printer  func() (*paper.Printer, error)
 }
 
 // New makes the portal and hands its templates to pages.
@@ -142,7 +152,10 @@ func New(o Options) (*Portal, error) {
 	if err := o.Pages.Add(page.Portal, sub); err != nil {
 		return nil, err
 	}
-	p := &Portal{o: o, mux: http.NewServeMux()}
+	p := &Portal{o: o, mux: http.NewServeMux(), printer: sync.OnceValues(paper.NewPrinter)} // the fonts cost some megabytes
+	if p.verifier, err = note.NewVerifier(o.VKey); err != nil {
+		return nil, fmt.Errorf("portal: the ledger's key: %w", err)
+	}
 	p.mux.HandleFunc("/", p.missing)
 	p.mux.HandleFunc("GET /{$}", p.start)
 	p.mux.HandleFunc("GET /ledger/receipt/{index}", p.receipt)
@@ -155,6 +168,8 @@ func New(o Options) (*Portal, error) {
 		p.mux.HandleFunc("GET "+at+"/{$}", p.home)
 		p.mux.HandleFunc("GET "+at+"/accessibility", p.accessibility)
 		p.mux.HandleFunc("GET "+at+"/my-data", p.citizen(p.myData))
+		p.mux.HandleFunc("GET "+at+"/receipt/{index}", p.citizen(p.receiptPage))
+		p.mux.HandleFunc("GET "+at+"/receipt/{index}/pdf", p.citizen(p.receiptPDF))
 		p.mux.HandleFunc("GET "+at+"/report/{index}", p.citizen(p.reportForm))
 		p.mux.HandleFunc("POST "+at+"/report/{index}", p.citizen(p.report))
 		p.mux.HandleFunc(at+"/", p.missing)
