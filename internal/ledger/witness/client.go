@@ -27,6 +27,7 @@ const (
 // Client asks one witness for cosignatures. It is safe for concurrent use.
 type Client struct {
 	name   string
+	key    string // the verifier key
 	url    string // of add-checkpoint
 	policy *pasban.WitnessPolicy
 	http   *http.Client
@@ -46,13 +47,16 @@ func NewClient(vkey, base string, transport http.RoundTripper) (*Client, error) 
 	}
 	name, _, _ := strings.Cut(strings.TrimSpace(vkey), "+")
 	return &Client{
-		name: name, url: strings.TrimSuffix(base, "/") + "/add-checkpoint", policy: p,
+		name: name, key: vkey, url: strings.TrimSuffix(base, "/") + "/add-checkpoint", policy: p,
 		http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 	}, nil
 }
 
 // Name is the witness's name, from its key.
 func (c *Client) Name() string { return c.name }
+
+// Key is the witness's verifier key.
+func (c *Client) Key() string { return c.key }
 
 // Find returns the first of the lines that is the witness's cosignature of the
 // checkpoint signed, which bears the signature of v's ledger alone, and when it
