@@ -21,7 +21,7 @@ func (l *Ledger) Handler() http.Handler {
 			http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
 			return
 		}
-		cp := l.published.Load()
+		cp := l.shown()
 		name, ok := strings.CutPrefix(r.URL.Path, "/ledger/")
 		if !ok || cp == nil || r.URL.RawPath != "" {
 			http.NotFound(w, r)

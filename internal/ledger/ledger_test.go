@@ -585,7 +585,16 @@ func copyTree(t testing.TB, from, to string) {
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(to, 0o700); err != nil {
+	err := filepath.WalkDir(to, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return os.Chmod(name, 0o700)
+		}
+		return os.Chmod(name, 0o600)
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 }
