@@ -19,6 +19,7 @@ type Heads struct {
 	Labels   int64  `json:"labels"`             // citizens in the map
 	Root     string `json:"root"`               // of the map, base64url without padding
 	Key      string `json:"key"`                // public key of the labels (RFC 9381), base64url without padding
+	Watch    string `json:"watch,omitempty"`    // WatchDigest of the labels of the lists that grew since the epoch before
 	Previous string `json:"previous,omitempty"` // Merkle leaf hash of the epoch before, base64url without padding; "" for epoch 1
 }
 
@@ -31,7 +32,7 @@ func (h Heads) check(k Kind) error {
 	switch {
 	case k != KindHeads && h == Heads{}:
 	case k == KindHeads && h.Epoch >= 1 && h.Epoch < most && h.Size >= 1 && h.Size < most && h.Labels >= 0 && h.Labels < most &&
-		is(h.Root) && is(h.Key) && (h.Previous == "") == (h.Epoch == 1) && (h.Epoch == 1 || is(h.Previous)):
+		is(h.Root) && is(h.Key) && (h.Previous == "") == (h.Epoch == 1) && (h.Epoch == 1 || is(h.Previous)) && (h.Watch == "" || is(h.Watch)):
 	default:
 		return &Error{Kind: Invalid, Msg: fmt.Sprintf("a body of kind %q does not say what it should of the map of heads", k)}
 	}

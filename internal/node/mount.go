@@ -68,7 +68,7 @@ func (n *Node) mount(own *http.ServeMux, s *Setup) error {
 	own.Handle("/.well-known/", t.Handler())
 	own.Handle("/api/", a.Handler())
 	own.Handle("/ledger/", n.ledger.Handler())
-	for _, path := range []string{"/ledger/receipt/", "/ledger/statement", "/ledger/heads"} { // these know who asks
+	for _, path := range []string{"/ledger/receipt/", "/ledger/statement", "/ledger/heads", "/ledger/watch/", "/ledger/watch-key"} { // these know who asks
 		own.Handle(path, p.Handler())
 	}
 	return nil

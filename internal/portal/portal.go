@@ -81,6 +81,12 @@ type Lists interface {
 	Statement(ctx context.Context, id pasban.SubjectID) (pasban.Statement, error)
 	// Epoch is the receipt of the last commitment to where all lists end.
 	Epoch(ctx context.Context) (pasban.Receipt, error)
+	// EpochAt is the receipt of an earlier one.
+	EpochAt(ctx context.Context, epoch int64) (pasban.Receipt, error)
+	// Grown are the labels of the lists that grew in an epoch, for everyone.
+	Grown(ctx context.Context, epoch int64) ([]byte, error)
+	// WatchKey finds the citizen's own among them.
+	WatchKey(ctx context.Context, id pasban.SubjectID) (pasban.WatchKey, error)
 }
 
 // Names gives words to codes that configuration declares.
@@ -162,6 +168,8 @@ func New(o Options) (*Portal, error) {
 	if o.Lists != nil {
 		p.mux.HandleFunc("GET /ledger/statement", p.statement)
 		p.mux.HandleFunc("GET /ledger/heads", p.heads)
+		p.mux.HandleFunc("GET /ledger/watch/{epoch}", p.grown)
+		p.mux.HandleFunc("GET /ledger/watch-key", p.watchKey)
 	}
 	for _, lang := range page.Langs() {
 		at := "/" + lang

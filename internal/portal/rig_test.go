@@ -2,6 +2,7 @@ package portal
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"net/http"
@@ -320,4 +321,30 @@ func (r *rig) Statement(_ context.Context, id pasban.SubjectID) (pasban.Statemen
 // Epoch implements Lists.
 func (r *rig) Epoch(context.Context) (pasban.Receipt, error) {
 	return pasban.Receipt{Schema: pasban.ReceiptSchema, Kind: pasban.KindHeads}, r.noList
+}
+
+// EpochAt implements Lists.
+func (r *rig) EpochAt(_ context.Context, epoch int64) (pasban.Receipt, error) {
+	if epoch != 1 {
+		return pasban.Receipt{}, &pasban.Error{Kind: pasban.NotFound, Msg: "no such epoch"}
+	}
+	return r.Epoch(context.Background())
+}
+
+// Grown implements Lists.
+func (r *rig) Grown(_ context.Context, epoch int64) ([]byte, error) {
+	if epoch != 1 {
+		return nil, &pasban.Error{Kind: pasban.NotFound, Msg: "no such epoch"}
+	}
+	label := r.key(r.ayesha.ID).Label(epoch)
+	return label[:], nil
+}
+
+// WatchKey implements Lists.
+func (r *rig) WatchKey(_ context.Context, id pasban.SubjectID) (pasban.WatchKey, error) {
+	return r.key(id), r.noList
+}
+
+func (r *rig) key(id pasban.SubjectID) pasban.WatchKey {
+	return pasban.NewWatchKey("land.example/ledger", sha256.Sum256([]byte(id)), noon.Year())
 }

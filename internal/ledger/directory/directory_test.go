@@ -341,3 +341,63 @@ func TestHidden(t *testing.T) {
 		t.Errorf("the hidden entry is %s, %v", data, err)
 	}
 }
+
+// A citizen finds the epochs in which their list grew, over restarts, and the
+// published labels are those that the epoch's leaf commits to.
+func TestWatch(t *testing.T) {
+	dsns(t, func(t *testing.T, dsn string) {
+		r := start(t, dsn)
+		if _, err := r.WatchKey(t.Context(), ayesha.ID); pasban.KindOf(err) != pasban.Unavailable {
+			t.Errorf("error %v before the first epoch, want unavailable", err)
+		}
+		grew := func(id pasban.SubjectID, epoch int64) bool {
+			t.Helper()
+			key, err := r.WatchKey(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			receipt, err := r.EpochAt(t.Context(), epoch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := receipt.Verify(r.verifier)
+			if err != nil || body.Heads.Epoch != epoch {
+				t.Fatalf("epoch %d, %v; want %d", body.Heads.Epoch, err, epoch)
+			}
+			labels, err := r.Grown(t.Context(), epoch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found, err := key.Grew(body, labels)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return found
+		}
+		r.record(t, look(ayesha, 0), look(bilal, 1), look(ayesha, 2))
+		r.epoch(t)
+		if !grew(ayesha.ID, 1) || !grew(bilal.ID, 1) {
+			t.Error("who is new is not told")
+		}
+		r.record(t, look(bilal, 3))
+		r.reopen(t)
+		r.epoch(t)
+		if grew(ayesha.ID, 2) || !grew(bilal.ID, 2) {
+			t.Error("the second epoch tells the wrong one")
+		}
+		r.record(t, look(ayesha, 4))
+		r.epoch(t)
+		if !grew(ayesha.ID, 3) || grew(bilal.ID, 3) {
+			t.Error("the third epoch tells the wrong one")
+		}
+		if !grew(ayesha.ID, 1) || grew(ayesha.ID, 2) {
+			t.Error("an older epoch tells otherwise than it did")
+		}
+		if _, err := r.EpochAt(t.Context(), 4); pasban.KindOf(err) != pasban.NotFound {
+			t.Errorf("error %v of an epoch to come, want not found", err)
+		}
+		if _, err := r.Grown(t.Context(), 4); pasban.KindOf(err) != pasban.NotFound {
+			t.Errorf("error %v of an epoch to come, want not found", err)
+		}
+	})
+}
