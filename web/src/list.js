@@ -2,6 +2,7 @@
 // statement, verifies it here, and holds every card against the verified list.
 import { Bad, texts } from "./verify.js";
 import { Broken, whole } from "./statement.js";
+import "./watch.js";
 
 const m = JSON.parse(document.getElementById("words").textContent);
 const fill = (key, values) => m[key].replace(/\{(\w+)\}/g, (_, k) => values[k] ?? "");
