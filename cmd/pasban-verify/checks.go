@@ -35,7 +35,7 @@ func (c *command) newest(ctx context.Context, src tiles.Source) (cp pasban.Check
 		return cp, false
 	}
 	c.report.Size, c.report.Root = cp.N, cp.Hash.String()
-	c.report.add("signature", holds, where, fmt.Sprintf("the checkpoint of %s, %s with root %s, is signed with the key", cp.Origin, leaves(cp.N), cp.Hash))
+	c.report.add("signature", holds, where, fmt.Sprintf("the checkpoint of %s, %s with root %s, is signed with the key", cp.Origin, tiles.Leaves(cp.N), cp.Hash))
 	c.cosigned(where, raw)
 	return cp, true
 }
@@ -55,13 +55,6 @@ func (c *command) cosigned(where string, signed []byte) {
 		who[i] = h.Witness + " at " + h.Time.Format(time.RFC3339)
 	}
 	c.report.add("witnesses", holds, where, fmt.Sprintf("%d of %d witnesses have cosigned, %d are needed: %s", len(held), c.policy.Size(), c.policy.Need(), strings.Join(who, ", ")))
-}
-
-func leaves(n int64) string {
-	if n == 1 {
-		return "1 leaf"
-	}
-	return fmt.Sprintf("%d leaves", n)
 }
 
 // checkpoint checks the newest checkpoint, and that the ledger still contains
@@ -101,52 +94,20 @@ func isNote(data []byte) bool {
 	return ok
 }
 
-// consistent checks that now contains all of old (RFC 6962, section 2.1.2).
+// consistent checks that now contains all of old.
 func (c *command) consistent(ctx context.Context, src tiles.Source, old, now tlog.Tree) {
-	does := func(v verdict, format string, args ...any) {
-		c.report.add("consistency", v, c.old, fmt.Sprintf(format, args...))
-	}
+	err := tiles.Extends(ctx, src, old, now)
+	problem, ok := errors.AsType[tiles.Problem](err)
 	switch {
-	case old.N > now.N:
-		does(doesNotHold, "the ledger has lost leaves: %d were signed for, %d are left", old.N, now.N)
-		return
-	case old.N == now.N && old.Hash != now.Hash:
-		does(doesNotHold, "two roots were signed for %s: the ledger was forked", leaves(old.N))
-		return
-	case old.N == now.N || old.N == 0:
-		does(holds, "the ledger contains all of the earlier checkpoint, %s", leaves(old.N))
-		return
-	}
-	watched := &watched{Source: src}
-	proof, err := tlog.ProveTree(now.N, old.N, tiles.HashReader(ctx, watched, now))
-	switch {
-	case watched.err != nil:
-		c.report.untold("consistency", c.args[0], watched.err)
-		return
+	case ok:
+		c.report.add("consistency", doesNotHold, c.old, string(problem))
 	case err != nil:
-		does(doesNotHold, "the ledger's files do not prove that it contains the earlier checkpoint: %v (audit names the file)", err)
-		return
+		c.report.untold("consistency", c.args[0], err)
+	case old.N == now.N || old.N == 0:
+		c.report.add("consistency", holds, c.old, "the ledger contains all of the earlier checkpoint, "+tiles.Leaves(old.N))
+	default:
+		c.report.add("consistency", holds, c.old, fmt.Sprintf("the ledger of %s contains all of the earlier checkpoint, %s", tiles.Leaves(now.N), tiles.Leaves(old.N)))
 	}
-	if err := tlog.CheckTree(proof, now.N, now.Hash, old.N, old.Hash); err != nil {
-		does(doesNotHold, "the ledger does not contain the earlier checkpoint of %s: its past was changed", leaves(old.N))
-		return
-	}
-	does(holds, "the ledger of %s contains all of the earlier checkpoint, %s", leaves(now.N), leaves(old.N))
-}
-
-// watched keeps the first error that is not about the contents of a file.
-type watched struct {
-	tiles.Source
-	err error
-}
-
-// ReadFile implements tiles.Source.
-func (w *watched) ReadFile(ctx context.Context, name string) ([]byte, error) {
-	data, err := w.Source.ReadFile(ctx, name)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && w.err == nil {
-		w.err = err
-	}
-	return data, err
 }
 
 // receipts checks each file on its own.
@@ -274,9 +235,9 @@ func (c *command) audit(ctx context.Context) {
 		c.report.add("tree", doesNotHold, c.args[0], fmt.Sprintf("%d of %d files are not what the checkpoint commits to", n, report.Files))
 		return
 	}
-	detail := fmt.Sprintf("%s and %d files are what the checkpoint commits to", leaves(report.Leaves), report.Files)
+	detail := fmt.Sprintf("%s and %d files are what the checkpoint commits to", tiles.Leaves(report.Leaves), report.Files)
 	if n := report.Kinds[""]; n > 0 {
-		detail += fmt.Sprintf("; %s of a kind that this program does not know", leaves(n))
+		detail += fmt.Sprintf("; %s of a kind that this program does not know", tiles.Leaves(n))
 	}
 	c.report.add("tree", holds, c.args[0], detail)
 }

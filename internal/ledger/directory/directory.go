@@ -75,7 +75,7 @@ type Directory struct {
 	read uint64     // leaves of the journal that are in work
 	// grown are the blinds of the lists that grew since the last epoch, by label.
 	grown map[pasban.Label][32]byte
-	anew bool       // the table is not believed: labels are computed
+	anew  bool // the table is not believed: labels are computed
 }
 
 // epoch is a committed map.
