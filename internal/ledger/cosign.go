@@ -49,6 +49,7 @@ func (w *Witnesses) defaults() {
 type cosigner struct {
 	Witnesses
 	l         *Ledger
+	policy    *pasban.WitnessPolicy
 	published chan struct{}              // a checkpoint was published; holds one
 	answers   chan answer                // room for one of each witness
 	confirmed chan struct{}              // closed when the guard may sign
@@ -106,10 +107,11 @@ func newCosigner(ctx context.Context, l *Ledger, w Witnesses) (*cosigner, error)
 	for _, m := range w.Of {
 		keys = append(keys, m.Key())
 	}
-	if _, err := pasban.NewWitnessPolicy(w.Need, keys); err != nil {
+	policy, err := pasban.NewWitnessPolicy(w.Need, keys)
+	if err != nil {
 		return nil, err
 	}
-	c := &cosigner{Witnesses: w, l: l, published: make(chan struct{}, 1), answers: make(chan answer, len(w.Of)), confirmed: make(chan struct{})}
+	c := &cosigner{Witnesses: w, l: l, policy: policy, published: make(chan struct{}, 1), answers: make(chan answer, len(w.Of)), confirmed: make(chan struct{})}
 	for i, m := range w.Of {
 		c.members = append(c.members, &member{Client: m, i: i, asked: -1})
 	}
@@ -464,7 +466,7 @@ func (c *cosigner) status() Witnessing {
 // refuse stops the ledger for good over what a witness holds, and raises the alarm.
 func (l *Ledger) refuse(ctx context.Context, bad *conflict) {
 	l.guard.close()
-	err := fatal{&pasban.Error{Kind: pasban.Conflict, Where: "ledger.witnesses", Msg: "refused to sign any more: " + bad.msg, Err: bad,
+	err := fatal{&pasban.Error{Kind: pasban.Conflict, Where: "ledger.witnesses", Msg: "refused to sign any more: " + bad.msg,
 		Hint: "keep everything as it is; restore a newer backup, or find out who else has the key (docs/OPERATING.md, Witnesses)"}}
 	l.mu.Lock()
 	l.health.fatal = err

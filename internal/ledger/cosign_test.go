@@ -122,6 +122,9 @@ func (n *node) served(t testing.TB) []byte {
 	if err != nil || w.Code != 200 {
 		t.Fatal(w.Code, err)
 	}
+	if got, want := w.Header().Get(ledger.FinalHeader), n.Final(body); got != want {
+		t.Errorf("%s: %q, want %q", ledger.FinalHeader, got, want)
+	}
 	return body
 }
 
@@ -179,6 +182,9 @@ func TestFinal(t *testing.T) {
 			}
 			if _, held, err := pasban.OpenCosigned(n.served(t), n.verifier, p); err != nil || len(held) != 2 {
 				t.Errorf("what is published: %v", err)
+			}
+			if final := n.Final(n.served(t)); final != "yes" {
+				t.Errorf("what is published is final: %q", final)
 			}
 			r, err := n.Receipt(t.Context(), entries[7])
 			if err != nil {
@@ -277,6 +283,9 @@ func TestWitnessOutage(t *testing.T) {
 	r, err := n.Receipt(t.Context(), entries[0])
 	if err != nil {
 		t.Fatal(err)
+	}
+	if final := n.Final(n.served(t)); final != "no" {
+		t.Errorf("what is published is final: %q", final)
 	}
 	if _, held, err := pasban.OpenCosigned([]byte(r.Checkpoint), n.verifier, policy(t, 2, a, b, c)); err == nil || len(held) != 1 {
 		t.Errorf("a receipt that is not final has %d cosignatures: %v", len(held), err)

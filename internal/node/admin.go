@@ -46,6 +46,8 @@ type Figures struct {
 	LagSeconds float64        `json:"lag_seconds"` // age of the oldest leaf that no checkpoint covers
 	OpenAlerts map[string]int `json:"open_alerts"` // by level
 
+	Witnesses *Witnessing `json:"witnesses,omitempty"` // absent without witnesses
+
 	Certificates []gateway.Certificate `json:"certificates,omitempty"` // one for each site
 
 	tables []sentinel.Status // for metrics; none if that cannot be read, which the parts say
@@ -84,6 +86,8 @@ func (n *Node) Status(ctx context.Context) Status {
 	s.Figures.Facts, s.Figures.Leaves = facts, leaves
 	ls := n.ledger.Status()
 	s.Figures.Checkpoint, s.Figures.LagSeconds = ls.Size, ls.LagTime.Seconds()
+	cosigned, words := witnessing(ls.Witnesses, time.Now())
+	s.Figures.Witnesses, s.Parts = cosigned, append(s.Parts, words...)
 	if open, err := n.soc.Open(ctx); err == nil {
 		s.Figures.OpenAlerts = map[string]int{}
 		for level, count := range open {
@@ -145,12 +149,16 @@ var (
 	lagDesc        = prometheus.NewDesc("pasban_ledger_lag_seconds", "Age of the oldest leaf that no checkpoint covers.", nil, nil)
 	tableLagDesc   = prometheus.NewDesc("pasban_sentinel_lag_bytes", "Write-ahead log that a guarded database keeps for the guard of a table.", []string{"table"}, nil)
 	tableDiffDesc  = prometheus.NewDesc("pasban_sentinel_differences", "Rows of a guarded table that are not what was authorised.", []string{"table"}, nil)
+	finalDesc      = prometheus.NewDesc("pasban_ledger_final_leaves", "Leaves under the last checkpoint that enough witnesses have cosigned.", nil, nil)
+	finalLagDesc   = prometheus.NewDesc("pasban_ledger_final_lag_seconds", "For how long checkpoints have not been final.", nil, nil)
+	cosignedDesc   = prometheus.NewDesc("pasban_witness_cosigned_leaves", "Leaves under the last checkpoint that the witness has cosigned since the start.", []string{"witness"}, nil)
+	cosignAgeDesc  = prometheus.NewDesc("pasban_witness_cosigned_age_seconds", "How long ago the witness cosigned last; absent if not since the start.", []string{"witness"}, nil)
 	alertsDesc     = prometheus.NewDesc("pasban_alerts_open", "Alerts that are not closed.", []string{"level"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{readyDesc, partDesc, factsDesc, leavesDesc, checkpointDesc, lagDesc, alertsDesc, tableLagDesc, tableDiffDesc} {
+	for _, d := range []*prometheus.Desc{readyDesc, partDesc, factsDesc, leavesDesc, checkpointDesc, lagDesc, alertsDesc, tableLagDesc, tableDiffDesc, finalDesc, finalLagDesc, cosignedDesc, cosignAgeDesc} {
 		ch <- d
 	}
 }
@@ -183,5 +191,15 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for _, t := range s.Figures.tables {
 		gauge(tableLagDesc, float64(t.LagBytes), t.Table)
 		gauge(tableDiffDesc, float64(t.Open), t.Table)
+	}
+	if w := s.Figures.Witnesses; w != nil {
+		gauge(finalDesc, float64(w.Final))
+		gauge(finalLagDesc, w.LagSeconds)
+		for _, m := range w.Of {
+			gauge(cosignedDesc, float64(m.Size), m.Name)
+			if m.Seconds != nil {
+				gauge(cosignAgeDesc, *m.Seconds, m.Name)
+			}
+		}
 	}
 }
