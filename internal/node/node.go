@@ -160,6 +160,7 @@ func (n *Node) openRooms(ctx context.Context, s *Setup) (err error) {
 	if err != nil {
 		return err
 	}
+	n.promises.ledger.Store(n.ledger)
 	if n.watch, err = openWatch(cfg, n.ring, n.journal, n.ledger, n.log); err != nil {
 		return err
 	}

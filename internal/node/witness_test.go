@@ -118,9 +118,7 @@ func (m *ministry) until(what string, cond func() bool) {
 // account records something and waits until it is final.
 func (m *ministry) account() {
 	m.t.Helper()
-	f := pasban.NewFact(pasban.KindAdmin, m.id, Operator(), time.Now())
-	f.Body.Action = "person.add"
-	entries, err := m.journal.Record(m.t.Context(), f)
+	entries, err := m.journal.Record(m.t.Context(), adminFact(m.id))
 	check(m.t, err)
 	m.until("final", func() bool { return m.ledger.Status().Witnesses.Size > uint64(entries[0].Index) })
 }
@@ -228,6 +226,9 @@ func TestWitnessEachOther(t *testing.T) {
 		t.Errorf("ready as an old copy: %s", why)
 	}
 	tax.until("alarmed", func() bool { return critical(t, tax) == 1 })
+	if entries, err := tax.journal.Record(t.Context(), adminFact(tax.id)); err == nil {
+		t.Errorf("an old copy promises: %+v", entries)
+	}
 	res, err := http.Post(land.base()+"/ledger/add-checkpoint", "text/plain", strings.NewReader("old 0\n\n"))
 	check(t, err)
 	res.Body.Close()
