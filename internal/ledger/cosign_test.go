@@ -30,6 +30,7 @@ import (
 // something else instead.
 type watcher struct {
 	*witness.Client
+	url     string
 	instead atomic.Pointer[http.HandlerFunc]
 	asked   atomic.Int64
 }
@@ -66,7 +67,8 @@ func newWatcher(t testing.TB, name string, ledgers ...note.Verifier) *watcher {
 		real.Handler().ServeHTTP(rw, r)
 	}))
 	t.Cleanup(func() { srv.Close(); real.Close() })
-	if w.Client, err = witness.NewClient(vkey, srv.URL, nil); err != nil {
+	w.url = srv.URL
+	if w.Client, err = witness.NewClient(vkey, w.url, nil); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -598,5 +600,79 @@ func TestBadPolicy(t *testing.T) {
 		if l, err := ledger.Open(t.Context(), n.ledgerDir(), n.st, n.j, n.signer, n.vkey, o); pasban.KindOf(err) != pasban.Invalid {
 			t.Errorf("%+v: %v, %v", o.Witnesses, l, err)
 		}
+	}
+}
+
+// TestRebuildBesideWitnesses: an operator may have a lost directory made again; it
+// goes on if the store is the newest, and stops if that is an old copy.
+func TestRebuildBesideWitnesses(t *testing.T) {
+	for _, old := range []bool{false, true} {
+		t.Run(fmt.Sprintf("old store %v", old), func(t *testing.T) {
+			t.Parallel()
+			dir, copied := t.TempDir(), filepath.Join(t.TempDir(), "old")
+			var a *watcher
+			n := begin(t, dir, "", func(v note.Verifier) ledger.Options {
+				a = newWatcher(t, "a.example/w", v)
+				return witnessed(1, a)
+			})
+			n.record(t, 20)
+			n.finalAt(t)
+			if err := n.close(); err != nil {
+				t.Fatal(err)
+			}
+			copyTree(t, dir, copied)
+			n, _ = restart(t, dir, witnessed(1, a))
+			n.record(t, 20)
+			n.finalAt(t)
+			if err := n.close(); err != nil {
+				t.Fatal(err)
+			}
+			if old {
+				copyTree(t, copied, dir)
+			}
+			if err := os.RemoveAll(n.ledgerDir()); err != nil {
+				t.Fatal(err)
+			}
+			o := witnessed(1, a)
+			o.Rebuild = true
+			n, signed := restart(t, dir, o)
+			n.record(t, 5)
+			if !old {
+				n.finalAt(t)
+				n.check(t)
+				return
+			}
+			until(t, func() bool { return slices.Contains(n.actions(t), "rollback") })
+			if err := n.stop(); err == nil || !strings.Contains(err.Error(), "has signed none of more than 20") {
+				t.Error(err)
+			}
+			before, err := os.ReadFile(filepath.Join(copied, "ledger", "checkpoint"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			signed.only(t, before)
+		})
+	}
+}
+
+// BenchmarkReceipt is how long a fact waits for its receipt, alone and with
+// witnesses; the interval between checkpoints, 100 ms here, is most of it.
+func BenchmarkReceipt(b *testing.B) {
+	for _, count := range []int{0, 3} {
+		b.Run(fmt.Sprintf("witnesses=%d", count), func(b *testing.B) {
+			n := begin(b, b.TempDir(), "", func(v note.Verifier) ledger.Options {
+				var of []*watcher
+				for i := range count {
+					of = append(of, newWatcher(b, fmt.Sprintf("%c.example/w", 'a'+i), v))
+				}
+				return witnessed(min(count, 2), of...)
+			})
+			n.record(b, 1)
+			n.settle(b)
+			for b.Loop() {
+				n.record(b, 1)
+				n.settle(b)
+			}
+		})
 	}
 }
