@@ -541,7 +541,7 @@ func TestWitnessesThatDoNotTell(t *testing.T) {
 			w.Header().Set("Content-Type", "text/x.tlog.size")
 			w.WriteHeader(http.StatusConflict)
 			fmt.Fprintln(w, "many")
-		}, "but not which"},
+		}, "but not what"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -674,5 +674,37 @@ func BenchmarkReceipt(b *testing.B) {
 				n.settle(b)
 			}
 		})
+	}
+}
+
+// TestForkWithoutSize: the specification lets a witness that knows another root for
+// a size leave the size out of its 409. One that names none before is only broken.
+func TestForkWithoutSize(t *testing.T) {
+	dir := t.TempDir()
+	var a *watcher
+	n := begin(t, dir, "", func(v note.Verifier) ledger.Options {
+		a = newWatcher(t, "a.example/w", v)
+		return witnessed(1, a)
+	})
+	n.record(t, 3)
+	n.finalAt(t)
+	a.answer(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "busy", http.StatusConflict) })
+	n.record(t, 1)
+	until(t, func() bool { return n.Status().Witnesses.Of[0].Err != nil })
+	if err := n.Healthy(); err != nil {
+		t.Errorf("stopped by a 409 that says nothing: %v", err)
+	}
+	a.answer(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || !bytes.HasPrefix(body, []byte("old 0\n")) {
+			w.WriteHeader(http.StatusConflict)
+			return
+		}
+		w.Header().Set("Content-Type", "text/x.tlog.size")
+		w.WriteHeader(http.StatusConflict)
+		fmt.Fprintln(w, 4)
+	})
+	if err := n.stopped(t); !strings.Contains(err.Error(), "another root for 4 leaves") {
+		t.Error(err)
 	}
 }
