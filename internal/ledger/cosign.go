@@ -49,6 +49,7 @@ func (w *Witnesses) defaults() {
 type cosigner struct {
 	Witnesses
 	l         *Ledger
+	policy    *pasban.WitnessPolicy
 	published chan struct{}              // a checkpoint was published; holds one
 	answers   chan answer                // room for one of each witness
 	confirmed chan struct{}              // closed when the guard may sign
@@ -106,10 +107,11 @@ func newCosigner(ctx context.Context, l *Ledger, w Witnesses) (*cosigner, error)
 	for _, m := range w.Of {
 		keys = append(keys, m.Key())
 	}
-	if _, err := pasban.NewWitnessPolicy(w.Need, keys); err != nil {
+	policy, err := pasban.NewWitnessPolicy(w.Need, keys)
+	if err != nil {
 		return nil, err
 	}
-	c := &cosigner{Witnesses: w, l: l, published: make(chan struct{}, 1), answers: make(chan answer, len(w.Of)), confirmed: make(chan struct{})}
+	c := &cosigner{Witnesses: w, l: l, policy: policy, published: make(chan struct{}, 1), answers: make(chan answer, len(w.Of)), confirmed: make(chan struct{})}
 	for i, m := range w.Of {
 		c.members = append(c.members, &member{Client: m, i: i, asked: -1})
 	}
@@ -241,42 +243,59 @@ func (c *cosigner) question(ctx context.Context, m *member, old int64, cp checkp
 	ctx, stop := context.WithTimeout(ctx, c.Timeout)
 	defer stop()
 	a := answer{m: m, cp: cp}
-	for range 3 { // the second time it is known what it has seen
+	said := int64(-1) // the size that it names
+	for range 4 {
 		proof, err := c.l.extends(ctx, old, cp.Tree)
 		if err != nil {
 			a.err = err
 			return a
 		}
-		a.line, err = m.Add(ctx, old, proof, cp.raw, c.l.verifier)
-		ref, refused := errors.AsType[*witness.Refusal](err)
+		a.line, a.err = m.Add(ctx, old, proof, cp.raw, c.l.verifier)
+		ref, refused := errors.AsType[*witness.Refusal](a.err)
+		if !refused {
+			a.told = a.err == nil
+			return a
+		}
 		record, _ := c.l.guard.state()
-		bad := func(action, msg string) answer {
-			a.err = &conflict{witness: m.Name(), action: action, size: ref.Size, own: record.n, msg: msg}
+		if bad := contradiction(ref, m.Name(), old, said, cp.N, record.n); bad != nil {
+			a.err = bad
 			return a
 		}
 		switch {
-		case err == nil:
-			a.told = true
-			return a
-		case !refused:
-			a.err = err
-			return a
-		case ref.Status == http.StatusConflict && ref.Size > record.n:
-			return bad("rollback", fmt.Sprintf("the witness %s has cosigned a checkpoint of %d leaves with this ledger's key, and this ledger has signed none of more than %d: it is an old copy, or another one signs with its key", m.Name(), ref.Size, record.n))
-		case ref.Status == http.StatusConflict && ref.Size == cp.N && old == cp.N:
-			return bad("fork", fmt.Sprintf("the witness %s has cosigned another root for %d leaves with this ledger's key: the ledger has forked", m.Name(), cp.N))
-		case ref.Status == http.StatusConflict && ref.Size != old && ref.Size <= cp.N:
-			old = ref.Size
-		case ref.Status == http.StatusUnprocessableEntity && old > 0:
-			return bad("fork", fmt.Sprintf("the witness %s does not accept the proof that this ledger's %d leaves extend the %d that it has seen: the ledger has forked", m.Name(), cp.N, old))
+		case ref.Status == http.StatusConflict && ref.Size < 0 && said < 0 && old > 0:
+			old = 0 // it has to name a size then
+		case ref.Status == http.StatusConflict && ref.Size >= 0 && ref.Size != old && ref.Size <= cp.N:
+			old, said = ref.Size, ref.Size
 		default:
 			// Of no leaves at all some cosign nothing; one that held any would have said so.
-			a.told, a.err = cp.N == 0 && ref.Status != http.StatusConflict && ref.Status != http.StatusNotFound && ref.Status != http.StatusForbidden, err
+			a.told = cp.N == 0 && (ref.Status == http.StatusBadRequest || ref.Status == http.StatusUnprocessableEntity)
 			return a
 		}
 	}
 	a.err = errors.New("it contradicts itself about what it has cosigned")
 	return a
+}
+
+// contradiction is what a refusal says that cannot be, nil if it says nothing of
+// the kind: the witness was asked about n leaves that extend old, of which it
+// named said before (-1 for none), and this ledger has signed own at most.
+func contradiction(ref *witness.Refusal, name string, old, said, n, own int64) *conflict {
+	bad := &conflict{witness: name, size: max(ref.Size, old), own: own}
+	another := ref.Status == http.StatusConflict
+	switch {
+	case another && ref.Size > own:
+		bad.action = "rollback"
+		bad.msg = fmt.Sprintf("the witness %s has cosigned a checkpoint of %d leaves with this ledger's key, and this ledger has signed none of more than %d: it is an old copy, or another one signs with its key", name, ref.Size, own)
+	case another && n > 0 && old == n && (ref.Size == n || ref.Size < 0 && said == n):
+		bad.action = "fork"
+		bad.msg = fmt.Sprintf("the witness %s has cosigned another root for %d leaves with this ledger's key: the ledger has forked", name, n)
+	case ref.Status == http.StatusUnprocessableEntity && old > 0:
+		bad.action = "fork"
+		bad.msg = fmt.Sprintf("the witness %s does not accept the proof that this ledger's %d leaves extend the %d that it has seen: the ledger has forked", name, n, old)
+	default:
+		return nil
+	}
+	return bad
 }
 
 // extends proves that a tree extends its first old leaves.
@@ -464,7 +483,7 @@ func (c *cosigner) status() Witnessing {
 // refuse stops the ledger for good over what a witness holds, and raises the alarm.
 func (l *Ledger) refuse(ctx context.Context, bad *conflict) {
 	l.guard.close()
-	err := fatal{&pasban.Error{Kind: pasban.Conflict, Where: "ledger.witnesses", Msg: "refused to sign any more: " + bad.msg, Err: bad,
+	err := fatal{&pasban.Error{Kind: pasban.Conflict, Where: "ledger.witnesses", Msg: "refused to sign any more: " + bad.msg,
 		Hint: "keep everything as it is; restore a newer backup, or find out who else has the key (docs/OPERATING.md, Witnesses)"}}
 	l.mu.Lock()
 	l.health.fatal = err

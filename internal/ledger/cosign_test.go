@@ -30,6 +30,7 @@ import (
 // something else instead.
 type watcher struct {
 	*witness.Client
+	url     string
 	instead atomic.Pointer[http.HandlerFunc]
 	asked   atomic.Int64
 }
@@ -66,7 +67,8 @@ func newWatcher(t testing.TB, name string, ledgers ...note.Verifier) *watcher {
 		real.Handler().ServeHTTP(rw, r)
 	}))
 	t.Cleanup(func() { srv.Close(); real.Close() })
-	if w.Client, err = witness.NewClient(vkey, srv.URL, nil); err != nil {
+	w.url = srv.URL
+	if w.Client, err = witness.NewClient(vkey, w.url, nil); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -121,6 +123,9 @@ func (n *node) served(t testing.TB) []byte {
 	body, err := io.ReadAll(w.Result().Body)
 	if err != nil || w.Code != 200 {
 		t.Fatal(w.Code, err)
+	}
+	if got, want := w.Header().Get(ledger.FinalHeader), n.Final(body); got != want {
+		t.Errorf("%s: %q, want %q", ledger.FinalHeader, got, want)
 	}
 	return body
 }
@@ -179,6 +184,9 @@ func TestFinal(t *testing.T) {
 			}
 			if _, held, err := pasban.OpenCosigned(n.served(t), n.verifier, p); err != nil || len(held) != 2 {
 				t.Errorf("what is published: %v", err)
+			}
+			if final := n.Final(n.served(t)); final != "yes" {
+				t.Errorf("what is published is final: %q", final)
 			}
 			r, err := n.Receipt(t.Context(), entries[7])
 			if err != nil {
@@ -277,6 +285,9 @@ func TestWitnessOutage(t *testing.T) {
 	r, err := n.Receipt(t.Context(), entries[0])
 	if err != nil {
 		t.Fatal(err)
+	}
+	if final := n.Final(n.served(t)); final != "no" {
+		t.Errorf("what is published is final: %q", final)
 	}
 	if _, held, err := pasban.OpenCosigned([]byte(r.Checkpoint), n.verifier, policy(t, 2, a, b, c)); err == nil || len(held) != 1 {
 		t.Errorf("a receipt that is not final has %d cosignatures: %v", len(held), err)
@@ -530,7 +541,7 @@ func TestWitnessesThatDoNotTell(t *testing.T) {
 			w.Header().Set("Content-Type", "text/x.tlog.size")
 			w.WriteHeader(http.StatusConflict)
 			fmt.Fprintln(w, "many")
-		}, "but not which"},
+		}, "but not what"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -589,5 +600,111 @@ func TestBadPolicy(t *testing.T) {
 		if l, err := ledger.Open(t.Context(), n.ledgerDir(), n.st, n.j, n.signer, n.vkey, o); pasban.KindOf(err) != pasban.Invalid {
 			t.Errorf("%+v: %v, %v", o.Witnesses, l, err)
 		}
+	}
+}
+
+// TestRebuildBesideWitnesses: an operator may have a lost directory made again; it
+// goes on if the store is the newest, and stops if that is an old copy.
+func TestRebuildBesideWitnesses(t *testing.T) {
+	for _, old := range []bool{false, true} {
+		t.Run(fmt.Sprintf("old store %v", old), func(t *testing.T) {
+			t.Parallel()
+			dir, copied := t.TempDir(), filepath.Join(t.TempDir(), "old")
+			var a *watcher
+			n := begin(t, dir, "", func(v note.Verifier) ledger.Options {
+				a = newWatcher(t, "a.example/w", v)
+				return witnessed(1, a)
+			})
+			n.record(t, 20)
+			n.finalAt(t)
+			if err := n.close(); err != nil {
+				t.Fatal(err)
+			}
+			copyTree(t, dir, copied)
+			n, _ = restart(t, dir, witnessed(1, a))
+			n.record(t, 20)
+			n.finalAt(t)
+			if err := n.close(); err != nil {
+				t.Fatal(err)
+			}
+			if old {
+				copyTree(t, copied, dir)
+			}
+			if err := os.RemoveAll(n.ledgerDir()); err != nil {
+				t.Fatal(err)
+			}
+			o := witnessed(1, a)
+			o.Rebuild = true
+			n, signed := restart(t, dir, o)
+			n.record(t, 5)
+			if !old {
+				n.finalAt(t)
+				n.check(t)
+				return
+			}
+			until(t, func() bool { return slices.Contains(n.actions(t), "rollback") })
+			if err := n.stop(); err == nil || !strings.Contains(err.Error(), "has signed none of more than 20") {
+				t.Error(err)
+			}
+			before, err := os.ReadFile(filepath.Join(copied, "ledger", "checkpoint"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			signed.only(t, before)
+		})
+	}
+}
+
+// BenchmarkReceipt is how long a fact waits for its receipt, alone and with
+// witnesses; the interval between checkpoints, 100 ms here, is most of it.
+func BenchmarkReceipt(b *testing.B) {
+	for _, count := range []int{0, 3} {
+		b.Run(fmt.Sprintf("witnesses=%d", count), func(b *testing.B) {
+			n := begin(b, b.TempDir(), "", func(v note.Verifier) ledger.Options {
+				var of []*watcher
+				for i := range count {
+					of = append(of, newWatcher(b, fmt.Sprintf("%c.example/w", 'a'+i), v))
+				}
+				return witnessed(min(count, 2), of...)
+			})
+			n.record(b, 1)
+			n.settle(b)
+			for b.Loop() {
+				n.record(b, 1)
+				n.settle(b)
+			}
+		})
+	}
+}
+
+// TestForkWithoutSize: the specification lets a witness that knows another root for
+// a size leave the size out of its 409. One that names none before is only broken.
+func TestForkWithoutSize(t *testing.T) {
+	dir := t.TempDir()
+	var a *watcher
+	n := begin(t, dir, "", func(v note.Verifier) ledger.Options {
+		a = newWatcher(t, "a.example/w", v)
+		return witnessed(1, a)
+	})
+	n.record(t, 3)
+	n.finalAt(t)
+	a.answer(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "busy", http.StatusConflict) })
+	n.record(t, 1)
+	until(t, func() bool { return n.Status().Witnesses.Of[0].Err != nil })
+	if err := n.Healthy(); err != nil {
+		t.Errorf("stopped by a 409 that says nothing: %v", err)
+	}
+	a.answer(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || !bytes.HasPrefix(body, []byte("old 0\n")) {
+			w.WriteHeader(http.StatusConflict)
+			return
+		}
+		w.Header().Set("Content-Type", "text/x.tlog.size")
+		w.WriteHeader(http.StatusConflict)
+		fmt.Fprintln(w, 4)
+	})
+	if err := n.stopped(t); !strings.Contains(err.Error(), "another root for 4 leaves") {
+		t.Error(err)
 	}
 }

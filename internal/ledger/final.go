@@ -62,6 +62,22 @@ func (c *cosigned) whole() checkpoint {
 	return checkpoint{c.Checkpoint, bytes.Join(append([][]byte{c.raw}, c.lines...), nil), c.at}
 }
 
+// FinalHeader says of a checkpoint or a receipt, in an answer over HTTP, whether
+// enough witnesses have cosigned it: yes or no. Without witnesses it is not there.
+const FinalHeader = "Pasban-Final"
+
+// Final says whether enough witnesses have cosigned a checkpoint: yes or no, or ""
+// if this ledger has no witnesses.
+func (l *Ledger) Final(signed []byte) string {
+	if l.cosigner == nil {
+		return ""
+	}
+	if _, _, err := pasban.OpenCosigned(signed, l.verifier, l.cosigner.policy); err != nil {
+		return "no"
+	}
+	return "yes"
+}
+
 // loadFinal reads the newest final checkpoint; ok is false if none is kept that
 // would be final today: the policy may have changed.
 func (c *cosigner) loadFinal(ctx context.Context) (f cosigned, ok bool, err error) {

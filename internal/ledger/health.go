@@ -111,6 +111,14 @@ func (l *Ledger) Healthy() error {
 	return nil
 }
 
+// Stopped returns why nothing is signed any more, for good; nil otherwise. It
+// does no I/O.
+func (l *Ledger) Stopped() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.health.fatal
+}
+
 // lag returns how many leaves are not among the first size, and how long the
 // oldest of them has waited.
 func (h *health) lag(size uint64) (uint64, time.Duration) {

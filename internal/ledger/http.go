@@ -33,6 +33,9 @@ func (l *Ledger) Handler() http.Handler {
 		if name == tiles.Checkpoint {
 			h.Set("Content-Type", "text/plain; charset=utf-8")
 			h.Set("Cache-Control", "no-cache")
+			if final := l.Final(cp.raw); final != "" {
+				h.Set(FinalHeader, final)
+			}
 			reply(w, r, cp.raw)
 			return
 		}

@@ -188,8 +188,10 @@ func Open(ctx context.Context, dir string, st *store.Store, j *journal.Journal, 
 		return nil, err
 	}
 	if len(o.Witnesses.Of) > 0 { // they have a word in when the guard opens
-		l.cosigner, err = newCosigner(ctx, l, o.Witnesses)
-		return l, err
+		if l.cosigner, err = newCosigner(ctx, l, o.Witnesses); err != nil {
+			return nil, err
+		}
+		return l, nil
 	}
 	l.guard.open()
 	return l, nil

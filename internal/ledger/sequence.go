@@ -83,9 +83,7 @@ func (l *Ledger) Run(ctx context.Context) error {
 
 // ended is why Run returns when its context is done.
 func (l *Ledger) ended(ctx context.Context) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return cmp.Or(l.health.fatal, ctx.Err())
+	return cmp.Or(l.Stopped(), ctx.Err())
 }
 
 // sequence adds leaves as the journal gets them.

@@ -22,6 +22,7 @@ func (n *Node) mount(own *http.ServeMux, s *Setup) error {
 	p, err := portal.New(portal.Options{
 		Pages: n.pages, Agency: cfg.Agency.ID, Journal: n.journal, Ledger: n.ledger, Lists: n.lists, VKey: n.vkey,
 		Size:     func() uint64 { return n.ledger.Status().Size },
+		Final:    n.ledger.Final,
 		Registry: n.registry, Names: words{n},
 	})
 	if err != nil {
@@ -30,7 +31,7 @@ func (n *Node) mount(own *http.ServeMux, s *Setup) error {
 	t, err := trust.New(trust.Options{
 		Pages: n.pages, Agency: cfg.Agency.ID, Name: names(cfg.Agency.Name),
 		Origin: cfg.Ledger.Origin, VKey: n.vkey, Status: n.trustStatus,
-		Attacks: n.trustAttacks,
+		Attacks: n.trustAttacks, Witness: n.watch.trusted(), Cosigners: cosignerKeys(cfg), Need: cfg.Ledger.Witnesses.Need,
 	})
 	if err != nil {
 		return err
@@ -71,6 +72,7 @@ func (n *Node) mount(own *http.ServeMux, s *Setup) error {
 	for _, path := range []string{"/ledger/receipt/", "/ledger/statement", "/ledger/heads", "/ledger/watch/", "/ledger/watch-key"} { // these know who asks
 		own.Handle(path, p.Handler())
 	}
+	n.watch.mount(own)
 	return nil
 }
 
@@ -100,6 +102,11 @@ func (n *Node) trustStatus() trust.Status {
 	s.Hidden, s.Overdue, s.NextOpen = h.Hidden, h.Overdue, h.Next
 	if len(ls.Damaged) > 0 {
 		s.Alarm = fmt.Errorf("%s: %s (%d files in all)", ls.Damaged[0].Path, ls.Damaged[0].Problem, len(ls.Damaged))
+	}
+	w := ls.Witnesses
+	s.Need, s.Final, s.FinalAt, s.Unwitnessed = w.Need, w.Size, w.Final, w.Problem
+	for _, m := range w.Of {
+		s.Witnesses = append(s.Witnesses, trust.Witness{Name: m.Name, Size: m.Size, Cosigned: m.Cosigned, OK: m.Err == nil})
 	}
 	return s
 }

@@ -87,6 +87,8 @@ func changedFixed(a, b *config.Config) []string {
 		"keys.identity": a.Keys.Identity != b.Keys.Identity,
 		"ledger.origin": a.Ledger.Origin != b.Ledger.Origin,
 	}
+	differ["ledger.witnesses"] = !reflect.DeepEqual(a.Ledger.Witnesses, b.Ledger.Witnesses)
+	differ["witness"] = !reflect.DeepEqual(a.Witness, b.Witness)
 	differ["guard"] = !reflect.DeepEqual(a.Guard, b.Guard)
 	rpA, originsA := a.RelyingParty()
 	rpB, originsB := b.RelyingParty()

@@ -121,6 +121,9 @@ type Options struct {
 	Lists   Lists         // nil gives no statements
 	VKey    string        // the ledger's verifier key, pinned in the page; required
 	Size    func() uint64 // leaves under the latest checkpoint
+	// Final says whether enough witnesses have cosigned a checkpoint, yes or no,
+	// or "" if the ledger has none; likewise if it is nil.
+	Final func(checkpoint []byte) string
 	// Visitor says who is signed in; nil asks the identity's session.
 	Visitor func(r *http.Request) (Visitor, bool)
 	// Registry holds the declared services; nil offers none.

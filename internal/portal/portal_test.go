@@ -148,6 +148,22 @@ func TestOnlyCitizensSeeTheirData(t *testing.T) {
 	}
 }
 
+// TestReceiptSaysIfFinal: whether its witnesses have cosigned it stands beside it.
+func TestReceiptSaysIfFinal(t *testing.T) {
+	r := newRig(t)
+	r.record(r.story()...)
+	r.ledger.publish(t)
+	for _, want := range []string{"yes", "no"} {
+		var asked []byte
+		r.portal.o.Final = func(checkpoint []byte) string { asked = checkpoint; return want }
+		w := r.as(r.citizen).get("/ledger/receipt/0")
+		rc, err := pasban.ParseReceipt(w.Body.Bytes())
+		if err != nil || rc.Checkpoint != string(asked) || w.Header().Get("Pasban-Final") != want {
+			t.Errorf("%v, %v; want %s for %s", w.Header(), err, want, asked)
+		}
+	}
+}
+
 func TestReceiptIsForThoseEntitled(t *testing.T) {
 	r := newRig(t)
 	r.record(r.story()...)
@@ -183,6 +199,9 @@ func TestReceiptIsForThoseEntitled(t *testing.T) {
 		}
 		if _, err := rc.Verify(verifier); err != nil {
 			t.Errorf("%s: %v", c.name, err)
+		}
+		if w.Header().Get("Pasban-Final") != "" {
+			t.Errorf("%s: %v without witnesses", c.name, w.Header())
 		}
 		if (rc.Restricted != nil) != c.restricted {
 			t.Errorf("%s: restricted part shown: %v, want %v", c.name, rc.Restricted != nil, c.restricted)

@@ -14,7 +14,9 @@ var noReceipt = &pasban.Error{Kind: pasban.NotFound, Msg: "there is no receipt o
 // pasban.Receipt). It is for the citizen concerned, for the actor who made the
 // entry, and for auditors, who are given the restricted part as well. Anyone
 // else gets the same 404 as for an entry that does not exist. Until a
-// checkpoint covers the entry the answer is 503 with Retry-After.
+// checkpoint covers the entry the answer is 503 with Retry-After. Where the
+// ledger has witnesses, the header Pasban-Final says whether enough of them have
+// cosigned the receipt's checkpoint.
 func (p *Portal) receipt(w http.ResponseWriter, r *http.Request) {
 	v, ok := p.o.Visitor(r)
 	if !ok {
@@ -32,6 +34,11 @@ func (p *Portal) receipt(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		rc.Restricted, rc.Hidden = &e.RestrictedOpening, e.HiddenOpening
+	}
+	if p.o.Final != nil {
+		if final := p.o.Final([]byte(rc.Checkpoint)); final != "" {
+			w.Header().Set("Pasban-Final", final)
+		}
 	}
 	if r.URL.Query().Has("download") {
 		download(w, rc, "json")

@@ -127,7 +127,7 @@ func (c *Client) read(status int, kind string, answer, signed []byte, v note.Ver
 		text, _ := strings.CutSuffix(string(answer), "\n")
 		size, err := strconv.ParseInt(text, 10, 64)
 		if kind != "text/x.tlog.size" || err != nil || size < 0 || strconv.FormatInt(size, 10) != text {
-			return nil, errors.New("it answers that it has cosigned another size, but not which")
+			return nil, &Refusal{Status: status, Size: -1, Msg: "it answers that it has cosigned something else, but not what"}
 		}
 		return nil, &Refusal{Status: status, Size: size, Msg: fmt.Sprintf("it has cosigned %d leaves", size)}
 	case status >= 400 && status < 500:

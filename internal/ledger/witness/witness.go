@@ -235,7 +235,7 @@ func (w *Witness) Close() error { return w.lock.Close() }
 type Refusal struct {
 	Status int // of HTTP, as C2SP tlog-witness wants it
 	Msg    string
-	Size   int64 // with 409: of the newest checkpoint that the witness has cosigned
+	Size   int64 // with 409: of the newest checkpoint that the witness has cosigned; -1 if it does not say
 }
 
 // Error implements error.
