@@ -75,7 +75,9 @@ func text(html string) string {
 
 // words is a text without what a reader of PDF may lose or add.
 func words(s string) string {
-	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '"' || r <= ' ' || r >= 0x2028 && r <= 0x2029 || r >= 0x2066 && r <= 0x2069 }), "")
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool {
+		return r == '"' || r <= ' ' || r >= 0x2028 && r <= 0x2029 || r >= 0x2066 && r <= 0x2069
+	}), "")
 }
 
 // readPDF is the text of a PDF as another program reads it.

@@ -81,6 +81,12 @@ const pages = {
       await page.locator("output[data-s=ok]").first().waitFor();
       await page.locator("summary").click();
     },
+    "who looked at my data, the list checked": async (page, lang) => {
+      await page.goto(`/${lang}/my-data`);
+      await page.locator("[data-whole]").click();
+      await page.locator("#whole[data-s=ok]").waitFor();
+    },
+    "receipt of an entry": async (page, lang) => { await page.goto(`/${lang}/my-data`); await first(page, "a[href*='/receipt/']"); },
     "report an entry": async (page, lang) => { await page.goto(`/${lang}/my-data`); await first(page, "a[href*='/report/']"); },
     "report with mistakes": async (page, lang) => {
       await page.goto(`/${lang}/my-data`);
