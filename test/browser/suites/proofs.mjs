@@ -66,8 +66,12 @@ export function proofs(stage) {
     });
   }
 
-  test("a list with an entry left out does not hold, and the entry is named", async () => {
-    const cut = { first: (s) => s.entries.shift(), middle: (s) => s.entries.splice(1, 1), last: (s) => { s.entries.splice(s.number - s.entries[0].body.list.number); s.number = s.entries.at(-2).body.list.number; s.entries.pop(); } };
+  test("a list with an entry left out does not hold", async () => {
+    const cut = {
+      first: (s) => s.entries.shift(), // as if it had been erased: its card is of no entry
+      middle: (s) => s.entries.splice(1, 1),
+      last: (s) => { s.entries = s.entries.filter((e) => e.body.list.number < s.number); s.number--; },
+    };
     for (const [what, change] of Object.entries(cut)) {
       await page.route("**/ledger/statement", async (route) => {
         const answer = await honest("/ledger/statement", "application/json");
@@ -79,10 +83,7 @@ export function proofs(stage) {
       await page.goto("/en/my-data");
       await page.locator("[data-whole]").click();
       await page.locator("#whole:is([data-s=ok], [data-s=bad])").waitFor();
-      const said = await page.textContent("#whole");
-      // who leaves out the beginning shows a list whose beginning was erased, and says so
-      if (what === "first") assert.match(said, /Before them 1 entries were erased/);
-      else assert.equal(await page.locator("#whole").getAttribute("data-s"), "bad", `${what}: ${said}`);
+      assert.equal(await page.locator("#whole").getAttribute("data-s"), "bad", what);
       await page.unroute("**/ledger/statement");
     }
   });
