@@ -42,7 +42,7 @@ async function check(vkey) {
     if (compare(bodies)) return ["bad", m["whole.changed"]];
     const newer = bodies.length - covered;
     return ["ok", [
-      fill("whole.ok", { count: covered, when: texts({ time }, m).when }),
+      fill(covered || erased ? "whole.ok" : "whole.empty", { count: covered, when: texts({ time }, m).when }),
       newer ? fill("whole.newer", { count: newer }) : "",
       erased ? fill("whole.erased", { count: erased }) : "",
     ].filter(Boolean).join(" ")];
