@@ -11,7 +11,7 @@ require (
 	github.com/corazawaf/coraza/v3 v3.8.1
 	github.com/gaissmai/bart v0.30.0
 	github.com/go-playground/locales v0.14.2
-	github.com/go-text/typesetting v0.3.5
+	github.com/go-text/typesetting v0.3.0
 	github.com/go-webauthn/webauthn v0.18.2
 	github.com/goccy/go-yaml v1.19.2
 	github.com/gowebpki/jcs v1.0.2

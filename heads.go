@@ -47,6 +47,9 @@ func (h Heads) check(k Kind) error {
 //	inner node       SHA-256(0x03 ‖ left ‖ right)
 //	value            SHA-256(blind ‖ number, 8 bytes big-endian ‖ Merkle leaf hash of the last entry)
 //
+// A label that is not in the map has a place in it, too: the way down by its bits
+// ends at an empty subtree or at the node of another label that begins alike.
+//
 // label and blind are the first and the last 32 bytes of the VRF's value for the
 // citizen's number: who is not shown the proof learns neither who nor how many.
 
@@ -86,13 +89,12 @@ func SplitLabel(value [vrf.ValueSize]byte) (label Label, blind [32]byte) {
 	return Label(value[:32]), [32]byte(value[32:])
 }
 
-// mapRoot computes the root that a proof leads to: siblings from the label's
-// node upwards.
-func mapRoot(label Label, value MapHash, proof []tlog.Hash) (MapHash, error) {
+// mapRoot computes the root that a proof leads to: siblings from the node in the
+// label's place upwards.
+func mapRoot(label Label, h MapHash, proof []tlog.Hash) (MapHash, error) {
 	if len(proof) > 256 {
 		return MapHash{}, &Error{Kind: Invalid, Msg: "the proof of the list's end is longer than a label"}
 	}
-	h := LabelNode(label, value)
 	for i, sibling := range proof {
 		if depth := len(proof) - 1 - i; label[depth/8]>>(7-depth%8)&1 == 0 {
 			h = InnerNode(h, MapHash(sibling))

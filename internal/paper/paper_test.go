@@ -237,3 +237,18 @@ func FuzzPrint(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkPrint prints a document of one page with two codes.
+func BenchmarkPrint(b *testing.B) {
+	p, err := NewPrinter()
+	if err != nil {
+		b.Fatal(err)
+	}
+	d := sample(b)
+	for b.Loop() {
+		var out bytes.Buffer
+		if err := p.Print(&out, d); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

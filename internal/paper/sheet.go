@@ -6,12 +6,13 @@ import (
 	"strings"
 
 	"github.com/go-text/typesetting/font"
+	"github.com/go-text/typesetting/shaping"
 )
 
 // A page is A4, in points of 1/72 inch.
 const (
 	pageWidth, pageHeight = 595.28, 841.89
-	margin                = 56.0
+	margin                = 48.0
 	measure               = pageWidth - 2*margin
 	labelWidth            = 120.0
 )
@@ -24,6 +25,10 @@ type sheet struct {
 	w     writer
 	font  [fontCount]ref
 	tree  ref // structure: the document's element
+
+	segmenter shaping.Segmenter
+	shaper    shaping.HarfbuzzShaper
+	wrapper   shaping.LineWrapper
 
 	y     float64 // where the next block begins, from the bottom
 	pages []*leaf
@@ -98,10 +103,15 @@ func (s *sheet) mark(e *element, draw func(b *bytes.Buffer)) {
 	p.content.WriteString("EMC\n")
 }
 
-// lines draws a text from the sheet's place on, which it moves down. from and
-// width are the column's, measured from the left margin.
-func (s *sheet) lines(e *element, st style, text string, from, width float64) {
-	for _, l := range s.set(st, e.lang, text, width) {
+// write sets a text and draws it from the sheet's place on. from and width are
+// the column's, measured from the left margin.
+func (s *sheet) write(e *element, st style, text string, from, width float64) {
+	s.lines(e, st, s.set(st, e.lang, text, width), from, width)
+}
+
+// lines draws lines from the sheet's place on, which it moves down.
+func (s *sheet) lines(e *element, st style, lines []line, from, width float64) {
+	for _, l := range lines {
 		if s.y-l.height() < margin {
 			s.turn()
 		}
@@ -129,7 +139,7 @@ func (h Heading) lay(s *sheet) error {
 	}
 	s.room(5 * st.size) // not alone at the bottom
 	e := s.begin(fmt.Sprintf("H%d", min(max(h.Level, 1), 2)), h.Lang, "")
-	s.lines(e, st, h.Text, 0, measure)
+	s.write(e, st, h.Text, 0, measure)
 	s.end(e)
 	s.y -= 4
 	return nil
@@ -141,36 +151,44 @@ func (t Text) lay(s *sheet) error {
 		st.size = 9
 	}
 	e := s.begin("P", t.Lang, "")
-	s.lines(e, st, t.Text, 0, measure)
+	s.write(e, st, t.Text, 0, measure)
 	s.end(e)
 	s.y -= st.size / 2
 	return nil
 }
 
 func (r Row) lay(s *sheet) error {
-	label, text := style{size: 11, bold: true}, style{size: 11}
+	bold, plain := style{size: 11, bold: true}, style{size: 11}
+	const gap = 8
 	from, to := 0.0, labelWidth
 	if rtl(r.Lang) {
-		from, to = measure-labelWidth, 0
+		from, to = measure-labelWidth+gap, 0
 	}
+	label := s.set(bold, r.Lang, r.Label, labelWidth-gap)
+	text := s.set(plain, r.Lang, r.Text, measure-labelWidth)
 	var height float64
-	for _, l := range s.set(label, r.Lang, r.Label, labelWidth-8) {
+	for _, l := range label {
 		height += l.height()
+	}
+	if len(label) > 0 && len(text) > 0 { // one base line
+		above := max(label[0].above, text[0].above)
+		label[0].above, text[0].above = above, above
+		height = max(height, label[0].height(), text[0].height())
 	}
 	s.room(height)
 	e := s.begin("P", r.Lang, "")
 	top, page := s.y, len(s.pages)
-	s.lines(e, label, r.Label, from+map[bool]float64{true: 8}[rtl(r.Lang)], labelWidth-8)
+	s.lines(e, bold, label, from, labelWidth-gap)
 	beneath := s.y
 	if page == len(s.pages) {
 		s.y = top
 	}
-	s.lines(e, text, r.Text, to, measure-labelWidth)
+	s.lines(e, plain, text, to, measure-labelWidth)
 	if page == len(s.pages) {
 		s.y = min(s.y, beneath)
 	}
 	s.end(e)
-	s.y -= 4
+	s.y -= 3
 	return nil
 }
 
@@ -200,7 +218,7 @@ func (c Codes) lay(s *sheet) error {
 			s.end(e)
 			s.y = top - codeWidth
 			e = s.begin("P", c.Lang, "")
-			s.lines(e, small, about, x+edge, inner)
+			s.write(e, small, about, x+edge, inner)
 			s.end(e)
 		}
 		s.y -= small.size

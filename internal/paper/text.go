@@ -75,14 +75,11 @@ func (s *sheet) set(st style, lang, text string, width float64) []line {
 	if in.RunEnd == 0 {
 		return nil
 	}
-	var seg shaping.Segmenter
-	var shaper shaping.HarfbuzzShaper
 	var runs []shaping.Output
-	for _, part := range seg.Split(in, faces) {
-		runs = append(runs, shaper.Shape(part))
+	for _, part := range s.segmenter.Split(in, faces) {
+		runs = append(runs, s.shaper.Shape(part))
 	}
-	var wrapper shaping.LineWrapper
-	broken, _ := wrapper.WrapParagraphF(shaping.WrapConfig{Direction: in.Direction}, points(width), in.Text, shaping.NewSliceIterator(runs))
+	broken, _ := s.wrapper.WrapParagraph(shaping.WrapConfig{Direction: in.Direction}, int(width), in.Text, shaping.NewSliceIterator(runs))
 	var lines []line
 	for _, b := range broken {
 		l := line{text: in.Text, above: st.size * 1.05, below: st.size * 0.4}
@@ -129,15 +126,15 @@ func (u *used) glyphs(b *bytes.Buffer, text []rune, run shaping.Output, x, y flo
 	at := make([]float64, len(run.Glyphs))
 	for i, g := range run.Glyphs {
 		at[i] = x
-		x += float(g.Advance)
+		x += float(g.XAdvance)
 	}
 	for first := range clusters(run) {
-		all := run.Glyphs[first:min(first+run.Glyphs[first].GlyphsCount(), len(run.Glyphs))]
-		body := max(0, slices.IndexFunc(all, func(g shaping.Glyph) bool { return g.Advance > 0 }))
+		all := run.Glyphs[first:min(first+run.Glyphs[first].GlyphCount, len(run.Glyphs))]
+		body := max(0, slices.IndexFunc(all, func(g shaping.Glyph) bool { return g.XAdvance > 0 }))
 		for k, g := range all {
 			c := code{glyph: g.GlyphID}
 			if k == body {
-				c.said = string(text[g.TextIndex():min(g.TextIndex()+g.RunesCount(), len(text))])
+				c.said = string(text[g.ClusterIndex:min(g.ClusterIndex+g.RuneCount, len(text))])
 			}
 			fmt.Fprintf(b, "1 0 0 1 %.2f %.2f Tm<%04X>Tj\n", at[first+k]+float(g.XOffset), y+float(g.YOffset), u.code(c))
 		}
@@ -148,7 +145,7 @@ func (u *used) glyphs(b *bytes.Buffer, text []rune, run shaping.Output, x, y flo
 // read.
 func clusters(run shaping.Output) iter.Seq[int] {
 	var first []int
-	for i := 0; i < len(run.Glyphs); i += max(1, run.Glyphs[i].GlyphsCount()) {
+	for i := 0; i < len(run.Glyphs); i += max(1, run.Glyphs[i].GlyphCount) {
 		first = append(first, i)
 	}
 	if run.Direction.Progression() == di.TowardTopLeft {

@@ -73,7 +73,7 @@ func (p *Portal) myData(w http.ResponseWriter, r *http.Request, v Visitor) {
 	}
 	lang := page.Lang(r)
 	f := p.phrases(lang)
-	data := MyDataView{More: more, VKey: p.o.VKey, Filtered: len(q) > 0, Whole: p.o.Lists != nil && len(entries) > 0}
+	data := MyDataView{More: more, VKey: p.o.VKey, Filtered: len(q) > 0, Whole: p.o.Lists != nil}
 	data.count(entries, now)
 	data.Periods = p.periodChoices(r, days)
 	data.Services = p.serviceChoices(f, r, entries, q.Get("r"))

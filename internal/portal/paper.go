@@ -148,7 +148,7 @@ func (p *Portal) document(rc proven, lang string) (paper.Document, error) {
 			paper.Heading{Lang: l, Level: 2, Text: p.o.Pages.T(l, "portal.receipt.codes")},
 			paper.Text{Lang: l, Text: p.o.Pages.T(l, "portal.receipt.check_text") + " " + p.o.Pages.T(l, "portal.receipt.codes_text"), Small: true})
 	}
-	doc.Blocks = append(doc.Blocks, codes)
+	doc.Blocks = append(doc.Blocks, codes, paper.Row{Lang: lang, Label: say("label.key"), Text: p.o.VKey})
 	return doc, nil
 }
 
@@ -172,7 +172,6 @@ func (p *Portal) inWords(rc proven, lang string) []paper.Block {
 		{"entry.label.who", t.Who}, {"entry.label.when", t.When}, {what, t.What}, {"entry.label.why", t.Why}, {"entry.label.basis", t.Basis},
 		{"receipt.label.entry", rc.body.ID},
 		{"receipt.label.log", p.o.Pages.T(lang, "portal.receipt.log", "Origin", rc.Origin, "Index", rc.Index, "Size", rc.size)},
-		{"receipt.label.key", p.o.VKey},
 	} {
 		if row[1] != "" {
 			blocks = append(blocks, paper.Row{Lang: lang, Label: label(row[0]), Text: row[1]})

@@ -222,7 +222,7 @@ func declaredName(services []*registry.Service, lang, kind, code string) string 
 func (f *phrases) words() map[string]string {
 	for _, key := range []string{
 		"check.ok", "check.bad", "check.changed", "check.cannot", "check.pending", "check.unreachable", "check.busy",
-		"whole.ok", "whole.newer", "whole.erased", "whole.missing", "whole.altered", "whole.order", "whole.changed", "whole.bad", "whole.pending", "whole.closed", "whole.overdue",
+		"whole.ok", "whole.empty", "whole.newer", "whole.erased", "whole.missing", "whole.altered", "whole.order", "whole.changed", "whole.bad", "whole.pending", "whole.closed", "whole.overdue",
 		"watch.on", "watch.found", "watch.bad", "watch.signin", "watch.unreachable",
 		"basis.none", "basis.is", "comma", "when", "why.none", "why.own", "why.case", "why.emergency", "who.staff", "what.record",
 		"what.look", "what.look_all", "what.change", "what.change_all", "what.refused", "what.refused_all",

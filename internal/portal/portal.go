@@ -76,9 +76,9 @@ type Ledger interface {
 
 // Lists proves that lists are whole.
 type Lists interface {
-	// Statement proves the citizen's list; it is Unavailable until an epoch
-	// covers it, and NotFound if it is empty.
-	Statement(ctx context.Context, id pasban.SubjectID) (pasban.Statement, error)
+	// Statement proves the citizen's list, also an empty one; it is Unavailable
+	// until an epoch covers it.
+	Statement(ctx context.Context, who pasban.Subject) (pasban.Statement, error)
 	// Epoch is the receipt of the last commitment to where all lists end.
 	Epoch(ctx context.Context) (pasban.Receipt, error)
 	// EpochAt is the receipt of an earlier one.
@@ -100,6 +100,7 @@ type Names interface {
 // Visitor is who is signed in.
 type Visitor struct {
 	Actor pasban.Actor
+	CNIC  pasban.CNIC       // of a citizen
 	Name  map[string]string // by language, as the person is greeted
 }
 
@@ -109,7 +110,7 @@ func session(r *http.Request) (Visitor, bool) {
 	if s == nil {
 		return Visitor{}, false
 	}
-	return Visitor{Actor: s.Actor(), Name: map[string]string{"en": s.Person.Name("en"), "ur": s.Person.Name("ur")}}, true
+	return Visitor{Actor: s.Actor(), CNIC: s.Person.Subject.CNIC, Name: map[string]string{"en": s.Person.Name("en"), "ur": s.Person.Name("ur")}}, true
 }
 
 // Options are the parts that the portal works with.

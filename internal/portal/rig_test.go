@@ -100,8 +100,8 @@ func newRig(t *testing.T) *rig {
 	must(err)
 	bilal, err := v.Subject(t.Context(), bilalCNIC)
 	must(err)
-	r.citizen = Visitor{Actor: pasban.Actor{ID: "citizen:1", Kind: pasban.ActorCitizen, Role: pasban.RoleCitizen, Subject: r.ayesha.ID}, Name: map[string]string{"en": "Synthetic Ayesha", "ur": "فرضی عائشہ"}}
-	r.other = Visitor{Actor: pasban.Actor{ID: "citizen:2", Kind: pasban.ActorCitizen, Role: pasban.RoleCitizen, Subject: bilal.ID}, Name: map[string]string{"en": "Synthetic Bilal"}}
+	r.citizen = Visitor{Actor: pasban.Actor{ID: "citizen:1", Kind: pasban.ActorCitizen, Role: pasban.RoleCitizen, Subject: r.ayesha.ID}, CNIC: ayeshaCNIC, Name: map[string]string{"en": "Synthetic Ayesha", "ur": "فرضی عائشہ"}}
+	r.other = Visitor{Actor: pasban.Actor{ID: "citizen:2", Kind: pasban.ActorCitizen, Role: pasban.RoleCitizen, Subject: bilal.ID}, CNIC: bilalCNIC, Name: map[string]string{"en": "Synthetic Bilal"}}
 	r.pages, err = page.New(page.Options{Agency: map[string]string{"en": "Board of Revenue", "ur": "بورڈ آف ریونیو"}, Phone: "051 111 000 000"})
 	must(err)
 	r.portal, err = New(Options{
@@ -311,11 +311,11 @@ func (names) Name(lang, kind, code string) string {
 }
 
 // Statement implements Lists: it hands out who was asked for.
-func (r *rig) Statement(_ context.Context, id pasban.SubjectID) (pasban.Statement, error) {
+func (r *rig) Statement(_ context.Context, who pasban.Subject) (pasban.Statement, error) {
 	if r.noList != nil {
 		return pasban.Statement{}, r.noList
 	}
-	return pasban.Statement{Schema: pasban.StatementSchema, Label: []byte(id)}, nil
+	return pasban.Statement{Schema: pasban.StatementSchema, Citizen: who.CNIC, Label: []byte(who.ID)}, nil
 }
 
 // Epoch implements Lists.

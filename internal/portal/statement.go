@@ -16,7 +16,7 @@ func (p *Portal) statement(w http.ResponseWriter, r *http.Request) {
 		p.o.Pages.Error(w, r, &pasban.Error{Kind: pasban.Unauthenticated, Msg: "sign in as a citizen to fetch your list"})
 		return
 	}
-	s, err := p.o.Lists.Statement(r.Context(), v.Actor.Subject)
+	s, err := p.o.Lists.Statement(r.Context(), pasban.Subject{ID: v.Actor.Subject, CNIC: v.CNIC})
 	if err != nil {
 		p.o.Pages.Error(w, r, err)
 		return

@@ -19,7 +19,7 @@ func TestStatementIsForTheCitizen(t *testing.T) {
 	for _, who := range []Visitor{r.citizen, r.other} {
 		w := r.as(who).get("/ledger/statement?download")
 		s, err := pasban.ParseStatement(w.Body.Bytes())
-		if err != nil || w.Code != http.StatusOK || pasban.SubjectID(s.Label) != who.Actor.Subject {
+		if err != nil || w.Code != http.StatusOK || pasban.SubjectID(s.Label) != who.Actor.Subject || s.Citizen != who.CNIC {
 			t.Errorf("%d, of %q, %v", w.Code, s.Label, err)
 		}
 		if !strings.Contains(w.Header().Get("Content-Disposition"), "attachment") {

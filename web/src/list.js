@@ -44,7 +44,7 @@ async function check(vkey) {
     if (overdue) return ["bad", fill("whole.overdue", { count: overdue })];
     const newer = bodies.length - covered;
     return ["ok", [
-      fill("whole.ok", { count: covered, when: texts({ time }, m).when }),
+      fill(covered || erased ? "whole.ok" : "whole.empty", { count: covered, when: texts({ time }, m).when }),
       closed ? fill("whole.closed", { count: closed }) : "",
       newer ? fill("whole.newer", { count: newer }) : "",
       erased ? fill("whole.erased", { count: erased }) : "",
