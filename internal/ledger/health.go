@@ -195,6 +195,7 @@ func (l *Ledger) lookAtCheckpoint(ctx context.Context) uint64 {
 	}
 	cp, err := l.readCheckpoint()
 	if err == nil && had != nil && cp.Tree == had.Tree { // cosignatures come and go
+		l.backFromTheFuture(ctx)
 		return size()
 	}
 	record, _ := l.guard.state()
@@ -257,6 +258,22 @@ func (l *Ledger) shown() *checkpoint {
 		return l.cosigner.served.Load()
 	}
 	return l.published.Load()
+}
+
+// backFromTheFuture gives the checkpoint's file the present time if it has a
+// later one. The driver signs none before the last is as old as the interval: if
+// the machine's clock was set back by a day, or a copy was restored whose clock
+// ran ahead, it would sign none for that long.
+func (l *Ledger) backFromTheFuture(ctx context.Context) {
+	info, err := l.root.Stat(tiles.Checkpoint)
+	now := time.Now()
+	if err != nil || !info.ModTime().After(now.Add(l.o.Interval)) {
+		return
+	}
+	slog.WarnContext(ctx, "ledger: the checkpoint's file is of a time to come: the clock was set back", "dir", l.dir, "file", info.ModTime().UTC(), "now", now.UTC())
+	if err := l.root.Chtimes(tiles.Checkpoint, now, now); err != nil {
+		slog.ErrorContext(ctx, "ledger: no checkpoint is signed until then", "dir", l.dir, "err", err)
+	}
 }
 
 // Await returns when the leaf with this index is under a published checkpoint,

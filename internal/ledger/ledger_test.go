@@ -861,6 +861,43 @@ func TestLagIsUnhealthy(t *testing.T) {
 	}
 }
 
+// A clock that was set back, or ahead, keeps no leaf waiting, while the node
+// runs and over a restart: the checkpoint's file is of tomorrow then, or of
+// last year.
+func TestClockJumps(t *testing.T) {
+	dir := t.TempDir()
+	n := start(t, dir)
+	n.record(t, 5)
+	n.settle(t)
+	file := filepath.Join(n.ledgerDir(), tiles.Checkpoint)
+	for _, jump := range []time.Duration{24 * time.Hour, -365 * 24 * time.Hour} {
+		for _, restart := range []bool{false, true} {
+			if restart {
+				if err := n.close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if at := time.Now().Add(jump); os.Chtimes(file, at, at) != nil {
+				t.Fatal("the file's time cannot be set")
+			}
+			if restart {
+				n = start(t, dir)
+			}
+			n.record(t, 5)
+			n.settle(t) // within a minute
+			if err := n.Healthy(); err != nil {
+				t.Errorf("%v, restarted %v: %v", jump, restart, err)
+			}
+		}
+	}
+	if err := n.Audit(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if s := n.Status(); s.Size != 25 || len(s.Damaged) > 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
 // Nothing of the driver is left running after Close.
 func TestCloseLeavesNothing(t *testing.T) {
 	n := start(t, t.TempDir())

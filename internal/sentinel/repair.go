@@ -85,12 +85,13 @@ func (t *table) repair(ctx context.Context, r Request) (int, error) {
 // settled waits until the stream has recorded what was just committed, and
 // audits.
 func (t *table) settled(ctx context.Context) error {
-	reached, err := t.markStream(ctx)
+	behind, err := t.markStream(ctx)
 	if err != nil {
 		return err
 	}
+	defer behind.forget()
 	// The rows are back, also when the stream is late to say so.
-	if err := t.await(ctx, reached); ctx.Err() != nil {
+	if err := behind.await(ctx); ctx.Err() != nil {
 		return err
 	}
 	t.askAudit()
