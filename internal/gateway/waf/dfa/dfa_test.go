@@ -238,6 +238,108 @@ func TestSince(t *testing.T) {
 	}
 }
 
+// checkFind compares with package regexp.
+func checkFind(t testing.TB, d *DFA, re *regexp.Regexp, s string) {
+	t.Helper()
+	begin, end, found, ok := d.Find(s)
+	if !ok {
+		return
+	}
+	want := re.FindStringIndex(s)
+	if found != (want != nil) || found && (begin != want[0] || end != want[1]) {
+		t.Fatalf("%s on %q: found %v, %d to %d, want %v", re, s, found, begin, end, want)
+	}
+}
+
+// grow writes an expression of at most depth levels.
+func grow(rng *rand.Rand, depth int) string {
+	if depth == 0 {
+		atoms := []string{"a", "b", "c", "ab", "abb", "[ab]", "[^a]", ".", "(?s:.)", `\b`, `\B`, "^", "$", "(?m:^)", "(?m:$)", `\A`, `\z`, "", `\n`, "é", "ی", `[^\x00-\x7f]`, `\x{fffd}`, `(?i:k)`, `\w`, `\s`}
+		return atoms[rng.IntN(len(atoms))]
+	}
+	sub := func() string { return "(?:" + grow(rng, rng.IntN(depth)) + ")" }
+	switch rng.IntN(8) {
+	case 0, 1, 2:
+		return sub() + sub() + sub()
+	case 3, 4:
+		return sub() + "|" + sub()
+	case 5:
+		return sub() + []string{"*", "*?", "+", "+?", "?", "??"}[rng.IntN(6)]
+	case 6:
+		return sub() + []string{"{2}", "{1,3}", "{0,2}?", "{2,}"}[rng.IntN(4)]
+	}
+	return "(" + grow(rng, depth-1) + ")"
+}
+
+// TestFind finds what package regexp finds, for expressions as people write them
+// and for ones that nobody would.
+func TestFind(t *testing.T) {
+	rng := rand.New(rand.NewPCG(16, 17))
+	exprs := slices.Clone(expressions)
+	for range 1000 {
+		exprs = append(exprs, grow(rng, 4))
+	}
+	found := 0
+	for _, expr := range exprs {
+		d, re := compiled(t, expr)
+		for _, p := range pieces {
+			checkFind(t, d, re, p)
+		}
+		for range 150 {
+			s := text(rng)
+			checkFind(t, d, re, s)
+			if _, _, is, ok := d.Find(s); is && ok {
+				found++
+			}
+		}
+	}
+	if found < len(exprs)*30 {
+		t.Errorf("%d matches were found: the test shows little", found)
+	}
+}
+
+// TestFindWithoutCredit shows that Find gives up rather than guess, and that its
+// tables are bounded.
+func TestFindWithoutCredit(t *testing.T) {
+	d, re := compiled(t, `(?:a.{14}b|c)(?:.{12}a)?`)
+	rng := rand.New(rand.NewPCG(18, 19))
+	gaveUp := false
+	for range 6000 {
+		var b strings.Builder
+		for range 64 {
+			b.WriteByte("abd"[rng.IntN(3)])
+		}
+		d.money.Store(firstMoney)
+		_, _, _, ok := d.Find(b.String())
+		gaveUp = gaveUp || !ok
+		checkFind(t, d, re, b.String())
+	}
+	if !gaveUp {
+		t.Error("a text could make states without end")
+	}
+	for _, a := range []*automaton{d.finder().ends, d.finder().begins} {
+		if n := a.table.Load().slots; n > findSlots {
+			t.Errorf("a table of %d slots", n)
+		}
+	}
+}
+
+// TestFindsOneOnly has no answer for what it is not made for.
+func TestFindsOneOnly(t *testing.T) {
+	for _, c := range []struct {
+		make  func(...string) (*DFA, error)
+		exprs []string
+	}{{Compile, []string{"a", "b"}}, {CompileBytes, []string{"a"}}} {
+		d, err := c.make(c.exprs...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, found, ok := d.Find("a"); found || ok {
+			t.Errorf("%q: an answer", c.exprs)
+		}
+	}
+}
+
 func FuzzMatch(f *testing.F) {
 	for _, e := range expressions {
 		f.Add(e, "union select x from y \xff")
@@ -255,6 +357,7 @@ func FuzzMatch(f *testing.F) {
 			t.Errorf("%s on %q: got %d", expr, s, hits)
 		}
 		checkSince(t, d, re, s)
+		checkFind(t, d, re, s)
 		all, err := Compile(append(slices.Clone(expressions), expr)...)
 		if err != nil {
 			t.Skip("too many classes")
@@ -284,4 +387,23 @@ func BenchmarkScan(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkFind finds a match near the end of a kilobyte.
+func BenchmarkFind(b *testing.B) {
+	expr := `(?sm)(?i)\bunion\b.{1,100}\bselect\b`
+	d, re := compiled(b, expr)
+	s := strings.Repeat("an ordinary letter to the office, ", 30) + "union all select name"
+	b.Run("own", func(b *testing.B) {
+		b.SetBytes(int64(len(s)))
+		for b.Loop() {
+			d.Find(s)
+		}
+	})
+	b.Run("regexp", func(b *testing.B) {
+		b.SetBytes(int64(len(s)))
+		for b.Loop() {
+			re.FindStringIndex(s)
+		}
+	})
 }
