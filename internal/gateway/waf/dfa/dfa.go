@@ -5,18 +5,19 @@
 // automaton whose states are sets of the expressions' instructions and whose
 // alphabet are the classes of characters that the expressions tell apart. The
 // states are made as texts ask for them and shared by all goroutines; nearly
-// every text walks on states that are there. [DFA.Find] walks two more: one whose
-// states are ordered as package regexp prefers them tells where the match ends,
-// one of the reversed expression, backwards from there, where it begins.
+// every text walks on states that are there. The states of one expression alone
+// are not sets but lists, ordered as package regexp prefers them: they tell where
+// its first match ends. [DFA.Find] then walks back from there, on an automaton of
+// the reversed expression, to where it begins.
 //
 // # Guarantees
 //
 // Scan reports what regexp.Regexp.MatchString reports, and Find what
 // FindStringIndex does, for every expression and every text, invalid UTF-8
 // included. Memory is bounded for each automaton. Making states uses up a credit
-// that is earned by the length of texts; without credit they say that they do not
-// know. A text made to need ever new states costs a bounded amount more than
-// package regexp.
+// that is earned by the length of texts. Without credit an automaton of one
+// expression makes states that it does not keep, in linear time; one of several
+// says that it does not know.
 //
 // # What this package must never do
 //
@@ -36,9 +37,9 @@ const (
 	// Most is how many expressions one automaton holds.
 	Most       = 64
 	maxClasses = 250     // classes of characters; expressions with more are refused
-	findSlots  = 1 << 13 // transitions kept to find where a match is, eight bytes each
-	maxSlots   = 1 << 15 // likewise to tell whether one expression matches
-	manySlots  = 1 << 18 // and several
+	maxSlots   = 1 << 14 // transitions of wide states kept for one expression, eight bytes each
+	manySlots  = 1 << 18 // and for several
+	mostNarrow = 1 << 12 // narrow states kept for one expression, a quarter of a kilobyte each
 	firstMoney = 1 << 14 // transitions that may be made before texts have earned any
 	mostMoney  = 1 << 15
 	bytesEarn  = 32 // bytes of text that earn one transition
@@ -47,7 +48,7 @@ const (
 // DFA is a set of compiled expressions. It is safe for concurrent use.
 type DFA struct {
 	*automaton
-	finder func() *finder // made when it is first needed; nil if it cannot be made
+	back func() *automaton // of the only expression, reversed; made when it is first needed, nil if it cannot be
 }
 
 // ErrTooMany says that expressions do not fit in one automaton.
@@ -77,13 +78,10 @@ func compile(exprs []string, bytes bool) (*DFA, error) {
 	if err != nil {
 		return nil, err
 	}
-	slots := maxSlots
-	if len(exprs) > 1 {
-		slots = manySlots
+	if len(exprs) != 1 {
+		return &DFA{automaton: newAutomaton(p, anywhere, manySlots), back: func() *automaton { return nil }}, nil
 	}
-	d := &DFA{automaton: newAutomaton(p, anywhere, slots)}
-	d.finder = sync.OnceValue(func() *finder { return newFinder(p, exprs) })
-	return d, nil
+	return &DFA{automaton: newAutomaton(p, preferred, maxSlots), back: sync.OnceValue(func() *automaton { return backwards(p, exprs[0]) })}, nil
 }
 
 // Scan reports which of the wanted expressions match anywhere in the text; bit
@@ -99,13 +97,12 @@ func (d *DFA) Scan(text string, want uint64) (hits uint64, ok bool) {
 			class, n = p.wide(text[i:])
 		}
 		i += n
-		next := s.next[class].Load()
+		next := s.next(class)
 		if next == nil {
-			if next = d.make(s, class); next == nil {
+			if next = d.make(s, class, &made); next == nil {
 				d.earn(len(text), made)
 				return 0, false
 			}
-			made++
 		}
 		s = next
 		if s.hits != 0 {
@@ -115,13 +112,12 @@ func (d *DFA) Scan(text string, want uint64) (hits uint64, ok bool) {
 			}
 		}
 	}
-	next := s.next[d.end()].Load()
+	next := s.next(d.end())
 	if next == nil {
-		if next = d.make(s, d.end()); next == nil {
+		if next = d.make(s, d.end(), &made); next == nil {
 			d.earn(len(text), made)
 			return 0, false
 		}
-		made++
 	}
 	d.earn(len(text), made)
 	return hits | next.hits&want, true
@@ -132,32 +128,23 @@ func (d *DFA) Scan(text string, want uint64) (hits uint64, ok bool) {
 // is what it finds in text. Without ok it does not know; found is false if
 // nothing matches.
 func (d *DFA) Since(text string) (from int, found, ok bool) {
-	_, from, found, ok = d.since(text)
-	return from, found, ok
-}
-
-// since is Since, and the last position before which no match begins, whatever
-// precedes it.
-func (d *DFA) since(text string) (first, from int, found, ok bool) {
+	if d.search != preferred {
+		return 0, false, false
+	}
 	s := d.table.Load().starts[nothing]
 	made, i := 0, 0
 	defer func() { d.earn(i, made) }()
 	for {
-		if len(s.insts) == 0 { // whatever began before this has come to nothing
-			if first = i; d.forgets(s.before) {
-				from = i
-			}
+		if len(s.insts) == 0 && d.forgets(s.before) {
+			from = i // whatever began before this has come to nothing
 		}
 		class, n := d.at(text, i)
-		next := s.next[class].Load()
+		next := s.next(class)
 		if next == nil {
-			if next = d.make(s, class); next == nil {
-				return 0, 0, false, false
-			}
-			made++
+			next = d.make(s, class, &made)
 		}
 		if next.hits != 0 || i >= len(text) {
-			return first, from, next.hits != 0, true
+			return from, next.hits != 0, true
 		}
 		s, i = next, i+n
 	}

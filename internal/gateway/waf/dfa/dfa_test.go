@@ -120,15 +120,20 @@ func TestFullTable(t *testing.T) {
 	if d.table.Load() == first {
 		t.Error("the table never filled: the test shows nothing")
 	}
-	if n := d.table.Load().slots; n > maxSlots {
-		t.Errorf("a table of %d slots", n)
+	if table := d.table.Load(); table.slots > maxSlots || table.narrow > mostNarrow {
+		t.Errorf("a table of %d slots and %d narrow states", table.slots, table.narrow)
 	}
 }
 
-// TestCredit shows that texts which need ever new states are given up, and
-// that ordinary ones earn the credit back.
+// TestCredit shows that texts which need ever new states are given up by several
+// expressions together, answered by one without keeping anything, and that
+// ordinary ones earn the credit back.
 func TestCredit(t *testing.T) {
-	d, _ := compiled(t, `a.{20}b`)
+	two, err := Compile(`a.{20}b`, `b`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, re := compiled(t, `a.{20}b`)
 	rng := rand.New(rand.NewPCG(5, 6))
 	gaveUp := false
 	for range firstMoney {
@@ -136,21 +141,40 @@ func TestCredit(t *testing.T) {
 		for range 64 {
 			b.WriteByte("ac"[rng.IntN(2)])
 		}
-		_, ok := d.Scan(b.String(), 1)
+		_, ok := two.Scan(b.String(), 1)
 		gaveUp = gaveUp || !ok
+		check(t, one, re, b.String())
 	}
 	if !gaveUp {
 		t.Fatal("a text could make states without end")
 	}
-	d.table.Store(d.newTable())
-	d.money.Store(8)
-	plain := strings.Repeat("c", 64*bytesEarn)
-	for range 4 {
-		d.Scan(plain, 1)
+	for _, d := range []*DFA{one, two} {
+		d.money.Store(0)
+		states := d.states()
+		one.Find(strings.Repeat("a", 30) + "cb")
+		if d.states() != states {
+			t.Error("states were made without credit")
+		}
+		d.table.Store(d.newTable())
+		d.money.Store(8)
+		plain := strings.Repeat("c", 64*bytesEarn)
+		for range 4 {
+			d.Scan(plain, 1)
+		}
+		if got := d.money.Load(); got <= 8 {
+			t.Errorf("credit is %d after plain texts", got)
+		}
 	}
-	if got := d.money.Load(); got <= 8 {
-		t.Errorf("credit is %d after plain texts", got)
+}
+
+// states counts those in the table.
+func (a *automaton) states() (n int) {
+	for _, s := range a.table.Load().states {
+		for ; s != nil; s = s.other {
+			n++
+		}
 	}
+	return n
 }
 
 func TestTooManyClasses(t *testing.T) {
@@ -243,7 +267,10 @@ func checkFind(t testing.TB, d *DFA, re *regexp.Regexp, s string) {
 	t.Helper()
 	begin, end, found, ok := d.Find(s)
 	if !ok {
-		return
+		if d.back() != nil {
+			t.Fatalf("%s on %q: no answer", re, s)
+		}
+		return // reversed, it has too many classes of characters
 	}
 	want := re.FindStringIndex(s)
 	if found != (want != nil) || found && (begin != want[0] || end != want[1]) {
@@ -298,28 +325,27 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// TestFindWithoutCredit shows that Find gives up rather than guess, and that its
-// tables are bounded.
+// TestFindWithoutCredit finds the same with credit for a few states, with none,
+// and while tables are exchanged.
 func TestFindWithoutCredit(t *testing.T) {
 	d, re := compiled(t, `(?:a.{14}b|c)(?:.{12}a)?`)
+	first := d.table.Load()
 	rng := rand.New(rand.NewPCG(18, 19))
-	gaveUp := false
-	for range 6000 {
+	for i := range 3000 {
 		var b strings.Builder
 		for range 64 {
 			b.WriteByte("abd"[rng.IntN(3)])
 		}
-		d.money.Store(firstMoney)
-		_, _, _, ok := d.Find(b.String())
-		gaveUp = gaveUp || !ok
+		d.money.Store(int64(i % 80))
+		d.back().money.Store(int64(i % 20))
 		checkFind(t, d, re, b.String())
 	}
-	if !gaveUp {
-		t.Error("a text could make states without end")
+	if d.table.Load() == first {
+		t.Error("the table never filled: the test shows less than it should")
 	}
-	for _, a := range []*automaton{d.finder().ends, d.finder().begins} {
-		if n := a.table.Load().slots; n > findSlots {
-			t.Errorf("a table of %d slots", n)
+	for _, a := range []*automaton{d.automaton, d.back()} {
+		if n := a.table.Load().slots; n > maxSlots || a.table.Load().narrow > mostNarrow {
+			t.Errorf("a table of %d slots and %d narrow states", n, a.table.Load().narrow)
 		}
 	}
 }

@@ -5,28 +5,18 @@ import (
 	"slices"
 )
 
-// finder finds where the first match of an expression begins and ends.
-type finder struct {
-	ends   *automaton // of the expression
-	begins *automaton // of the reversed expression, walked backwards
-}
-
-// newFinder makes the automata of a program's only expression. It returns nil
-// for programs of bytes or of several expressions, and if the reversed
-// expression does not fit.
-func newFinder(p *program, exprs []string) *finder {
-	if len(exprs) != 1 || p.bytes {
-		return nil
-	}
-	tree, err := syntax.Parse(exprs[0], syntax.Perl)
-	if err != nil {
+// backwards makes the automaton of a program's reversed expression. It returns
+// nil for programs of bytes, and if the reversed expression does not fit.
+func backwards(p *program, expr string) *automaton {
+	tree, err := syntax.Parse(expr, syntax.Perl)
+	if err != nil || p.bytes {
 		return nil
 	}
 	back, err := newProgram(false, reversed(tree))
 	if err != nil {
 		return nil
 	}
-	return &finder{ends: newAutomaton(p, preferred, findSlots), begins: newAutomaton(back, here, findSlots)}
+	return newAutomaton(back, here, maxSlots)
 }
 
 // reversed turns an expression into one that matches the same texts read
@@ -56,67 +46,64 @@ func reversed(re *syntax.Regexp) *syntax.Regexp {
 // regexp.Regexp.FindStringIndex does. Without ok it does not know; found is
 // false if nothing matches.
 func (d *DFA) Find(text string) (begin, end int, found, ok bool) {
-	from, _, found, ok := d.since(text)
-	if !ok || !found {
-		return 0, 0, false, ok
-	}
-	f := d.finder()
-	if f == nil {
+	if d.search != preferred {
 		return 0, 0, false, false
 	}
-	if end, ok = f.ends.last(text, from); !ok {
+	from, end := d.preferredEnd(text)
+	if end < 0 {
+		return 0, 0, false, true
+	}
+	back := d.back()
+	if back == nil {
 		return 0, 0, false, false
 	}
-	begin, ok = f.begins.farthest(text, from, end)
-	return begin, end, ok, ok
+	begin = back.farthest(text, from, end)
+	return begin, end, begin >= 0, begin >= 0
 }
 
-// last is where the preferred match of those ends that begin at from or later.
-func (a *automaton) last(text string, from int) (end int, ok bool) {
-	class, _ := a.before(text, from)
-	s := a.table.Load().starts[a.around(class)]
-	made, end, i := 0, -1, from
-	defer func() { a.earn(i-from, made) }()
+// preferredEnd is where the first match ends, -1 if nothing matches, and a
+// position before which it does not begin.
+func (a *automaton) preferredEnd(text string) (from, end int) {
+	s, end := a.table.Load().starts[nothing], -1
+	made, i := 0, 0
+	defer func() { a.earn(i, made) }()
 	for {
+		if len(s.insts) == 0 && !s.done {
+			from = i // whatever began before this has come to nothing
+		}
 		class, n := a.at(text, i)
-		next := s.next[class].Load()
+		next := s.next(class)
 		if next == nil {
-			if next = a.make(s, class); next == nil {
-				return 0, false
-			}
-			made++
+			next = a.make(s, class, &made)
 		}
 		if next.hits != 0 {
 			end = i
 		}
 		if i >= len(text) || next.done && len(next.insts) == 0 {
-			return end, end >= 0
+			return from, end
 		}
 		s, i = next, i+n
 	}
 }
 
-// farthest is where the longest match begins that ends at end, and does not
-// begin before from.
-func (a *automaton) farthest(text string, from, end int) (begin int, ok bool) {
+// farthest is where the longest match begins that ends at end and does not
+// begin before from, -1 if there is none.
+func (a *automaton) farthest(text string, from, end int) (begin int) {
 	class, _ := a.at(text, end)
 	s := a.table.Load().starts[a.around(class)]
 	made, begin, i := 0, -1, end
 	defer func() { a.earn(end-i, made) }()
 	for {
 		class, n := a.before(text, i)
-		next := s.next[class].Load()
+		next := s.next(class)
 		if next == nil {
-			if next = a.make(s, class); next == nil {
-				return 0, false
-			}
-			made++
+			next = a.make(s, class, &made)
 		}
 		if next.hits != 0 {
 			begin = i
 		}
 		if i <= from || len(next.insts) == 0 {
-			return begin, begin >= 0
+			return begin
 		}
 		s, i = next, i-n
 	}

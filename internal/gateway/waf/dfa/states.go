@@ -1,6 +1,7 @@
 package dfa
 
 import (
+	"bytes"
 	"regexp/syntax"
 	"slices"
 	"sync"
@@ -11,8 +12,8 @@ import (
 type search uint8
 
 const (
-	anywhere  search = iota // all that begin anywhere, in no order
-	preferred               // the one that package regexp prefers: the leftmost that begins, then the first by the expression
+	anywhere  search = iota // of several expressions, all that begin anywhere, in no order
+	preferred               // the one that package regexp prefers: of those that begin first, the first by the expression
 	here                    // all that begin where the walk begins, in no order
 )
 
@@ -20,7 +21,7 @@ const (
 type automaton struct {
 	*program
 	search search
-	slots  int // most transitions of a table
+	slots  int // most transitions of a table's wide states
 	table  atomic.Pointer[table]
 	money  atomic.Int64 // transitions that may be made
 
@@ -42,18 +43,58 @@ func newAutomaton(p *program, how search, slots int) *automaton {
 type table struct {
 	starts [contexts]*state  // by what precedes the walk
 	states map[uint64]*state // by a hash of what they are
-	slots  int
+	slots  int               // transitions of wide states
+	narrow int               // narrow states
 }
 
 // state is the instructions that wait for the next character, and what the
-// previous one was. next is indexed by class and is nil until it is asked for.
+// previous one was. The first states of a table are wide, with a place for every
+// class; those that a text asks for after them have a list.
 type state struct {
 	hits   uint64 // the expressions that match where this state is entered
 	insts  []uint32
 	before context
-	done   bool // nothing begins any more
-	next   []atomic.Pointer[state]
-	other  *state // with the same hash
+	done   bool                    // nothing begins any more
+	wide   []atomic.Pointer[state] // where classes lead, nil until it is asked for
+	narrow atomic.Pointer[leads]   // likewise, if wide is nil
+	other  *state                  // with the same hash
+}
+
+// leads is where some classes lead.
+type leads struct {
+	classes []byte
+	to      []*state
+}
+
+// next is where a class leads, nil if nobody has asked for it yet.
+func (s *state) next(class int) *state {
+	if class < len(s.wide) {
+		return s.wide[class].Load()
+	}
+	return s.listed(class)
+}
+
+func (s *state) listed(class int) *state {
+	if l := s.narrow.Load(); l != nil {
+		if i := bytes.IndexByte(l.classes, byte(class)); i >= 0 {
+			return l.to[i]
+		}
+	}
+	return nil
+}
+
+// lead notes where a class leads. Only one goroutine may be in it.
+func (s *state) lead(class int, to *state) {
+	if s.wide != nil {
+		s.wide[class].Store(to)
+		return
+	}
+	l := s.narrow.Load()
+	if l == nil {
+		l = &leads{}
+	}
+	// Who reads the list as it was does not look beyond its end.
+	s.narrow.Store(&leads{append(l.classes, byte(class)), append(l.to, to)})
 }
 
 func (s *state) is(like *state) bool {
@@ -67,32 +108,40 @@ type begin struct {
 }
 
 // earn gives credit for the bytes of a text beyond what its own transitions
-// have used up. A text that was given up earns too: package regexp takes more
-// time for it than the transitions would.
+// have used up. A text for which there was no credit earns too: without
+// transitions it takes more time than they would.
 func (a *automaton) earn(bytes, made int) {
 	if n := bytes/bytesEarn - made; n > 0 && a.money.Load() < mostMoney {
 		a.money.Add(int64(n))
 	}
 }
 
-// make finds where a class of characters leads from a state; nil without credit.
-func (a *automaton) make(s *state, class int) *state {
-	if a.money.Add(-1) < 0 {
+// make finds where a class of characters leads from a state, and counts what it
+// made. Without credit nothing is kept of it: an automaton of one expression
+// goes on, which takes less time than package regexp, and others return nil.
+func (a *automaton) make(s *state, class int, made *int) *state {
+	paid := a.money.Add(-1) >= 0
+	if !paid {
 		a.money.Store(0)
-		return nil
+		if a.search == anywhere {
+			return nil
+		}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if next := s.next[class].Load(); next != nil {
+	if next := s.next(class); next != nil {
 		return next // someone was faster
 	}
-	next := a.step(s, class)
-	s.next[class].Store(next)
+	next := a.step(s, class, paid)
+	if paid {
+		s.lead(class, next)
+		*made++
+	}
 	return next
 }
 
 // step is make without credit and lock.
-func (a *automaton) step(s *state, class int) *state {
+func (a *automaton) step(s *state, class int, keep bool) *state {
 	hits, insts := uint64(0), a.work.next[:0]
 	if len(s.insts) > 0 {
 		hits, insts = a.advance(insts, s.insts, s.before, class)
@@ -110,7 +159,7 @@ func (a *automaton) step(s *state, class int) *state {
 	if class == a.end() {
 		insts, before = nil, nothing
 	}
-	return a.intern(&state{hits: hits, insts: insts, before: before, done: done})
+	return a.intern(hits, insts, before, done, keep)
 }
 
 // begin is where a match leads that begins before a character of the class.
@@ -160,22 +209,32 @@ func (a *automaton) tidy(insts []uint32) []uint32 {
 	return slices.DeleteFunc(insts, func(pc uint32) bool { return !a.work.first(pc) })
 }
 
-// intern returns the state that is as this one; what is kept is a copy.
-func (a *automaton) intern(like *state) *state {
-	hash := like.hash()
+// intern returns the state that is this, the one in the table if it is there; a
+// new one is put there to be kept.
+func (a *automaton) intern(hits uint64, insts []uint32, before context, done, keep bool) *state {
+	s := &state{hits: hits, insts: insts, before: before, done: done}
+	hash := s.hash()
 	t := a.table.Load()
-	for s := t.states[hash]; s != nil; s = s.other {
-		if s.is(like) {
-			return s
+	for is := t.states[hash]; is != nil; is = is.other {
+		if is.is(s) {
+			return is
 		}
 	}
-	if t.slots += len(a.example); t.slots > a.slots {
+	s.insts = slices.Clone(insts)
+	if !keep {
+		return s
+	}
+	if t.slots+len(a.example) > a.slots && (a.search == anywhere || t.narrow >= mostNarrow) {
 		t = a.newTable()
-		t.slots += len(a.example)
 		a.table.Store(t)
 	}
-	s := &state{hits: like.hits, insts: slices.Clone(like.insts), before: like.before, done: like.done,
-		next: make([]atomic.Pointer[state], len(a.example)), other: t.states[hash]}
+	if t.slots+len(a.example) <= a.slots {
+		t.slots += len(a.example)
+		s.wide = make([]atomic.Pointer[state], len(a.example))
+	} else {
+		t.narrow++
+	}
+	s.other = t.states[hash]
 	t.states[hash] = s
 	return s
 }
@@ -197,7 +256,7 @@ func (s *state) hash() uint64 {
 func (a *automaton) newTable() *table {
 	t := &table{states: map[uint64]*state{}}
 	for before := range contexts {
-		t.starts[before] = &state{before: before, next: make([]atomic.Pointer[state], len(a.example))}
+		t.starts[before] = &state{before: before, wide: make([]atomic.Pointer[state], len(a.example))}
 		if a.search == here {
 			t.starts[before].insts, t.starts[before].done = a.program.starts, true
 		}
