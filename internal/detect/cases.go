@@ -111,19 +111,25 @@ func (e *Engine) checkCases(file string, data []byte) config.Problems {
 }
 
 func (e *Engine) checkCase(c ruleCase) error {
-	if !slices.ContainsFunc(e.rules.all, func(r *Rule) bool { return r.ID == c.Rule }) {
+	if !slices.ContainsFunc(e.set().all, func(r *Rule) bool { return r.ID == c.Rule }) {
 		return fmt.Errorf("no rule with id %s is loaded", c.Rule)
 	}
 	entries, err := c.entries()
 	if err != nil {
 		return err
 	}
-	e.rules.reset()
-	defer e.rules.reset()
+	set := e.set()
+	set.reset()
+	quiet := set.quiet
+	set.quiet = nil // cases may be about rules that do not fire themselves
+	defer func() {
+		set.quiet = quiet
+		set.reset()
+	}()
 	var why []string
 	fired := false
 	for _, entry := range entries {
-		for _, m := range e.rules.fireAll(FromEntry(entry)) {
+		for _, m := range e.Match(FromEntry(entry)) {
 			if m.Rule.ID == c.Rule {
 				fired = true
 				why = append(why, m.Why...)
@@ -208,12 +214,4 @@ func (s *ruleSet) reset() {
 			r.correlation.memory = newMemory(r.correlation.limits)
 		}
 	}
-}
-
-// fireAll is match with quiet rules firing too: cases may be about them.
-func (s *ruleSet) fireAll(ev pasban.Event) []Match {
-	quiet := s.quiet
-	s.quiet = nil
-	defer func() { s.quiet = quiet }()
-	return s.match(ev)
 }

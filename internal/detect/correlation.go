@@ -2,6 +2,7 @@ package detect
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -215,7 +216,7 @@ func (p *parser) threshold(c *correlation, n *node) {
 
 // newRuleSet links correlations to the rules they name and refuses ids and
 // names that are there twice, and references that end nowhere or in a circle.
-func newRuleSet(rules []*Rule, limits Limits) (*ruleSet, config.Problems) {
+func newRuleSet(rules []*Rule, limits Limits, tax Taxonomy) (*ruleSet, config.Problems) {
 	s := &ruleSet{all: rules, users: map[*Rule][]*Rule{}, quiet: map[*Rule]bool{}}
 	var problems config.Problems
 	complain := func(r *Rule, at *node, hint, format string, args ...any) {
@@ -225,6 +226,7 @@ func newRuleSet(rules []*Rule, limits Limits) (*ruleSet, config.Problems) {
 		}
 		problems = append(problems, pr)
 	}
+	fields := readFields()
 	byName := map[string]*Rule{}
 	for _, r := range rules {
 		if other := byName[r.ID]; other != nil {
@@ -262,12 +264,15 @@ func newRuleSet(rules []*Rule, limits Limits) (*ruleSet, config.Problems) {
 		c.limits = limits
 		c.memory = newMemory(limits)
 		s.maxSpan = max(s.maxSpan, c.span)
+		fields = append(fields, c.fieldNames()...)
 	}
 	for _, r := range rules {
 		if circular(r, r, map[*Rule]bool{}) {
 			complain(r, r.correlation.at, "", "the correlation refers to itself in a circle")
 		}
 	}
+	s.compiled = compileRules(s.events, slices.Concat(fields, tax.fields())...)
+	s.taxonomy = tax.bind(s.compiled.names)
 	return s, problems
 }
 
@@ -316,14 +321,26 @@ func (c *correlation) fieldOf(name string, r *Rule) string {
 	return name
 }
 
+// fieldNames are the fields that the correlation asks events for.
+func (c *correlation) fieldNames() []string {
+	out := slices.Clone(c.groupBy)
+	if c.field != "" {
+		out = append(out, c.field)
+	}
+	for _, fields := range c.aliases {
+		out = slices.AppendSeq(out, maps.Values(fields))
+	}
+	return out
+}
+
 // add counts one match of a rule that the correlation refers to, and returns
 // the correlation's own match if its condition holds now.
-func (c *correlation) add(self *Rule, m Match) (Match, bool) {
-	key, entity, ok := c.groupOf(m)
+func (c *correlation) add(self *Rule, r *record, m Match) (Match, bool) {
+	key, entity, ok := c.groupOf(r, m)
 	if !ok {
 		return Match{}, false
 	}
-	hits := c.hitsOf(m)
+	hits := c.hitsOf(r, m)
 	if len(hits) == 0 {
 		return Match{}, false
 	}
@@ -356,15 +373,14 @@ func (c *correlation) add(self *Rule, m Match) (Match, bool) {
 
 // hitsOf is what a match counts for: one hit, or for value_count one for each
 // value of the field. An event without the field does not count there.
-func (c *correlation) hitsOf(m Match) []hit {
+func (c *correlation) hitsOf(r *record, m Match) []hit {
 	h := hit{ref: m.Refs[len(m.Refs)-1], rule: slices.Index(c.rules, m.Rule)}
 	if c.kind != valueCount {
 		return []hit{h}
 	}
 	var out []hit
-	values, _ := lookup(m.Event, c.fieldOf(c.field, m.Rule))
-	for _, v := range values {
-		if text, ok := asText(v); ok && text != "" {
+	for _, text := range r.fieldTexts(c.fieldOf(c.field, m.Rule)) {
+		if text != "" {
 			h.value = text
 			out = append(out, h)
 		}
@@ -374,19 +390,15 @@ func (c *correlation) hitsOf(m Match) []hit {
 
 // groupOf returns the group's key and how people call it. An event that lacks a
 // field of the group belongs to no group.
-func (c *correlation) groupOf(m Match) (key, entity string, ok bool) {
+func (c *correlation) groupOf(r *record, m Match) (key, entity string, ok bool) {
 	if len(c.groupBy) == 0 {
 		return "", m.Entity, true
 	}
 	var b strings.Builder
 	var names []string
 	for _, field := range c.groupBy {
-		values, _ := lookup(m.Event, c.fieldOf(field, m.Rule))
-		if len(values) == 0 {
-			return "", "", false
-		}
-		text, ok := asText(values[0])
-		if !ok || text == "" {
+		text := r.fieldText(c.fieldOf(field, m.Rule))
+		if text == "" {
 			return "", "", false
 		}
 		fmt.Fprintf(&b, "%d:%s", len(text), text)

@@ -181,7 +181,7 @@ func TestCorrelationMistakes(t *testing.T) {
 // TestBounds: memory stays within its limits, whatever comes.
 func TestBounds(t *testing.T) {
 	e := loadCorrelation(t, "type: value_count\nrules: [a]\ngroup-by: [Who]\ntimespan: 1h\ncondition: {field: V, gte: 3}")
-	c := e.rules.all[2].correlation
+	c := e.set().all[2].correlation
 	c.limits = Limits{Groups: 5, Hits: 4, Total: 12}
 	c.memory = newMemory(c.limits)
 	for i := range 500 {

@@ -42,7 +42,9 @@
 package detect
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -51,6 +53,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"pasban"
@@ -90,6 +93,12 @@ func refOf(ev pasban.Event) Ref {
 // or the zero time if it has none.
 func Time(ev pasban.Event) time.Time {
 	switch ms := ev["time"].(type) {
+	case json.Number:
+		n, err := ms.Int64()
+		if err != nil {
+			return time.Time{}
+		}
+		return time.UnixMilli(n).UTC()
 	case int64:
 		return time.UnixMilli(ms).UTC()
 	case float64:
@@ -108,8 +117,9 @@ type Engine struct {
 	seen    uint64  // the last entry matched: handed out again, it is not counted again
 	pending []Match // not yet taken by the sink
 
-	mu     sync.Mutex // covers everything below
-	rules  *ruleSet
+	rules atomic.Pointer[ruleSet]
+
+	mu     sync.Mutex // covers everything below, and the rules' correlations
 	delays delays
 	tally  tally
 }
@@ -197,79 +207,190 @@ func load(files []source, problems config.Problems) (*Engine, error) {
 		rules = append(rules, found...)
 		problems = append(problems, bad...)
 	}
-	set, bad := newRuleSet(rules, DefaultLimits())
+	set, bad := newRuleSet(rules, DefaultLimits(), nil)
 	problems = append(problems, bad...)
 	if err := problems.Err(); err != nil {
 		return nil, err
 	}
-	return &Engine{rules: set}, nil
+	e := &Engine{}
+	e.rules.Store(set)
+	return e, nil
 }
 
 // Rules lists the engine's rules by title.
 func (e *Engine) Rules() []*Rule {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return slices.SortedFunc(slices.Values(e.rules.all), func(a, b *Rule) int {
+	return slices.SortedFunc(slices.Values(e.set().all), func(a, b *Rule) int {
 		return cmp.Or(cmp.Compare(a.Title, b.Title), cmp.Compare(a.ID, b.ID))
 	})
 }
 
+func (e *Engine) set() *ruleSet { return e.rules.Load() }
+
 // Swap exchanges the rules for those of next, which must not be used
-// afterwards. A correlation whose text did not change keeps its memory.
+// afterwards. A correlation whose text did not change keeps its memory. An
+// event that is being matched meanwhile is matched by the old rules, the next
+// one by the new: none is missed, and none waits.
 func (e *Engine) Swap(next *Engine) {
-	next.mu.Lock()
-	rules := next.rules
-	next.mu.Unlock()
+	rules := next.set()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	rules.inherit(e.rules)
-	e.rules = rules
+	rules.inherit(e.set())
+	e.rules.Store(rules)
 }
 
 // Match feeds one event to every rule and returns the matches, rules in the
 // order of loading. Rules that a correlation refers to do not fire themselves
-// unless the correlation says generate: true.
+// unless the correlation says generate: true. The event's logsource is under
+// [LogsourceKey].
 func (e *Engine) Match(ev pasban.Event) []Match {
+	set := e.set()
+	m := set.machine()
+	defer set.machines.Put(m)
+	return e.finish(set, m, m.matchEvent(ev), func() pasban.Event { return ev })
+}
+
+// MatchJSON is [Engine.Match] for an event in JSON, which is decoded only if a
+// rule holds. Its logsource is what sources say; without any, what the engine's
+// taxonomy says; without one, the event's own under [LogsourceKey]. An error
+// says why the event is not an event: it is not JSON, or beyond the limits.
+func (e *Engine) MatchJSON(raw []byte, sources ...Logsource) ([]Match, error) {
+	set := e.set()
+	m := set.machine()
+	defer set.machines.Put(m)
+	hits, rt, err := set.matchJSON(m, raw, sources)
+	if err != nil {
+		return nil, err
+	}
+	return e.finish(set, m, hits, func() pasban.Event { return decodeEvent(raw, rt.sources) }), nil
+}
+
+// Scan returns the rules over single events that hold for an event in JSON, in
+// the order of loading: no correlations, no reasons, nothing remembered. It may
+// be called from many goroutines at once. Sources and error are as for
+// [Engine.MatchJSON].
+func (e *Engine) Scan(raw []byte, sources ...Logsource) ([]*Rule, error) {
+	set := e.set()
+	m := set.machine()
+	defer set.machines.Put(m)
+	hits, _, err := set.matchJSON(m, raw, sources)
+	if len(hits) == 0 || err != nil {
+		return nil, err
+	}
+	out := make([]*Rule, len(hits))
+	for i, rule := range hits {
+		out[i] = set.events[rule]
+	}
+	return out, nil
+}
+
+// decodeEvent decodes an event that has been found to be JSON.
+func decodeEvent(raw []byte, sources []Logsource) pasban.Event {
+	ev := pasban.Event{}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber() // as written: large numbers do not survive as float64
+	_ = dec.Decode(&ev)
+	ev[LogsourceKey] = sources
+	return ev
+}
+
+// finish makes matches of the rules that hold and lets them count for the
+// correlations.
+func (e *Engine) finish(set *ruleSet, m *machine, hits []int32, event func() pasban.Event) []Match {
+	if len(hits) == 0 {
+		return nil
+	}
+	ev := event()
+	ref := refOf(ev)
+	about := m.record.entity()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.rules.match(ev)
+	var out []Match
+	for _, rule := range hits {
+		r := set.events[rule]
+		out = set.fire(out, m.record, Match{
+			Rule: r, Time: ref.Time, Entity: about, Why: m.why(rule, r.Fields), Event: ev, Refs: []Ref{ref},
+		})
+	}
+	return out
+}
+
+// why says why a rule holds: the tests that do, in words. First come those that
+// tell more than a value that the rule names itself, then the fields of
+// interest, then the rest.
+func (m *machine) why(rule int32, fields []string) []string {
+	var telling, plain []string
+	for _, why := range m.explain(m.roots[rule], nil) {
+		if strings.Contains(why, `": "`) {
+			telling = append(telling, why)
+		} else {
+			plain = append(plain, why)
+		}
+	}
+	for _, field := range fields {
+		var texts []string
+		for _, text := range m.record.fieldTexts(field) {
+			texts = append(texts, clip(text))
+		}
+		if len(texts) > 0 {
+			telling = append(telling, field+": "+strings.Join(texts, ", "))
+		}
+	}
+	if telling = append(telling, plain...); len(telling) == 0 {
+		return []string{"nothing that the rule excludes is there"}
+	}
+	return telling
 }
 
 // ruleSet is a linked set of rules: correlations know the rules they refer to.
 type ruleSet struct {
 	all    []*Rule
 	events []*Rule // the rules over single events
+	*compiled
+	taxonomy boundTaxonomy
+	machines sync.Pool // of *machine
 	// users are the correlations that refer to a rule; quiet rules do not fire themselves.
 	users   map[*Rule][]*Rule
 	quiet   map[*Rule]bool
 	maxSpan time.Duration // the longest window
 }
 
-func (s *ruleSet) match(ev pasban.Event) []Match {
-	var out []Match
-	sources := logsources(ev)
-	for _, r := range s.events {
-		if !r.Source.fits(sources) || !r.detection.match(ev) {
-			continue
-		}
-		ref := refOf(ev)
-		out = s.fire(out, Match{
-			Rule: r, Time: ref.Time, Entity: entity(ev), Why: r.detection.explain(ev, r.Fields),
-			Event: ev, Refs: []Ref{ref},
-		})
+func (s *ruleSet) machine() *machine {
+	if m, ok := s.machines.Get().(*machine); ok {
+		return m
 	}
-	return out
+	return s.newMachine()
+}
+
+// matchJSON returns the rules that hold for an event, by number, and its route.
+func (s *ruleSet) matchJSON(m *machine, raw []byte, sources []Logsource) ([]int32, *route, error) {
+	if err := m.record.readJSON(raw); err != nil {
+		return nil, nil, err
+	}
+	var rt *route
+	switch {
+	case len(sources) > 0:
+		rt = m.routeOf(sources)
+	case len(s.taxonomy.mappings) > 0:
+		rt = m.classify(&s.taxonomy)
+	default:
+		rt = m.routeOf([]Logsource{{
+			Product:  m.record.fieldText(LogsourceKey + ".product"),
+			Category: m.record.fieldText(LogsourceKey + ".category"),
+			Service:  m.record.fieldText(LogsourceKey + ".service"),
+		}})
+	}
+	return m.run(rt), rt, nil
 }
 
 // fire adds a match and lets it count for the correlations that refer to its
 // rule. References form no cycles (link refuses them), so this ends.
-func (s *ruleSet) fire(out []Match, m Match) []Match {
+func (s *ruleSet) fire(out []Match, r *record, m Match) []Match {
 	if !s.quiet[m.Rule] {
 		out = append(out, m)
 	}
 	for _, user := range s.users[m.Rule] {
-		if next, ok := user.correlation.add(user, m); ok {
-			out = s.fire(out, next)
+		if next, ok := user.correlation.add(user, r, m); ok {
+			out = s.fire(out, r, next)
 		}
 	}
 	return out
@@ -288,13 +409,21 @@ func (s *ruleSet) inherit(old *ruleSet) {
 	}
 }
 
-// entity is whom an event is about if no correlation groups it: the flat field
-// Entity of Pasban's own events, else the host.
-func entity(ev pasban.Event) string {
-	for _, field := range []string{"Entity", "Computer", "host", "hostname"} {
-		if s, ok := ev[field].(string); ok && s != "" {
+// entityFields are where an event says whom it is about if no correlation
+// groups it: the flat field Entity of Pasban's own events, else the host.
+func entityFields() [4]string { return [4]string{"Entity", "Computer", "host", "hostname"} }
+
+func (r *record) entity() string {
+	for _, field := range entityFields() {
+		if s := r.fieldText(field); s != "" {
 			return s
 		}
 	}
 	return ""
+}
+
+// readFields are the fields that the engine itself asks events for.
+func readFields() []string {
+	fields := entityFields()
+	return append(fields[:], LogsourceKey+".product", LogsourceKey+".category", LogsourceKey+".service")
 }

@@ -87,9 +87,7 @@ func insist(ctx context.Context, sink Sink, matches []Match) error {
 // warm matches the entries of the longest window before first without handing
 // their matches on.
 func (e *Engine) warm(ctx context.Context, j *journal.Journal, first journal.Entry) error {
-	e.mu.Lock()
-	span := e.rules.maxSpan
-	e.mu.Unlock()
+	span := e.set().maxSpan
 	start := Time(FromEntry(first))
 	span = max(span, TallyStep*tallyParts)
 	if start.IsZero() {

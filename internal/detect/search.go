@@ -8,7 +8,7 @@ import (
 // identifier is one named search identifier of a detection.
 type identifier struct {
 	name string
-	test test
+	test expr
 	key  *node
 	used bool // the condition refers to it
 }
@@ -38,7 +38,7 @@ func (p *parser) detection(r *Rule, n *node) *detection {
 		p.problem(n, "detection.condition", "", "the detection has no condition")
 		return nil
 	}
-	var exprs anyExpr
+	var exprs eachOf
 	for _, c := range conditions {
 		if c.kind != scalarNode {
 			p.problem(c, "detection.condition", "", "a condition is text")
@@ -66,7 +66,7 @@ func (p *parser) detection(r *Rule, n *node) *detection {
 
 // search reads one search identifier: a mapping of fields, a list of mappings,
 // or keywords.
-func (p *parser) search(r *Rule, key, n *node) test {
+func (p *parser) search(r *Rule, key, n *node) expr {
 	switch n.kind {
 	case mapNode:
 		return p.fields(r, n)
@@ -98,25 +98,20 @@ func (p *parser) search(r *Rule, key, n *node) test {
 }
 
 // keywords reads texts that may stand anywhere in the event.
-func (p *parser) keywords(key *node, words []*node, all bool) test {
+func (p *parser) keywords(key *node, words []*node, all bool) expr {
 	t := &keywordTest{all: all}
 	for _, w := range words {
 		if w.kind != scalarNode || strings.Trim(w.text, "*") == "" {
 			p.problem(w, "detection."+key.text, "", "a keyword is text, and not empty")
 			continue
 		}
-		m, err := stringMatcher("contains", w.text, scan(w.text), false)
-		if err != nil {
-			p.problem(w, "detection."+key.text, "", "%v", err)
-			continue
-		}
-		t.matchers = append(t.matchers, m)
+		t.matchers = append(t.matchers, stringMatcher("contains", w.text, scan(w.text), false))
 	}
 	return t
 }
 
 // fields reads a mapping of fields to values.
-func (p *parser) fields(r *Rule, n *node) test {
+func (p *parser) fields(r *Rule, n *node) expr {
 	var out allOf
 	for _, e := range n.entries {
 		name, mods, _ := strings.Cut(e.key.text, "|")
@@ -153,7 +148,7 @@ func (p *parser) knownField(r *Rule, key *node, name string) {
 }
 
 // unnamed reads keywords with a modifier: '|all': [...].
-func (p *parser) unnamed(e entry, mods string) test {
+func (p *parser) unnamed(e entry, mods string) expr {
 	if mods != "all" {
 		p.problem(e.key, e.key.text, "keywords take |all alone", "unknown modifier %q of keywords", mods)
 		return anyOf(nil)
@@ -169,7 +164,7 @@ func (p *parser) unnamed(e entry, mods string) test {
 }
 
 // field reads the values of one field.
-func (p *parser) field(e entry, name string, m modifiers) test {
+func (p *parser) field(e entry, name string, m modifiers) expr {
 	values := []*node{e.value}
 	if e.value.kind == listNode {
 		values = e.value.items
