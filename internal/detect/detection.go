@@ -3,7 +3,6 @@ package detect
 import (
 	"encoding/base64"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -198,12 +197,12 @@ func (p *parser) kindMatcher(key, v *node, m modifiers) []matcher {
 		if m.flags != "" {
 			expr = "(?" + m.flags + ")" + expr
 		}
-		re, err := regexp.Compile(expr)
+		m, err := newRegexpMatcher(expr)
 		if err != nil {
 			p.problem(v, key.text, "regular expressions are RE2: no look-around, no back-references", "%v", err)
 			return nil
 		}
-		return []matcher{regexpMatcher{re}}
+		return []matcher{m}
 	case "cidr":
 		prefix, err := netip.ParsePrefix(v.text)
 		if err != nil {

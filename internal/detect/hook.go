@@ -56,7 +56,7 @@ func (c *compiler) hooks(at int32, uses map[hook]int) (best []hook, share float6
 		}
 		share += s
 	}
-	return best, min(share, 1), true
+	return best, min(share, presentShare), true
 }
 
 // countHooks counts how many leaves of all rules ask for each hook.
@@ -72,7 +72,8 @@ func (c *compiler) countHooks() map[hook]int {
 }
 
 const (
-	presentShare = 0.5 // of events have a field
+	presentShare = 0.9 // of events have a field
+	maxTextShare = 0.8 // of texts contain something: looking for it is always worth while
 	charShare    = 0.6 // of texts go on with a given character
 	minShare     = 1e-5
 )
@@ -83,8 +84,7 @@ func shareOf(hooks []hook, uses map[hook]int) float64 {
 	var sum float64
 	for _, h := range hooks {
 		if h.text == "" {
-			sum += presentShare
-			continue
+			return presentShare
 		}
 		s := math.Pow(charShare, float64(len(h.text)))
 		if h.field == anyField {
@@ -92,7 +92,7 @@ func shareOf(hooks []hook, uses map[hook]int) float64 {
 		}
 		sum += max(s, minShare) * float64(1+uses[h])
 	}
-	return min(sum, 1)
+	return min(sum, maxTextShare)
 }
 
 func (c *compiler) leafHooks(l *leaf) ([]hook, bool) {
@@ -144,24 +144,19 @@ func matcherHooks(field int32, m matcher) (out []hook) {
 			out = append(out, best)
 		}
 	case regexpMatcher:
-		parsed, err := syntax.Parse(m.re.String(), syntax.Perl)
-		if err != nil {
-			return nil
-		}
-		texts, _ := required(parsed.Simplify())
-		for _, t := range texts {
+		for _, t := range rarest(m.needs) {
 			out = append(out, hook{field: field, text: t})
 		}
 	}
 	return out
 }
 
-// required returns folded texts of which every match of the expression contains
-// one. It returns ok false if it finds none.
-func required(re *syntax.Regexp) (best []string, ok bool) {
+// required returns folded texts that every match of a regular expression
+// contains: one of each list, in the order of the lists and without overlap.
+func required(re *syntax.Regexp) [][]string {
 	switch re.Op {
 	case syntax.OpLiteral:
-		return []string{fold(string(re.Rune))}, true
+		return [][]string{{fold(string(re.Rune))}}
 	case syntax.OpCapture, syntax.OpPlus:
 		return required(re.Sub[0])
 	case syntax.OpRepeat:
@@ -169,30 +164,38 @@ func required(re *syntax.Regexp) (best []string, ok bool) {
 			return required(re.Sub[0])
 		}
 	case syntax.OpConcat:
-		score := 2.0
+		var all [][]string
 		for _, sub := range re.Sub {
-			if texts, found := required(sub); found {
-				var s float64
-				for _, t := range texts {
-					s += math.Pow(charShare, float64(len(t)))
-				}
-				if s < score {
-					best, score, ok = texts, s, true
-				}
-			}
+			all = append(all, required(sub)...)
 		}
-		return best, ok
+		return all
 	case syntax.OpAlternate:
+		var any []string
 		for _, sub := range re.Sub {
-			texts, found := required(sub)
-			if !found || len(best)+len(texts) > 64 {
-				return nil, false
+			list := required(sub)
+			if len(list) == 0 || len(any) > 64 {
+				return nil
 			}
-			best = append(best, texts...)
+			any = append(any, rarest(list)...)
 		}
-		return best, true
+		return [][]string{any}
 	}
-	return nil, false
+	return nil
+}
+
+// rarest picks the list whose texts are the least likely to be there.
+func rarest(lists [][]string) (best []string) {
+	least := math.Inf(1)
+	for _, texts := range lists {
+		var share float64
+		for _, t := range texts {
+			share += math.Pow(charShare, float64(len(t)))
+		}
+		if share < least {
+			best, least = texts, share
+		}
+	}
+	return best
 }
 
 // fold writes text so that what any of the engine's ways to ignore case take

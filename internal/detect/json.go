@@ -28,8 +28,10 @@ func (e *jsonError) Error() string { return fmt.Sprintf("byte %d: %s", e.at, e.w
 // cursor walks one JSON text (RFC 8259) without building anything. It accepts
 // what encoding/json accepts.
 type cursor struct {
-	b []byte
-	i int
+	b    []byte
+	i    int
+	odd  bool // some characters are written by their numbers
+	wide bool // there are bytes beyond ASCII
 }
 
 func (c *cursor) fail(what string) error { return &jsonError{c.i, what} }
@@ -92,6 +94,7 @@ func (c *cursor) str() (span, error) {
 		}
 		switch {
 		case b[i] == '"':
+			c.wide = c.wide || high&highs != 0
 			s.text, s.wide = b[start:i], s.wide || high&highs != 0
 			c.i++
 			return s, nil
@@ -103,6 +106,7 @@ func (c *cursor) str() (span, error) {
 		if n == 0 {
 			return s, c.fail("an unknown escape inside a string")
 		}
+		c.odd = c.odd || n == 6
 		if n == 6 && (b[i+2] != '0' || b[i+3] != '0' || b[i+4] > '7') {
 			s.wide = true
 		}

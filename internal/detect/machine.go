@@ -143,10 +143,14 @@ func (m *machine) look(p *program) {
 			}
 		}
 	}
-	if p.keywords != nil {
-		for _, at := range r.texts() {
-			m.scan(p.keywords, at)
-		}
+	if p.keywords == nil {
+		return
+	}
+	if p.skim != nil && r.raw != nil && !r.odd && m.skim(p.skim, r.raw) {
+		return
+	}
+	for _, at := range r.texts() {
+		m.scan(p.keywords, at)
 	}
 }
 
@@ -203,12 +207,7 @@ func (m *machine) holds(at int32) bool {
 		}
 		return true
 	}
-	for _, k := range n.quick {
-		if m.holds(k) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(n.quick, m.holds)
 }
 
 // ask answers a leaf, once for an event.

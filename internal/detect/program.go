@@ -13,6 +13,7 @@ type program struct {
 	present  []ruleField // rules that only ask that a field is there
 	scans    []fieldScan
 	keywords *automaton // over every value of the event, nil if no rule needs it
+	skim     *skim      // finds the same in the event's JSON as it stands; nil if it cannot
 }
 
 type ruleField struct {
@@ -77,8 +78,8 @@ func compileRules(rules []*Rule, fields ...string) *compiled {
 	uses := c.countHooks()
 	found := make([]ruleHooks, len(rules))
 	for i := range rules {
-		h, share, ok := c.hooks(out.roots[i], uses)
-		found[i] = ruleHooks{h, ok && (share < 1 || len(h) == 0 || h[0].text == "")}
+		h, _, ok := c.hooks(out.roots[i], uses)
+		found[i] = ruleHooks{h, ok}
 	}
 	for _, s := range order {
 		out.groups = append(out.groups, c.divide(s, sources[s], out.roots, found))
@@ -156,7 +157,7 @@ func newProgram(rules []int32, found []ruleHooks) *program {
 	}
 	for f, b := range texts {
 		if f == anyField {
-			p.keywords = b.build()
+			p.keywords, p.skim = b.build(), newSkim(b.targets)
 		} else {
 			p.scans = append(p.scans, fieldScan{f, b.build()})
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+	"slices"
 	"strconv"
 	"unicode"
 	"unicode/utf8"
@@ -37,6 +38,7 @@ type record struct {
 
 	all      []int32 // every value with text, wherever it stands
 	haveAll  bool
+	odd      bool // raw says some characters by their numbers
 	unnested bool // raw is being read for all
 }
 
@@ -140,11 +142,18 @@ func (r *record) lower(at int32) []byte {
 	return v.lower
 }
 
-// appendLower appends ASCII text in lower case.
+// appendLower appends ASCII text in lower case, eight bytes at a time.
 func appendLower(out, text []byte) []byte {
 	start := len(out)
 	out = append(out, text...)
 	low := out[start:]
+	for len(low) >= 8 {
+		w := binary.LittleEndian.Uint64(low)
+		// The high bit of each byte: at least 'A', and not more than 'Z'.
+		upper := (w + ones*(0x80-'A')) &^ (w + ones*(0x80-'Z'-1)) & highs
+		binary.LittleEndian.PutUint64(low, w|upper>>2)
+		low = low[8:]
+	}
 	for i, c := range low {
 		if c-'A' < 26 {
 			low[i] = c | 0x20
@@ -186,7 +195,14 @@ func (r *record) walk() error {
 	if c.next(); c.i < len(c.b) {
 		return c.fail("something follows the event")
 	}
+	r.odd = c.odd || c.wide && hasOddLetters(r.raw)
 	return nil
+}
+
+// hasOddLetters looks for the letters beyond ASCII that ignoring case turns
+// into letters of ASCII: dotted I, long s and the Kelvin sign.
+func hasOddLetters(b []byte) bool {
+	return slices.ContainsFunc([]string{"\u0130", "\u017f", "\u212a"}, func(s string) bool { return bytes.Contains(b, []byte(s)) })
 }
 
 // object reads an object whose path has the given length.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"regexp/syntax"
 	"strconv"
 	"strings"
 	"time"
@@ -62,12 +63,53 @@ func (m numberMatcher) words() string { return "is " + m.text }
 func (m numberMatcher) key() string   { return "number " + m.text }
 func (m numberMatcher) cost() float64 { return 1 }
 
-type regexpMatcher struct{ re *regexp.Regexp }
+// regexpMatcher is a regular expression. It is run only on values that have
+// the plain texts that it cannot match without.
+type regexpMatcher struct {
+	re    *regexp.Regexp
+	needs [][]string // see required
+}
 
-func (m regexpMatcher) match(r *record, at int32) bool { return m.re.Match(r.text(at)) }
-func (m regexpMatcher) words() string                  { return fmt.Sprintf("matches %q", m.re) }
-func (m regexpMatcher) key() string                    { return "re " + strconv.Quote(m.re.String()) }
-func (m regexpMatcher) cost() float64                  { return 200 }
+func newRegexpMatcher(text string) (regexpMatcher, error) {
+	re, err := regexp.Compile(text)
+	if err != nil {
+		return regexpMatcher{}, err
+	}
+	parsed, err := syntax.Parse(text, syntax.Perl)
+	if err != nil {
+		return regexpMatcher{}, err
+	}
+	return regexpMatcher{re, required(parsed.Simplify())}, nil
+}
+
+func (m regexpMatcher) match(r *record, at int32) bool {
+	if !r.values[at].wide && !m.might(r.lower(at)) {
+		return false
+	}
+	return m.re.Match(r.text(at))
+}
+
+// might reports whether a text, which is ASCII in lower case, has what the
+// expression needs. Taking the earliest place of each text never spoils a later one.
+func (m regexpMatcher) might(text []byte) bool {
+	for _, list := range m.needs {
+		end := -1
+		for _, t := range list {
+			if i := bytes.Index(text, []byte(t)); i >= 0 && (end < 0 || i+len(t) < end) {
+				end = i + len(t)
+			}
+		}
+		if end < 0 {
+			return false
+		}
+		text = text[end:]
+	}
+	return true
+}
+
+func (m regexpMatcher) words() string { return fmt.Sprintf("matches %q", m.re) }
+func (m regexpMatcher) key() string   { return "re " + strconv.Quote(m.re.String()) }
+func (m regexpMatcher) cost() float64 { return 200 }
 
 type cidrMatcher struct{ prefix netip.Prefix }
 
