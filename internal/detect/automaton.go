@@ -20,12 +20,29 @@ type automaton struct {
 	target []target
 }
 
-// target is a text of the automaton: where it must stand, and the rules that
-// are to be looked at if it does.
+// target is a text that the automaton looks for: where it must stand, and the
+// rules that are to be looked at if it does. Of long texts the automaton knows
+// the end only; the rest is compared where that has been found.
 type target struct {
-	len        int32
+	text       string
 	head, tail bool
 	rules      []int32
+}
+
+// maxKnown is how many bytes of a text an automaton knows. They tell texts
+// apart almost as well as whole texts, in a table of a fraction of the size.
+const maxKnown = 12
+
+// known is the part of a text that the automaton knows.
+func known(text string) string { return text[max(0, len(text)-maxKnown):] }
+
+// at reports whether the target's text ends there in a text, ignoring case.
+func (t *target) at(text []byte, end int) bool {
+	start := end - len(t.text)
+	if start < 0 || t.head && start > 0 || t.tail && end < len(text) {
+		return false
+	}
+	return len(t.text) <= maxKnown || equalFolded(text[start:end-maxKnown], t.text)
 }
 
 // builder collects an automaton's texts.
@@ -39,7 +56,7 @@ func (b *builder) add(h hook, rule int32) {
 	}
 	t := b.targets[h]
 	if t == nil {
-		t = &target{len: int32(len(h.text)), head: h.head, tail: h.tail}
+		t = &target{text: h.text, head: h.head, tail: h.tail}
 		b.targets[h] = t
 	}
 	if !slices.Contains(t.rules, rule) {
@@ -54,8 +71,12 @@ type trieNode struct {
 	longest int32   // nearest state on the way of fails where a hook ends, 0 for none
 }
 
-// build makes the automaton of the texts, all of which are folded and not empty.
+// build makes the automaton of the texts, all of which are folded and not
+// empty; nil if there are none.
 func (b *builder) build() *automaton {
+	if len(b.targets) == 0 {
+		return nil
+	}
 	a := &automaton{}
 	hooks := make([]hook, 0, len(b.targets))
 	for h := range b.targets {
@@ -66,8 +87,8 @@ func (b *builder) build() *automaton {
 	})
 	classes := uint32(1)
 	for _, h := range hooks {
-		for i := range len(h.text) {
-			if c := h.text[i]; a.class[c] == 0 {
+		for _, c := range []byte(known(h.text)) {
+			if a.class[c] == 0 {
 				a.class[c] = uint8(classes)
 				classes++
 			}
@@ -95,8 +116,8 @@ func (a *automaton) trie(hooks []hook) (nodes []trieNode, next []int32) {
 	nodes, next = []trieNode{{}}, make([]int32, a.stride)
 	for i, h := range hooks {
 		at := int32(0)
-		for j := range len(h.text) {
-			slot := at*int32(a.stride) + int32(a.class[h.text[j]])
+		for _, c := range []byte(known(h.text)) {
+			slot := at*int32(a.stride) + int32(a.class[c])
 			if next[slot] == 0 {
 				next[slot] = int32(len(nodes))
 				nodes = append(nodes, trieNode{})
@@ -174,6 +195,9 @@ func (a *automaton) pack(b *builder, hooks []hook, nodes []trieNode, next, order
 
 // size is what the automaton's tables take, in bytes.
 func (a *automaton) size() int {
+	if a == nil {
+		return 0
+	}
 	n := 4*len(a.next) + 4*len(a.from)
 	for _, t := range a.target {
 		n += 40 + 4*len(t.rules)

@@ -154,10 +154,10 @@ func windowsRules(t testing.TB) (out []*Rule) {
 	return out
 }
 
-// TestReference holds the engine to the reference on real events: every 40th of
+// TestReference holds the engine to the reference on real events: every 100th of
 // the shared log, or all with PASBAN_DETECT_ALL=1.
 func TestReference(t *testing.T) {
-	stride := 40
+	stride := 100
 	if os.Getenv("PASBAN_DETECT_ALL") != "" {
 		stride = 1
 	}

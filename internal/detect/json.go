@@ -3,6 +3,7 @@ package detect
 import (
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -36,22 +37,20 @@ type cursor struct {
 
 func (c *cursor) fail(what string) error { return &jsonError{c.i, what} }
 
-func (c *cursor) space() {
-	for c.i < len(c.b) && (c.b[c.i] == ' ' || c.b[c.i] == '\n' || c.b[c.i] == '\t' || c.b[c.i] == '\r') {
-		c.i++
-	}
-}
-
 // next skips space and returns the byte there without taking it, 0 at the end.
 func (c *cursor) next() byte {
 	if c.i < len(c.b) && c.b[c.i] > ' ' {
 		return c.b[c.i]
 	}
-	c.space()
-	if c.i < len(c.b) {
-		return c.b[c.i]
+	return c.beyond()
+}
+
+// beyond is next where there is space.
+func (c *cursor) beyond() byte {
+	for c.i < len(c.b) && (c.b[c.i] == ' ' || c.b[c.i] == '\n' || c.b[c.i] == '\t' || c.b[c.i] == '\r') {
+		c.i++
 	}
-	return 0
+	return c.peek()
 }
 
 // span is a string's text between the quotes as written.
@@ -78,9 +77,12 @@ func (c *cursor) str() (span, error) {
 		for i+8 <= len(b) {
 			w := binary.LittleEndian.Uint64(b[i:])
 			q, e := w^(ones*'"'), w^(ones*'\\')
-			stop := ((q - ones) &^ q) | ((e - ones) &^ e) | ((w - ones*0x20) &^ w)
-			if stop&highs != 0 {
-				break
+			stop := (((q - ones) &^ q) | ((e - ones) &^ e) | ((w - ones*0x20) &^ w)) & highs
+			if stop != 0 { // the lowest bit is right, those above it may not be
+				n := bits.TrailingZeros64(stop)
+				high |= w & (1<<(n&^7) - 1)
+				i += n >> 3
+				goto special
 			}
 			high |= w
 			i += 8
@@ -89,26 +91,29 @@ func (c *cursor) str() (span, error) {
 			high |= uint64(b[i])
 			i++
 		}
-		if c.i = i; i >= len(b) {
+		if i >= len(b) {
+			c.i = i
 			return s, c.fail("the text ends inside a string")
 		}
-		switch {
-		case b[i] == '"':
-			c.wide = c.wide || high&highs != 0
+	special:
+		if b[i] == '"' {
+			c.i = i + 1
 			s.text, s.wide = b[start:i], s.wide || high&highs != 0
-			c.i++
+			c.wide = c.wide || s.wide
 			return s, nil
-		case b[i] < 0x20:
+		}
+		c.i = i
+		if b[i] < 0x20 {
 			return s, c.fail("a control character inside a string")
 		}
-		s.escaped = true
 		n := escapeLen(b[i:])
 		if n == 0 {
 			return s, c.fail("an unknown escape inside a string")
 		}
-		c.odd = c.odd || n == 6
-		if n == 6 && (b[i+2] != '0' || b[i+3] != '0' || b[i+4] > '7') {
-			s.wide = true
+		s.escaped = true
+		if n == 6 {
+			c.odd = true
+			s.wide = s.wide || b[i+2] != '0' || b[i+3] != '0' || b[i+4] > '7'
 		}
 		i += n
 	}
@@ -257,18 +262,28 @@ func (c *cursor) word(w string) error {
 
 // skip takes one value without looking at what it says.
 func (c *cursor) skip(depth int) error {
-	switch b := c.next(); b {
+	b := c.next()
+	switch b {
 	case '"':
 		_, err := c.str()
 		return err
-	case '{':
-		return c.object(depth, func(span) error { return c.skip(depth + 1) })
-	case '[':
-		return c.list(depth, func() error { return c.skip(depth + 1) })
+	case '{', '[':
 	default:
 		_, err := c.scalar(b)
 		return err
 	}
+	more, err := c.begin(depth)
+	for more && err == nil {
+		if b == '{' {
+			if _, err = c.key(); err != nil {
+				return err
+			}
+		}
+		if err = c.skip(depth + 1); err == nil {
+			more, err = c.more(b)
+		}
+	}
+	return err
 }
 
 // scalar takes a number, true, false or null, and returns it as written.
@@ -288,65 +303,47 @@ func (c *cursor) scalar(b byte) ([]byte, error) {
 	return c.b[start:c.i], err
 }
 
-// object takes an object and calls value for each key, to take its value.
-func (c *cursor) object(depth int, value func(key span) error) error {
+// begin enters the object or list that is next and reports whether it has
+// anything in it.
+func (c *cursor) begin(depth int) (more bool, err error) {
 	if depth >= maxNesting {
-		return c.fail("values nest too deep")
+		return false, c.fail("values nest too deep")
 	}
+	closing := c.b[c.i] + 2 // '{' and '}' as well as '[' and ']' are two apart
 	c.i++
-	if c.next() == '}' {
+	if c.next() == closing {
 		c.i++
-		return nil
+		return false, nil
 	}
-	for {
-		if c.next() != '"' {
-			return c.fail("an object's key is missing")
-		}
-		key, err := c.str()
-		if err != nil {
-			return err
-		}
-		if c.next() != ':' {
-			return c.fail("the colon after a key is missing")
-		}
-		c.i++
-		if err := value(key); err != nil {
-			return err
-		}
-		switch c.next() {
-		case ',':
-			c.i++
-		case '}':
-			c.i++
-			return nil
-		default:
-			return c.fail("an object goes on without a comma")
-		}
-	}
+	return true, nil
 }
 
-// list takes a list and calls value for each element, to take it.
-func (c *cursor) list(depth int, value func() error) error {
-	if depth >= maxNesting {
-		return c.fail("values nest too deep")
+// more goes on after a value of an object or list, which opened with the given
+// byte, and reports whether another follows.
+func (c *cursor) more(opening byte) (bool, error) {
+	switch c.next() {
+	case ',':
+		c.i++
+		return true, nil
+	case opening + 2:
+		c.i++
+		return false, nil
+	}
+	return false, c.fail("a value is followed by neither a comma nor the end of its object or list")
+}
+
+// key takes a key and its colon.
+func (c *cursor) key() (span, error) {
+	if c.next() != '"' {
+		return span{}, c.fail("an object's key is missing")
+	}
+	key, err := c.str()
+	if err != nil {
+		return key, err
+	}
+	if c.next() != ':' {
+		return key, c.fail("the colon after a key is missing")
 	}
 	c.i++
-	if c.next() == ']' {
-		c.i++
-		return nil
-	}
-	for {
-		if err := value(); err != nil {
-			return err
-		}
-		switch c.next() {
-		case ',':
-			c.i++
-		case ']':
-			c.i++
-			return nil
-		default:
-			return c.fail("a list goes on without a comma")
-		}
-	}
+	return key, nil
 }

@@ -139,7 +139,7 @@ func (m *machine) look(p *program) {
 	for i := range p.scans {
 		for at := r.first[p.scans[i].field]; at != 0; at = r.values[at].next {
 			if r.values[at].kind >= textValue {
-				m.scan(p.scans[i].auto, at)
+				m.scanField(&p.scans[i], at)
 			}
 		}
 	}
@@ -149,8 +149,9 @@ func (m *machine) look(p *program) {
 	if p.skim != nil && r.raw != nil && !r.odd && m.skim(p.skim, r.raw) {
 		return
 	}
+	all := fieldScan{plain: p.keywords}
 	for _, at := range r.texts() {
-		m.scan(p.keywords, at)
+		m.scanField(&all, at)
 	}
 }
 
@@ -163,31 +164,38 @@ func (m *machine) find(rules []int32) {
 	}
 }
 
-// scan looks for an automaton's texts in a value.
-func (m *machine) scan(a *automaton, at int32) {
+// scanField looks for a field's texts in one of its values.
+func (m *machine) scanField(s *fieldScan, at int32) {
 	text := m.record.text(at)
 	if m.record.values[at].wide {
 		m.folded = appendFold(m.folded[:0], text)
 		text = m.folded
+		m.scan(s.wide, text)
+	}
+	m.scan(s.plain, text)
+}
+
+// scan looks for an automaton's texts in folded or ASCII text.
+func (m *machine) scan(a *automaton, text []byte) {
+	if a == nil {
+		return
 	}
 	next, ends, state := a.next, a.ends, uint32(0)
 	for i, c := range text {
 		state = next[state+uint32(a.class[c])]
 		if state >= ends {
-			m.hit(a, state, i+1, len(text))
+			m.hit(a, state, text, i+1)
 		}
 	}
 }
 
-// hit is called where texts of the automaton end.
-func (m *machine) hit(a *automaton, state uint32, end, size int) {
+// hit is called where texts of the automaton may end.
+func (m *machine) hit(a *automaton, state uint32, text []byte, end int) {
 	row := (state - a.ends) / a.stride
 	for i := a.from[row]; i < a.from[row+1]; i++ {
-		t := &a.target[i]
-		if t.head && end != int(t.len) || t.tail && end != size {
-			continue
+		if t := &a.target[i]; t.at(text, end) {
+			m.find(t.rules)
 		}
-		m.find(t.rules)
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strings"
+	"unicode/utf8"
 )
 
 // program finds, for the events of one logsource, the few rules that might
@@ -21,9 +23,11 @@ type ruleField struct {
 	rules []int32
 }
 
+// fieldScan finds texts in a field. Those with letters beyond ASCII stand apart:
+// most values have none, and the table for the rest is much narrower.
 type fieldScan struct {
-	field int32
-	auto  *automaton
+	field       int32
+	plain, wide *automaton // nil for none
 }
 
 // ruleGroup is the rules of one logsource. Most rules of a log ask for one of a few
@@ -134,7 +138,7 @@ func (c *compiler) divide(source Logsource, rules, roots []int32, found []ruleHo
 
 func newProgram(rules []int32, found []ruleHooks) *program {
 	p := &program{}
-	texts := map[int32]*builder{}
+	texts := map[int32]*[2]builder{}
 	present := map[int32][]int32{}
 	for _, r := range rules {
 		if !found[r].ok {
@@ -147,9 +151,9 @@ func newProgram(rules []int32, found []ruleHooks) *program {
 				continue
 			}
 			if texts[h.field] == nil {
-				texts[h.field] = &builder{}
+				texts[h.field] = &[2]builder{}
 			}
-			texts[h.field].add(h, r)
+			texts[h.field][flag(h.field != anyField && !isASCII(h.text))].add(h, r)
 		}
 	}
 	for f, list := range present {
@@ -157,14 +161,18 @@ func newProgram(rules []int32, found []ruleHooks) *program {
 	}
 	for f, b := range texts {
 		if f == anyField {
-			p.keywords, p.skim = b.build(), newSkim(b.targets)
+			p.keywords, p.skim = b[0].build(), newSkim(b[0].targets)
 		} else {
-			p.scans = append(p.scans, fieldScan{f, b.build()})
+			p.scans = append(p.scans, fieldScan{f, b[0].build(), b[1].build()})
 		}
 	}
 	slices.SortFunc(p.present, func(a, b ruleField) int { return cmp.Compare(a.field, b.field) })
 	slices.SortFunc(p.scans, func(a, b fieldScan) int { return cmp.Compare(a.field, b.field) })
 	return p
+}
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
 }
 
 // programs calls yield with every program of the set.
@@ -184,11 +192,9 @@ func (c *compiled) programs(yield func(*program)) {
 func (c *compiled) automataSize() (n int) {
 	c.programs(func(p *program) {
 		for _, s := range p.scans {
-			n += s.auto.size()
+			n += s.plain.size() + s.wide.size()
 		}
-		if p.keywords != nil {
-			n += p.keywords.size()
-		}
+		n += p.keywords.size()
 	})
 	return n
 }

@@ -207,36 +207,49 @@ func hasOddLetters(b []byte) bool {
 
 // object reads an object whose path has the given length.
 func (r *record) object(c *cursor, prefix, depth int) error {
-	return c.object(depth, func(key span) error {
-		if prefix == 0 && !key.escaped && !key.wide && !r.unnested {
-			field, inner := r.names.find(key.text)
-			if field < 0 && !inner {
-				return c.skip(depth + 1)
-			}
-			if !inner {
-				return r.value(c, field, -1, depth+1)
-			}
+	more, err := c.begin(depth)
+	for more && err == nil {
+		key, bad := c.key()
+		if bad != nil {
+			return bad
 		}
-		r.path = r.path[:prefix]
-		if prefix > 0 {
-			r.path = append(r.path, '.')
+		if err = r.member(c, key, prefix, depth+1); err == nil {
+			more, err = c.more('{')
 		}
-		if key.escaped || key.wide {
-			r.path = unescape(r.path, key.text)
-		} else {
-			r.path = append(r.path, key.text...)
-		}
-		field, inner := r.names.find(r.path)
-		switch {
-		case r.unnested:
-			return r.value(c, 0, 0, depth+1)
-		case field < 0 && !inner:
-			return c.skip(depth + 1)
-		case !inner:
-			return r.value(c, field, -1, depth+1)
-		}
-		return r.value(c, field, len(r.path), depth+1)
-	})
+	}
+	return err
+}
+
+// member reads the value of a key in an object whose path has the given length.
+func (r *record) member(c *cursor, key span, prefix, depth int) error {
+	path := key.text
+	nested := prefix > 0 || key.escaped || key.wide
+	if nested {
+		path = r.follow(key, prefix)
+	}
+	field, inner := r.names.find(path)
+	switch {
+	case r.unnested:
+		return r.value(c, 0, 0, depth)
+	case inner && !nested:
+		r.follow(key, prefix)
+		return r.value(c, field, len(r.path), depth)
+	case inner:
+		return r.value(c, field, len(r.path), depth)
+	case field < 0:
+		return c.skip(depth)
+	}
+	return r.value(c, field, -1, depth)
+}
+
+// follow makes the path longer by a key.
+func (r *record) follow(key span, prefix int) []byte {
+	r.path = r.path[:prefix]
+	if prefix > 0 {
+		r.path = append(r.path, '.')
+	}
+	r.path = unescape(r.path, key.text)
+	return r.path
 }
 
 // value reads a value of a field (-1 if no rule names it). Of objects within,
@@ -251,24 +264,19 @@ func (r *record) value(c *cursor, field int32, prefix, depth int) error {
 		}
 		v = value{kind: rawValue, text: s.text, escaped: s.escaped, wide: s.wide}
 	case '{':
-		read := r.object
+		var err error
 		if prefix < 0 {
-			read = func(c *cursor, _, depth int) error { return c.skip(depth) }
+			err = c.skip(depth)
+		} else {
+			err = r.object(c, prefix, depth)
 		}
-		if err := read(c, max(prefix, 0), depth); err != nil {
+		if err != nil {
 			return err
 		}
 	case '[':
-		empty := true
-		err := c.list(depth, func() error {
-			empty = false
-			if prefix >= 0 {
-				r.path = r.path[:prefix]
-			}
-			return r.value(c, field, prefix, depth+1)
-		})
-		if err != nil || !empty {
-			return err
+		more, err := c.begin(depth)
+		if empty := !more; err != nil || !empty {
+			return r.elements(c, field, prefix, depth, err)
 		}
 		v.kind = emptyList
 	default:
@@ -285,6 +293,19 @@ func (r *record) value(c *cursor, field int32, prefix, depth int) error {
 		r.add(field, v)
 	}
 	return nil
+}
+
+// elements reads the values of a list that has been entered: they are the field's.
+func (r *record) elements(c *cursor, field int32, prefix, depth int, err error) error {
+	for more := true; more && err == nil; {
+		if prefix >= 0 {
+			r.path = r.path[:prefix]
+		}
+		if err = r.value(c, field, prefix, depth+1); err == nil {
+			more, err = c.more('[')
+		}
+	}
+	return err
 }
 
 // texts returns every value of the event that has text, whatever its field.

@@ -13,9 +13,9 @@ import "strings"
 // lower-case letters of ASCII in another form; a record knows of both (odd).
 type skim struct {
 	least int        // length of the shortest text: all are compared by as much first
-	shift [4096]byte // by two folded bytes: how far on the next text may end
+	shift [8192]byte // by three folded bytes: how far on the next text may end
 	texts [][]skimText
-	from  [4096]uint16 // by the same: 1 + index in texts, of those whose first bytes end so
+	from  [8192]uint16 // by the same: 1 + index in texts, of those whose first bytes end so
 }
 
 type skimText struct {
@@ -24,7 +24,7 @@ type skimText struct {
 }
 
 // minSkim is the length of the shortest text that is worth it.
-const minSkim = 4
+const minSkim = 5
 
 // newSkim makes a skim of the targets, nil if one of them is too short.
 func newSkim(targets map[hook]*target) *skim {
@@ -37,15 +37,15 @@ func newSkim(targets map[hook]*target) *skim {
 		s.least = min(s.least, n)
 	}
 	for i := range s.shift {
-		s.shift[i] = byte(s.least - 1)
+		s.shift[i] = byte(s.least - 2)
 	}
 	for h, t := range targets {
 		text := plainest(h.text)
-		for i := range s.least - 1 {
-			at := pairOf(text[i], text[i+1])
-			s.shift[at] = min(s.shift[at], byte(s.least-2-i))
+		for i := range s.least - 2 {
+			at := blockOf(text[i], text[i+1], text[i+2])
+			s.shift[at] = min(s.shift[at], byte(s.least-3-i))
 		}
-		last := pairOf(text[s.least-2], text[s.least-1])
+		last := blockOf(text[s.least-3], text[s.least-2], text[s.least-1])
 		if s.from[last] == 0 {
 			s.texts = append(s.texts, nil)
 			s.from[last] = uint16(len(s.texts))
@@ -68,34 +68,66 @@ func plainest(text string) (best string) {
 	return best
 }
 
-// pairOf numbers two bytes, letters of either case alike.
-func pairOf(a, b byte) uint32 { return (uint32(a|0x20)<<5 ^ uint32(b|0x20)) & 4095 }
+// blockOf numbers three bytes, letters of either case alike.
+func blockOf(a, b, c byte) uint32 {
+	return (uint32(a|0x20)<<8 ^ uint32(b|0x20)<<4 ^ uint32(c|0x20)) & 8191
+}
 
 // skim finds the rules of which the text has a keyword. It gives up, and
 // returns false, where the text is made so that it would take long.
+//
+// It goes through both halves of the text at once: a processor waits for memory
+// in one while it goes on in the other.
 func (m *machine) skim(s *skim, text []byte) bool {
-	tries, most := 0, 256+len(text)/8
-	for i := s.least - 1; i < len(text); {
-		at := pairOf(text[i-1], text[i])
-		if n := s.shift[at]; n > 0 {
-			i += int(n)
-			continue
+	tries := 256 + len(text)/8
+	i, j := s.least-1, max(len(text)/2, s.least-1)
+	for half := j; i < half && j < len(text); {
+		x := s.shift[blockOf(text[i-2], text[i-1], text[i])]
+		y := s.shift[blockOf(text[j-2], text[j-1], text[j])]
+		if x == 0 {
+			tries -= m.skimAt(s, text, i)
+			x = 1
 		}
-		if from := s.from[at]; from > 0 {
-			start := i + 1 - s.least
-			for j := range s.texts[from-1] {
-				t := &s.texts[from-1][j]
-				if tries++; tries > most {
-					return false
-				}
-				if len(text)-start >= len(t.text) && equalFolded(text[start:start+len(t.text)], t.text) {
-					m.find(t.rules)
-				}
+		if y == 0 {
+			tries -= m.skimAt(s, text, j)
+			y = 1
+		}
+		i, j = i+int(x), j+int(y)
+		if tries < 0 {
+			return false
+		}
+	}
+	// Whichever is left; the first half ends where the second began.
+	for _, rest := range [2][2]int{{i, max(len(text)/2, s.least-1)}, {j, len(text)}} {
+		for i, end := rest[0], rest[1]; i < end; {
+			x := s.shift[blockOf(text[i-2], text[i-1], text[i])]
+			if x == 0 {
+				tries -= m.skimAt(s, text, i)
+				x = 1
+			}
+			if i += int(x); tries < 0 {
+				return false
 			}
 		}
-		i++
 	}
 	return true
+}
+
+// skimAt compares the texts whose first bytes may end at a place, and returns
+// how many it has compared.
+func (m *machine) skimAt(s *skim, text []byte, end int) int {
+	from := s.from[blockOf(text[end-2], text[end-1], text[end])]
+	if from == 0 {
+		return 0
+	}
+	start := end + 1 - s.least
+	for i := range s.texts[from-1] {
+		t := &s.texts[from-1][i]
+		if len(text)-start >= len(t.text) && equalFolded(text[start:start+len(t.text)], t.text) {
+			m.find(t.rules)
+		}
+	}
+	return len(s.texts[from-1])
 }
 
 // equalFolded reports whether ASCII text is the folded text in any case.
