@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -209,9 +210,8 @@ func (f caseFact) fact(seq uint64, now time.Time, n string) pasban.Fact {
 
 // reset empties the memory of every correlation.
 func (s *ruleSet) reset() {
-	for _, r := range s.all {
-		if r.correlation != nil {
-			r.correlation.memory = newMemory(r.correlation.limits)
-		}
-	}
+	numbers := s.memory.numbers
+	s.memory = newMemory(s.memory.limits)
+	s.memory.limits.Ahead = math.MaxInt64 // cases have times of their own
+	s.memory.numbers = numbers
 }

@@ -35,10 +35,9 @@
 // whatever looks like a CNIC in free text is masked before a rule sees it. It
 // never writes to the journal and never acts on a match; that is soc's work.
 //
-// The language is Sigma 2.1 (specification of detection rules and of
-// correlation rules); what is left out is refused, not ignored: placeholders
-// (expand), the aggregation expressions of Sigma 1, and correlation conditions
-// that only hold once a window has closed (lt, lte, eq, neq).
+// The language is Sigma 2.1 (specification of detection rules, of correlation
+// rules and of filters); what is left out is refused, not ignored: the
+// aggregation expressions of Sigma 1.
 package detect
 
 import (
@@ -47,6 +46,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
@@ -89,16 +89,14 @@ func refOf(ev pasban.Event) Ref {
 	return r
 }
 
-// Time is when the event happened: its OCSF "time" in milliseconds since 1970,
-// or the zero time if it has none.
+// Time is when the event happened: its OCSF "time" in milliseconds since 1970 or
+// in the form of RFC 3339, or the zero time if it has none.
 func Time(ev pasban.Event) time.Time {
 	switch ms := ev["time"].(type) {
 	case json.Number:
-		n, err := ms.Int64()
-		if err != nil {
-			return time.Time{}
-		}
-		return time.UnixMilli(n).UTC()
+		return timeOf(ms.String())
+	case string:
+		return timeOf(ms)
 	case int64:
 		return time.UnixMilli(ms).UTC()
 	case float64:
@@ -234,7 +232,7 @@ func (e *Engine) Swap(next *Engine) {
 	rules := next.set()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	rules.inherit(e.set())
+	rules.memory.inherit(e.set().memory, rules.all)
 	e.rules.Store(rules)
 }
 
@@ -246,7 +244,7 @@ func (e *Engine) Match(ev pasban.Event) []Match {
 	set := e.set()
 	m := set.machine()
 	defer set.machines.Put(m)
-	return e.finish(set, m, m.matchEvent(ev), func() pasban.Event { return ev })
+	return e.finish(set, m, m.matchEvent(ev), &lazyEvent{ev: ev, weight: 8})
 }
 
 // MatchJSON is [Engine.Match] for an event in JSON, which is decoded only if a
@@ -261,7 +259,8 @@ func (e *Engine) MatchJSON(raw []byte, sources ...Logsource) ([]Match, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e.finish(set, m, hits, func() pasban.Event { return decodeEvent(raw, rt.sources) }), nil
+	decode := func() pasban.Event { return decodeEvent(raw, rt.sources) }
+	return e.finish(set, m, hits, &lazyEvent{decode: decode, weight: 1 + len(raw)/64}), nil
 }
 
 // Scan returns the rules over single events that hold for an event in JSON, in
@@ -295,23 +294,51 @@ func decodeEvent(raw []byte, sources []Logsource) pasban.Event {
 
 // finish makes matches of the rules that hold and lets them count for the
 // correlations.
-func (e *Engine) finish(set *ruleSet, m *machine, hits []int32, event func() pasban.Event) []Match {
-	if len(hits) == 0 {
+func (e *Engine) finish(set *ruleSet, m *machine, hits []int32, ev *lazyEvent) []Match {
+	if len(hits) == 0 && !set.closes {
 		return nil
 	}
-	ev := event()
-	ref := refOf(ev)
-	about := m.record.entity()
+	ref := m.record.ref(ev)
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	now := set.memory.moment(ref.Time)
 	var out []Match
+	if set.closes {
+		out = set.close(set.memory.latest - set.memory.limits.Late.Milliseconds())
+	}
 	for _, rule := range hits {
-		r := set.events[rule]
-		out = set.fire(out, m.record, Match{
-			Rule: r, Time: ref.Time, Entity: about, Why: m.why(rule, r.Fields), Event: ev, Refs: []Ref{ref},
-		})
+		o := occurrence{rule: set.events[rule], number: rule, at: now, ref: &ref, event: ev, m: m}
+		out = set.fire(out, &o)
 	}
 	return out
+}
+
+// Close ends every window that waits for its end, as if no further event came,
+// and returns the matches: at the end of a file.
+func (e *Engine) Close() []Match {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.set().close(math.MaxInt64)
+}
+
+// ref names the event in the record.
+func (r *record) ref(ev *lazyEvent) Ref {
+	if ev.ev != nil {
+		return refOf(ev.ev)
+	}
+	return Ref{ID: r.fieldText("metadata.uid"), Time: timeOf(r.fieldText("time"))}
+}
+
+// timeOf reads an event's time in JSON: milliseconds since 1970, or RFC 3339.
+func timeOf(text string) time.Time {
+	if ms, ok := parseNumber([]byte(text)); ok && math.Abs(ms) < 1e15 {
+		return time.UnixMilli(int64(ms)).UTC()
+	}
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return time.Time{}
+	}
+	return at.UTC()
 }
 
 // why says why a rule holds: the tests that do, in words. First come those that
@@ -349,9 +376,11 @@ type ruleSet struct {
 	taxonomy boundTaxonomy
 	machines sync.Pool // of *machine
 	// users are the correlations that refer to a rule; quiet rules do not fire themselves.
-	users   map[*Rule][]*Rule
+	users   map[*Rule][]user
 	quiet   map[*Rule]bool
 	maxSpan time.Duration // the longest window
+	closes  bool          // some correlation asks closed windows
+	memory  *memory
 }
 
 func (s *ruleSet) machine() *machine {
@@ -382,31 +411,42 @@ func (s *ruleSet) matchJSON(m *machine, raw []byte, sources []Logsource) ([]int3
 	return m.run(rt), rt, nil
 }
 
-// fire adds a match and lets it count for the correlations that refer to its
-// rule. References form no cycles (link refuses them), so this ends.
-func (s *ruleSet) fire(out []Match, r *record, m Match) []Match {
-	if !s.quiet[m.Rule] {
-		out = append(out, m)
+// fire adds a rule's match and lets it count for the correlations that refer to
+// the rule. References form no cycles (newRuleSet refuses them), so this ends.
+func (s *ruleSet) fire(out []Match, o *occurrence) []Match {
+	if !s.quiet[o.rule] {
+		out = append(out, o.full())
 	}
-	for _, user := range s.users[m.Rule] {
-		if next, ok := user.correlation.add(user, r, m); ok {
-			out = s.fire(out, r, next)
+	users := s.users[o.rule]
+	for i := range users {
+		if match, ok := s.memory.add(&users[i], o); ok {
+			out = s.fire(out, o.next(match))
 		}
 	}
 	return out
 }
 
-// inherit takes over the memory of correlations that did not change.
-func (s *ruleSet) inherit(old *ruleSet) {
-	before := map[string]*Rule{}
-	for _, r := range old.all {
-		before[r.ID] = r
+// next is the occurrence of a correlation's match.
+func (o *occurrence) next(match Match) *occurrence {
+	return &occurrence{rule: match.Rule, number: -1, at: o.at, ref: &match.Refs[len(match.Refs)-1], event: o.event, m: o.m, match: &match}
+}
+
+// close ends the windows that end until then, and returns what they make fire.
+func (s *ruleSet) close(until int64) (out []Match) {
+	groups, figures := s.memory.closed(until)
+	if len(groups) == 0 {
+		return nil
 	}
-	for _, r := range s.all {
-		if b := before[r.ID]; b != nil && r.correlation != nil && b.correlation != nil && r.text == b.text {
-			r.correlation.memory = b.correlation.memory
-		}
+	m := s.machine()
+	defer s.machines.Put(m)
+	for i, g := range groups {
+		m.record.readEvent(g.last)
+		ref := *g.hits[len(g.hits)-1].ref
+		match := s.memory.fired(g, figures[i], Match{Time: ref.Time, Event: g.last})
+		o := occurrence{at: g.hits[len(g.hits)-1].at, ref: &ref, event: &lazyEvent{ev: g.last, weight: g.weight}, m: m}
+		out = s.fire(out, o.next(match))
 	}
+	return out
 }
 
 // entityFields are where an event says whom it is about if no correlation
@@ -425,5 +465,5 @@ func (r *record) entity() string {
 // readFields are the fields that the engine itself asks events for.
 func readFields() []string {
 	fields := entityFields()
-	return append(fields[:], LogsourceKey+".product", LogsourceKey+".category", LogsourceKey+".service")
+	return append(fields[:], "time", "metadata.uid", LogsourceKey+".product", LogsourceKey+".category", LogsourceKey+".service")
 }

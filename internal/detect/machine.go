@@ -379,6 +379,16 @@ func (r *record) borrow(to, from int32) {
 	}
 }
 
+// firstText is the first text of a field, nil if it has none.
+func (r *record) firstText(field int32) []byte {
+	for at := r.first[field]; at != 0; at = r.values[at].next {
+		if r.values[at].kind >= textValue {
+			return r.text(at)
+		}
+	}
+	return nil
+}
+
 // fieldTexts are the texts of a field that the rules know.
 func (r *record) fieldTexts(name string) (out []string) {
 	field, ok := r.names.ids[name]
@@ -395,8 +405,8 @@ func (r *record) fieldTexts(name string) (out []string) {
 
 // fieldText is the first of them, "" if there is none.
 func (r *record) fieldText(name string) string {
-	if texts := r.fieldTexts(name); len(texts) > 0 {
-		return texts[0]
+	if field, ok := r.names.ids[name]; ok {
+		return string(r.firstText(field))
 	}
 	return ""
 }
