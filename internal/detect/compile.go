@@ -34,8 +34,7 @@ type fieldTest struct {
 
 // keywordTest asks for texts anywhere in the event.
 type keywordTest struct {
-	matchers []matcher
-	all      bool
+	matchers []matcher // one must hold
 }
 
 // existsTest asks whether a field is there.
@@ -223,14 +222,7 @@ func (t *refTest) compile(c *compiler, opposite bool) int32 {
 }
 
 func (t *keywordTest) compile(c *compiler, opposite bool) int32 {
-	if !t.all {
-		return c.ask("keyword "+keyOf(t.matchers), leaf{kind: leafKeyword, matchers: t.matchers}, opposite, false)
-	}
-	var parts allOf
-	for _, m := range t.matchers {
-		parts = append(parts, &keywordTest{matchers: []matcher{m}})
-	}
-	return parts.compile(c, opposite)
+	return c.ask("keyword "+keyOf(t.matchers), leaf{kind: leafKeyword, matchers: t.matchers}, opposite, false)
 }
 
 func (t *fieldTest) compile(c *compiler, opposite bool) int32 {

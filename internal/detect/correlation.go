@@ -212,64 +212,95 @@ func (p *parser) bound(c *correlation, e entry) {
 	c.bounds = append(c.bounds, bound{e.key.text, f})
 }
 
-// newRuleSet links correlations to the rules they name and refuses ids and
-// names that are there twice, and references that end nowhere or in a circle.
-func newRuleSet(rules []*Rule, limits Limits, tax Taxonomy) (*ruleSet, config.Problems) {
-	s := &ruleSet{all: rules, users: map[*Rule][]user{}, quiet: map[*Rule]bool{}, memory: newMemory(limits)}
-	var problems config.Problems
-	complain := func(r *Rule, at *node, hint, format string, args ...any) {
-		pr := config.Problem{File: r.File, Line: r.Line, Msg: fmt.Sprintf(format, args...), Hint: hint}
-		if at != nil {
-			pr.Line, pr.Col = at.line, at.col
-		}
-		problems = append(problems, pr)
+// linker makes a set of rules: it joins correlations and filters to the rules
+// they name.
+type linker struct {
+	set      *ruleSet
+	rules    []*Rule // filters too
+	byName   map[string]*Rule
+	problems config.Problems
+	bad      map[*Rule]bool // what the problems are about
+}
+
+func (l *linker) complain(r *Rule, at *node, hint, format string, args ...any) {
+	pr := config.Problem{File: r.File, Line: r.Line, Msg: fmt.Sprintf(format, args...), Hint: hint}
+	if at != nil {
+		pr.Line, pr.Col = at.line, at.col
 	}
-	fields := readFields()
-	byName := map[string]*Rule{}
+	l.problems = append(l.problems, pr)
+	l.bad[r] = true
+}
+
+// link joins the rules. It refuses ids and names that are there twice, and
+// references that end nowhere or in a circle.
+func link(rules []*Rule, limits Limits) *linker {
+	l := &linker{rules: rules, byName: map[string]*Rule{}, bad: map[*Rule]bool{}}
+	l.set = &ruleSet{users: map[*Rule][]user{}, quiet: map[*Rule]bool{}, memory: newMemory(limits)}
 	for _, r := range rules {
-		if other := byName[r.ID]; other != nil {
-			complain(r, nil, "", "the id %s is that of %s:%d too", r.ID, other.File, other.Line)
+		if other := l.byName[r.ID]; other != nil {
+			l.complain(r, nil, "", "the id %s is that of %s:%d too", r.ID, other.File, other.Line)
 		}
-		byName[r.ID] = r
+		l.byName[r.ID] = r
 		if r.Name != "" {
-			if other := byName[r.Name]; other != nil {
-				complain(r, nil, "", "the name %s is that of %s:%d too", r.Name, other.File, other.Line)
+			if other := l.byName[r.Name]; other != nil {
+				l.complain(r, nil, "", "the name %s is that of %s:%d too", r.Name, other.File, other.Line)
 			}
-			byName[r.Name] = r
+			l.byName[r.Name] = r
+		}
+		if r.filter == nil {
+			l.set.all = append(l.set.all, r)
 		}
 		if r.detection != nil {
-			s.events = append(s.events, r)
+			l.set.events = append(l.set.events, r)
 		}
 	}
-	for _, r := range rules {
+	l.linkCorrelations()
+	l.applyFilters()
+	return l
+}
+
+func (l *linker) linkCorrelations() {
+	s := l.set
+	for _, r := range s.all {
 		c := r.correlation
 		if c == nil {
 			continue
 		}
+		c.rules = nil
 		for _, name := range c.names {
-			target := byName[name]
-			if target == nil {
-				complain(r, c.at, "rules are named by id or name", "the correlation refers to %q, which is not loaded", name)
+			target := l.byName[name]
+			if target == nil || target.filter != nil {
+				l.complain(r, c.at, "rules are named by id or name", "the correlation refers to %q, which is not loaded", name)
 				continue
 			}
 			c.rules = append(c.rules, target)
 			s.quiet[target] = s.quiet[target] || !c.generate
-			checkGroupFields(r, target, complain)
+			checkGroupFields(r, target, l.complain)
 		}
 		c.number = s.memory.number(r)
 		s.closes = s.closes || c.closes()
 		s.maxSpan = max(s.maxSpan, c.span)
-		fields = append(fields, c.fieldNames()...)
 	}
-	for _, r := range rules {
+	for _, r := range s.all {
 		if circular(r, r, map[*Rule]bool{}) {
-			complain(r, r.correlation.at, "", "the correlation refers to itself in a circle")
+			l.complain(r, r.correlation.at, "", "the correlation refers to itself in a circle")
 		}
 	}
-	s.compiled = compileRules(s.events, slices.Concat(fields, tax.fields())...)
-	s.taxonomy = tax.bind(s.compiled.names)
+}
+
+// compile makes the set ready to run.
+func (l *linker) compile(tax Taxonomy) *ruleSet {
+	s := l.set
+	fields := append(readFields(), tax.fields()...)
+	for _, r := range s.all {
+		if r.correlation != nil {
+			fields = append(fields, r.correlation.fieldNames()...)
+		}
+	}
+	s.compiled = compileRules(s.events, s.conditions, fields)
+	s.taxonomy = tax.bind(s.names)
 	s.bindUsers()
-	return s, problems
+	return s
 }
 
 // checkGroupFields refuses fields that Pasban's own events never have: the

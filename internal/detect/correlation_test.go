@@ -34,7 +34,7 @@ func loadCorrelationErr(t *testing.T, body string) (*Engine, error) {
 
 func loadRaw(t *testing.T, docs ...string) (*Engine, error) {
 	t.Helper()
-	return load([]source{{"rules.yml", []byte(strings.Join(docs, "\n---\n"))}}, nil)
+	return load([]source{{"rules.yml", []byte(strings.Join(docs, "\n---\n"))}}, nil, nil)
 }
 
 var zero = time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)

@@ -122,11 +122,31 @@ type Engine struct {
 	tally  tally
 }
 
+// Option is something that [Load] is told beside the rules.
+type Option func(*options)
+
+type options struct {
+	limits   Limits
+	taxonomy Taxonomy
+	skipped  func(config.Problems)
+}
+
+// WithLimits bounds what correlations remember; [DefaultLimits] without it.
+func WithLimits(l Limits) Option { return func(o *options) { o.limits = l } }
+
+// WithTaxonomy says which logsources events in JSON are of, see [Engine.MatchJSON].
+func WithTaxonomy(t Taxonomy) Option { return func(o *options) { o.taxonomy = t } }
+
+// SkipBad leaves out the rules that have mistakes, and those that refer to
+// them, instead of refusing all. report gets every mistake, if there is any.
+func SkipBad(report func(config.Problems)) Option { return func(o *options) { o.skipped = report } }
+
 // Load reads every rule file (*.yml, *.yaml) in the given directories, their
 // subdirectories, or named files; files ending in .test.yml hold cases and are
-// left out. The error is config.Problems with every mistake of every file; the
-// engine is usable only if there is none.
-func Load(paths []string) (*Engine, error) {
+// left out, and those named placeholders.yml have the values of %placeholders%.
+// The error is config.Problems with every mistake of every file; the engine is
+// usable only if there is none.
+func Load(paths []string, options ...Option) (*Engine, error) {
 	var files []source
 	var problems config.Problems
 	for _, p := range paths {
@@ -150,16 +170,16 @@ func Load(paths []string) (*Engine, error) {
 		}
 		files = append(files, found...)
 	}
-	return load(files, problems)
+	return load(files, problems, options)
 }
 
 // LoadFS reads every rule file of a file system, like [Load].
-func LoadFS(fsys fs.FS) (*Engine, error) {
+func LoadFS(fsys fs.FS, options ...Option) (*Engine, error) {
 	files, err := readRules(fsys, func(name string) string { return name })
 	if err != nil {
 		return nil, config.Problems{{File: ".", Msg: "cannot read the rules: " + reason(err)}}
 	}
-	return load(files, nil)
+	return load(files, nil, options)
 }
 
 // source is one rule file.
@@ -198,20 +218,41 @@ func reason(err error) string {
 	return err.Error()
 }
 
-func load(files []source, problems config.Problems) (*Engine, error) {
+func load(files []source, problems config.Problems, opts []Option) (*Engine, error) {
+	o := options{limits: DefaultLimits()}
+	for _, set := range opts {
+		set(&o)
+	}
+	ph := placeholders{}
+	for _, f := range files {
+		if isPlaceholderFile(f.name) {
+			problems = append(problems, ph.read(f)...)
+		}
+	}
 	var rules []*Rule
 	for _, f := range files {
-		found, bad := parseFile(f.name, f.data)
+		if isPlaceholderFile(f.name) {
+			continue
+		}
+		found, bad := parseFile(f.name, f.data, ph)
 		rules = append(rules, found...)
 		problems = append(problems, bad...)
 	}
-	set, bad := newRuleSet(rules, DefaultLimits(), nil)
-	problems = append(problems, bad...)
+	l := link(rules, o.limits)
+	problems = append(problems, l.problems...)
+	for o.skipped != nil && len(l.problems) > 0 {
+		rules = slices.DeleteFunc(rules, func(r *Rule) bool { return l.bad[r] })
+		l = link(rules, o.limits)
+		problems = append(problems, l.problems...)
+	}
 	if err := problems.Err(); err != nil {
-		return nil, err
+		if o.skipped == nil {
+			return nil, err
+		}
+		o.skipped(problems)
 	}
 	e := &Engine{}
-	e.rules.Store(set)
+	e.rules.Store(l.compile(o.taxonomy))
 	return e, nil
 }
 
@@ -370,8 +411,9 @@ func (m *machine) why(rule int32, fields []string) []string {
 
 // ruleSet is a linked set of rules: correlations know the rules they refer to.
 type ruleSet struct {
-	all    []*Rule
-	events []*Rule // the rules over single events
+	all        []*Rule
+	events     []*Rule // the rules over single events
+	conditions []expr  // of each, with the filters that apply to it
 	*compiled
 	taxonomy boundTaxonomy
 	machines sync.Pool // of *machine
@@ -412,7 +454,7 @@ func (s *ruleSet) matchJSON(m *machine, raw []byte, sources []Logsource) ([]int3
 }
 
 // fire adds a rule's match and lets it count for the correlations that refer to
-// the rule. References form no cycles (newRuleSet refuses them), so this ends.
+// the rule. References form no cycles (link refuses them), so this ends.
 func (s *ruleSet) fire(out []Match, o *occurrence) []Match {
 	if !s.quiet[o.rule] {
 		out = append(out, o.full())

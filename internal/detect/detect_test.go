@@ -296,16 +296,16 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("title: x\nid: 00000000-0000-4000-8000-000000000001\nlogsource: {product: p}\ndetection: {s: {'F|re|i': 'a', 'G|base64offset|contains': b}, k: [x], condition: 1 of them}\n"))
 	ev := event("F", "a", "G", []any{"b", nil, map[string]any{"x": 1}}, "time", int64(1))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		rules, problems := parseFile("f.yml", data)
+		rules, problems := parseFile("f.yml", data, nil)
 		if len(rules) == 0 && len(problems) == 0 {
 			t.Fatal("neither a rule nor a problem")
 		}
-		set, bad := newRuleSet(rules, DefaultLimits(), nil)
-		if len(bad) > 0 {
+		l := link(rules, DefaultLimits())
+		if len(l.problems) > 0 {
 			return
 		}
 		e := &Engine{}
-		e.rules.Store(set)
+		e.rules.Store(l.compile(nil))
 		for _, m := range e.Match(ev) {
 			if len(m.Why) == 0 {
 				t.Fatal("a match without reasons")

@@ -35,6 +35,7 @@ type modifiers struct {
 	flags  string // of re
 	encode []string
 	dash   bool
+	expand bool
 }
 
 var (
@@ -101,17 +102,24 @@ func (p *parser) otherModifier(key *node, name string, m *modifiers) {
 			m.flags += name
 		}
 	case "expand":
-		p.problem(key, key.text, "write the values out", "the modifier expand needs placeholder values, which rules here do not have")
+		m.expand = true
 	default:
-		valid := slices.Concat(verbModifiers, encodeModifiers, kindModifiers, otherModifiers[:len(otherModifiers)-1])
+		valid := slices.Concat(verbModifiers, encodeModifiers, kindModifiers, otherModifiers)
 		p.problem(key, key.text, nearestOf(name, valid), "unknown modifier %q", name)
 	}
 }
 
 // matchers turns one written value into what it stands for: usually one
-// matcher, three for base64offset. null is true for a null value.
+// matcher, several for base64offset and expand. null is true for a null value.
 func (p *parser) matchers(key, v *node, m modifiers) (out []matcher, null bool) {
 	switch {
+	case m.expand && v.kind == scalarNode:
+		m.expand = false
+		for _, v := range p.expand(key, v) {
+			more, _ := p.matchers(key, v, m)
+			out = append(out, more...)
+		}
+		return out, false
 	case v.kind == nullNode && m.kind == "" && len(m.encode) == 0 && m.verb == "":
 		return nil, true
 	case v.kind != scalarNode:

@@ -59,9 +59,10 @@ type ruleHooks struct {
 	ok    bool
 }
 
-// compileRules makes the programs of the rules over single events. fields are
+// compileRules makes the programs of the rules over single events, each with its
+// condition. fields are
 // further fields that events are asked for.
-func compileRules(rules []*Rule, fields ...string) *compiled {
+func compileRules(rules []*Rule, conditions []expr, fields []string) *compiled {
 	c := newCompiler()
 	for _, f := range fields {
 		c.names.id(f)
@@ -70,7 +71,7 @@ func compileRules(rules []*Rule, fields ...string) *compiled {
 	sources := map[Logsource][]int32{}
 	var order []Logsource
 	for i, r := range rules {
-		out.roots[i] = r.detection.condition.compile(c, false)
+		out.roots[i] = conditions[i].compile(c, false)
 		for _, f := range r.Fields {
 			c.names.id(f)
 		}

@@ -130,9 +130,6 @@ func refHolds(x expr, ev *refEvent) bool {
 			}
 			return false
 		}
-		if t.all {
-			return !slices.ContainsFunc(t.matchers, func(m matcher) bool { return !anywhere(m) })
-		}
 		return slices.ContainsFunc(t.matchers, anywhere)
 	case *refTest:
 		return refRef(t, ev) != t.neq

@@ -71,7 +71,7 @@ func (p *parser) search(r *Rule, key, n *node) expr {
 	case mapNode:
 		return p.fields(r, n)
 	case scalarNode:
-		return p.keywords(key, []*node{n}, false)
+		return p.keywords(key, []*node{n}, modifiers{})
 	case listNode:
 		if len(n.items) == 0 {
 			break
@@ -89,7 +89,7 @@ func (p *parser) search(r *Rule, key, n *node) expr {
 			}
 		}
 		if len(words) > 0 {
-			out = append(out, p.keywords(key, words, false))
+			out = append(out, p.keywords(key, words, modifiers{}))
 		}
 		return out
 	}
@@ -98,14 +98,25 @@ func (p *parser) search(r *Rule, key, n *node) expr {
 }
 
 // keywords reads texts that may stand anywhere in the event.
-func (p *parser) keywords(key *node, words []*node, all bool) expr {
-	t := &keywordTest{all: all}
+func (p *parser) keywords(key *node, words []*node, m modifiers) expr {
+	if m.verb == "" && m.kind == "" {
+		m.verb = "contains"
+	}
+	var each allOf
 	for _, w := range words {
 		if w.kind != scalarNode || strings.Trim(w.text, "*") == "" {
 			p.problem(w, "detection."+key.text, "", "a keyword is text, and not empty")
 			continue
 		}
-		t.matchers = append(t.matchers, stringMatcher("contains", w.text, scan(w.text), false))
+		ms, _ := p.matchers(key, w, m)
+		each = append(each, &keywordTest{matchers: ms})
+	}
+	if m.all {
+		return each
+	}
+	t := &keywordTest{}
+	for _, x := range each {
+		t.matchers = append(t.matchers, x.(*keywordTest).matchers...)
 	}
 	return t
 }
@@ -147,10 +158,14 @@ func (p *parser) knownField(r *Rule, key *node, name string) {
 	}
 }
 
-// unnamed reads keywords with a modifier: '|all': [...].
+// unnamed reads keywords with modifiers: '|all': [...].
 func (p *parser) unnamed(e entry, mods string) expr {
-	if mods != "all" {
-		p.problem(e.key, e.key.text, "keywords take |all alone", "unknown modifier %q of keywords", mods)
+	m, ok := p.modifiers(e.key, strings.Split(mods, "|"))
+	if !ok {
+		return anyOf(nil)
+	}
+	if m.exists || m.ref || m.neq || m.kind != "" && m.kind != "re" {
+		p.problem(e.key, e.key.text, "for example |all or |re", "keywords are of no field: the modifiers %s say nothing about them", mods)
 		return anyOf(nil)
 	}
 	words := e.value.items
@@ -160,7 +175,7 @@ func (p *parser) unnamed(e entry, mods string) expr {
 	if len(words) == 0 {
 		p.problem(e.key, e.key.text, "", "there are no keywords")
 	}
-	return p.keywords(e.key, words, true)
+	return p.keywords(e.key, words, m)
 }
 
 // field reads the values of one field.
@@ -200,8 +215,15 @@ func (p *parser) field(e entry, name string, m modifiers) expr {
 		}
 		t.matchers = append(t.matchers, ms...)
 	}
-	if len(each) > 0 {
-		return each
+	if len(each) == 0 {
+		return t
 	}
-	return t
+	t.neq = false
+	if len(t.matchers) > 0 || t.null {
+		each = append(each, t)
+	}
+	if m.neq {
+		return notOf{each}
+	}
+	return each
 }
