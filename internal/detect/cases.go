@@ -121,10 +121,13 @@ func (e *Engine) checkCase(c ruleCase) error {
 	}
 	set := e.set()
 	set.reset()
-	quiet := set.quiet
-	set.quiet = nil // cases may be about rules that do not fire themselves
+	quiet, followed := set.quiet, set.followed
+	set.quiet, set.followed = nil, slices.Clone(followed) // cases may be about rules that do not fire themselves
+	for i := range set.followed {
+		set.followed[i].quiet = false
+	}
 	defer func() {
-		set.quiet = quiet
+		set.quiet, set.followed = quiet, followed
 		set.reset()
 	}()
 	var why []string

@@ -47,6 +47,7 @@ type correlation struct {
 	generate   bool
 	at         *node // for problems found when linking
 
+	closes bool   // the question is asked of closed windows
 	number uint32 // in the memory
 }
 
@@ -60,8 +61,8 @@ func (c *correlation) holds(x float64) bool {
 	return !slices.ContainsFunc(c.bounds, func(b bound) bool { return !compare(b.op, x, b.value) })
 }
 
-// closes reports whether the question is asked of closed windows.
-func (c *correlation) closes() bool {
+// asksClosed reports whether the question is asked of closed windows.
+func (c *correlation) asksClosed() bool {
 	switch c.kind {
 	case valueAvg, valueMin, valueMax, valueMedian, valuePercentile:
 		return true
@@ -110,6 +111,7 @@ func (p *parser) correlation(n *node) *correlation {
 	}
 	p.aliases(c, n.get("aliases"))
 	p.threshold(c, n)
+	c.closes = c.asksClosed()
 	return c
 }
 
@@ -278,7 +280,7 @@ func (l *linker) linkCorrelations() {
 			checkGroupFields(r, target, l.complain)
 		}
 		c.number = s.memory.number(r)
-		s.closes = s.closes || c.closes()
+		s.closes = s.closes || c.closes
 		s.maxSpan = max(s.maxSpan, c.span)
 	}
 	for _, r := range s.all {
@@ -365,6 +367,13 @@ type user struct {
 	values []int32
 }
 
+// follower is what becomes of a rule's matches: which correlations they count
+// for, and whether that is all.
+type follower struct {
+	users []user
+	quiet bool
+}
+
 // bindUsers tells each rule which correlations refer to it, and which fields of
 // its events they ask for.
 func (s *ruleSet) bindUsers() {
@@ -387,6 +396,9 @@ func (s *ruleSet) bindUsers() {
 			s.users[target] = append(s.users[target], u)
 		}
 	}
+	for _, r := range s.events {
+		s.followed = append(s.followed, follower{s.users[r], s.quiet[r]})
+	}
 }
 
 // why says in words that the condition holds, and with what figure.
@@ -407,7 +419,7 @@ func (c *correlation) why(x float64, entity string) string {
 		if c.ordered() {
 			order = ", in this order"
 		}
-		if int(x) < len(c.rules) || c.closes() {
+		if int(x) < len(c.rules) || c.closes {
 			return fmt.Sprintf("%s of %s%s%s%s", figure, c.titles(), order, within, c.asked())
 		}
 		return c.titles() + order + within
@@ -421,7 +433,7 @@ func (c *correlation) why(x float64, entity string) string {
 
 // asked says what the rule asks for.
 func (c *correlation) asked() string {
-	if b := c.bounds[0]; len(c.bounds) == 1 && c.counts() && !c.closes() {
+	if b := c.bounds[0]; len(c.bounds) == 1 && c.counts() && !c.closes {
 		if b.op == "gt" {
 			b.value++
 		}

@@ -2,6 +2,7 @@ package detect
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -307,4 +308,66 @@ func TestSwapKeepsMemory(t *testing.T) {
 	if got := fired(e, feed{"a", "x", 2, ""}, feed{"a", "x", 3, ""}); got != "01" {
 		t.Errorf("a changed correlation: %s", got)
 	}
+}
+
+// BenchmarkCorrelations feeds events in JSON to 1,000 correlations of five
+// kinds, each grouping by one of 100,000 users: every event counts for one.
+func BenchmarkCorrelations(b *testing.B) {
+	const rules, users = 1000, 100_000
+	var docs strings.Builder
+	for i := range rules {
+		kinds := []string{
+			"{type: event_count, rules: [n%d], group-by: [User], timespan: 1h, condition: {gte: 5}}",
+			"{type: value_count, rules: [n%d], group-by: [User], timespan: 1h, condition: {field: Host, gte: 5}}",
+			"{type: temporal_ordered, rules: [n%d, n0], group-by: [User], timespan: 1h}",
+			"{type: value_sum, rules: [n%d], group-by: [User], timespan: 1h, condition: {field: Size, gt: 100000}}",
+			"{type: event_count, rules: [n%d], group-by: [User], timespan: 1m, condition: {gte: 5}}",
+		}
+		fmt.Fprintf(&docs, "title: r%d\nid: 00000000-0000-4000-8000-%012d\nname: n%d\nlogsource: {product: test}\ndetection: {s: {Kind: k%d}, condition: s}\n---\n", i, i, i, i)
+		fmt.Fprintf(&docs, "title: c%d\nid: 00000000-0000-4000-9000-%012d\ncorrelation: "+kinds[i%len(kinds)]+"\n---\n", i, i, i)
+	}
+	engine, err := load([]source{{"r.yml", []byte(docs.String())}}, nil, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	source := Logsource{Product: "test"}
+	raw := make([][]byte, 1<<16)
+	seed, fired, n := uint32(1), 0, 0
+	began := cpuTime(b)
+	var stopped time.Duration
+	for b.Loop() {
+		if n%len(raw) == 0 {
+			b.StopTimer()
+			at := cpuTime(b)
+			for i := range raw {
+				seed = seed*1664525 + 1013904223
+				raw[i] = fmt.Appendf(raw[i][:0], `{"Kind":"k%d","User":"user-%d","Host":"h%d","Size":%d,"time":%d}`,
+					1+seed>>8%(rules-1), seed>>4%users, seed>>16%50, seed>>12%5000, zero.UnixMilli()+int64(n+i)/100)
+			}
+			stopped += cpuTime(b) - at
+			b.StartTimer()
+		}
+		matches, err := engine.MatchJSON(raw[n%len(raw)], source)
+		if err != nil {
+			b.Fatal(err)
+		}
+		fired += len(matches)
+		n++
+	}
+	spent := cpuTime(b) - began - stopped
+	b.ReportMetric(float64(n)/spent.Seconds(), "events/cpu-s")
+	before := cpuTime(b)
+	for i := range n {
+		if _, err := engine.Scan(raw[i%len(raw)], source); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(n)/(spent-(cpuTime(b)-before)).Seconds(), "correlated/cpu-s")
+	m := engine.Memory()
+	b.ReportMetric(float64(m.Groups), "groups")
+	b.ReportMetric(float64(m.Forgotten)/float64(n), "forgotten/op")
+	b.ReportMetric(float64(fired)/float64(n), "fired/op")
+	var ms runtime.MemStats
+	runtime.ReadMemStats(&ms)
+	b.ReportMetric(float64(ms.HeapAlloc)/(1<<20), "heap-MiB")
 }

@@ -285,7 +285,8 @@ func (e *Engine) Match(ev pasban.Event) []Match {
 	set := e.set()
 	m := set.machine()
 	defer set.machines.Put(m)
-	return e.finish(set, m, m.matchEvent(ev), &lazyEvent{ev: ev, weight: 8})
+	m.event = lazyEvent{ev: ev}
+	return e.finish(set, m, m.matchEvent(ev))
 }
 
 // MatchJSON is [Engine.Match] for an event in JSON, which is decoded only if a
@@ -300,8 +301,8 @@ func (e *Engine) MatchJSON(raw []byte, sources ...Logsource) ([]Match, error) {
 	if err != nil {
 		return nil, err
 	}
-	decode := func() pasban.Event { return decodeEvent(raw, rt.sources) }
-	return e.finish(set, m, hits, &lazyEvent{decode: decode, weight: 1 + len(raw)/64}), nil
+	m.event = lazyEvent{raw: raw, sources: rt.sources}
+	return e.finish(set, m, hits), nil
 }
 
 // Scan returns the rules over single events that hold for an event in JSON, in
@@ -335,11 +336,12 @@ func decodeEvent(raw []byte, sources []Logsource) pasban.Event {
 
 // finish makes matches of the rules that hold and lets them count for the
 // correlations.
-func (e *Engine) finish(set *ruleSet, m *machine, hits []int32, ev *lazyEvent) []Match {
+func (e *Engine) finish(set *ruleSet, m *machine, hits []int32) []Match {
+	defer func() { m.event = lazyEvent{} }()
 	if len(hits) == 0 && !set.closes {
 		return nil
 	}
-	ref := m.record.ref(ev)
+	ref := m.record.ref(&m.event)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := set.memory.moment(ref.Time)
@@ -348,7 +350,7 @@ func (e *Engine) finish(set *ruleSet, m *machine, hits []int32, ev *lazyEvent) [
 		out = set.close(set.memory.latest - set.memory.limits.Late.Milliseconds())
 	}
 	for _, rule := range hits {
-		o := occurrence{rule: set.events[rule], number: rule, at: now, ref: &ref, event: ev, m: m}
+		o := occurrence{rule: set.events[rule], number: rule, at: now, ref: &ref, event: &m.event, m: m}
 		out = set.fire(out, &o)
 	}
 	return out
@@ -418,11 +420,12 @@ type ruleSet struct {
 	taxonomy boundTaxonomy
 	machines sync.Pool // of *machine
 	// users are the correlations that refer to a rule; quiet rules do not fire themselves.
-	users   map[*Rule][]user
-	quiet   map[*Rule]bool
-	maxSpan time.Duration // the longest window
-	closes  bool          // some correlation asks closed windows
-	memory  *memory
+	users    map[*Rule][]user
+	quiet    map[*Rule]bool
+	maxSpan  time.Duration // the longest window
+	followed []follower    // the same, by number of the rules over single events
+	closes   bool          // some correlation asks closed windows
+	memory   *memory
 }
 
 func (s *ruleSet) machine() *machine {
@@ -456,12 +459,17 @@ func (s *ruleSet) matchJSON(m *machine, raw []byte, sources []Logsource) ([]int3
 // fire adds a rule's match and lets it count for the correlations that refer to
 // the rule. References form no cycles (link refuses them), so this ends.
 func (s *ruleSet) fire(out []Match, o *occurrence) []Match {
-	if !s.quiet[o.rule] {
+	var f follower
+	if o.number >= 0 {
+		f = s.followed[o.number]
+	} else {
+		f = follower{s.users[o.rule], s.quiet[o.rule]}
+	}
+	if !f.quiet {
 		out = append(out, o.full())
 	}
-	users := s.users[o.rule]
-	for i := range users {
-		if match, ok := s.memory.add(&users[i], o); ok {
+	for i := range f.users {
+		if match, ok := s.memory.add(&f.users[i], o); ok {
 			out = s.fire(out, o.next(match))
 		}
 	}
@@ -484,8 +492,9 @@ func (s *ruleSet) close(until int64) (out []Match) {
 	for i, g := range groups {
 		m.record.readEvent(g.last)
 		ref := *g.hits[len(g.hits)-1].ref
-		match := s.memory.fired(g, figures[i], Match{Time: ref.Time, Event: g.last})
-		o := occurrence{at: g.hits[len(g.hits)-1].at, ref: &ref, event: &lazyEvent{ev: g.last, weight: g.weight}, m: m}
+		rule := g.rule.correlation.rules[g.hits[len(g.hits)-1].rule]
+		o := occurrence{rule: rule, at: g.hits[len(g.hits)-1].at, ref: &ref, event: &lazyEvent{ev: g.last}, m: m}
+		match := s.memory.fired(g, figures[i], o.entityFor(g.rule), Match{Time: ref.Time, Event: g.last})
 		out = s.fire(out, o.next(match))
 	}
 	return out

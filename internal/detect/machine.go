@@ -12,10 +12,11 @@ import (
 type machine struct {
 	*compiled
 	record *record
-	turn   uint32   // of the event, from 1
-	memo   []uint32 // by leaf: turn<<1 | answer
-	seen   []uint32 // by rule: the turn in which it was found
-	found  []int32  // rules that might hold
+	event  lazyEvent // the same
+	turn   uint32    // of the event, from 1
+	memo   []uint32  // by leaf: turn<<1 | answer
+	seen   []uint32  // by rule: the turn in which it was found
+	found  []int32   // rules that might hold
 	routes map[string]*route
 	key    []byte
 	folded []byte

@@ -49,9 +49,11 @@ type memory struct {
 	groups    map[string]*group
 	order     group // a ring: order.next was longest without an event, order.prev had the last
 	hits      int
-	numbers   map[string]uint32 // by what tells correlations apart
+	numbers   map[identity]uint32
+	free      []*group // forgotten ones, to be used again
 	open      openWindows
 	latest    int64 // the newest event, in ms since 1970
+	horizon   int64 // times up to here are not too far ahead
 	forgotten int
 	late      int
 	key       []byte
@@ -59,7 +61,7 @@ type memory struct {
 }
 
 func newMemory(limits Limits) *memory {
-	m := &memory{limits: limits, groups: map[string]*group{}, numbers: map[string]uint32{}}
+	m := &memory{limits: limits, groups: map[string]*group{}, numbers: map[identity]uint32{}}
 	m.order.next, m.order.prev = &m.order, &m.order
 	return m
 }
@@ -68,21 +70,30 @@ func newMemory(limits Limits) *memory {
 // from before computers kept logs, or too far ahead of the clock, is a mistake:
 // such an event counts with the newest one.
 func (m *memory) moment(t time.Time) int64 {
-	now := time.Now()
-	if t.Year() < 1980 || t.Sub(now) > m.limits.Ahead {
+	at := t.UnixMilli()
+	if at > m.horizon {
+		m.horizon = time.Now().UnixMilli() + m.limits.Ahead.Milliseconds()
+	}
+	const oldest = 315532800_000 // 1980
+	if at < oldest || at > m.horizon {
 		if m.latest == 0 {
-			m.latest = now.UnixMilli()
+			m.latest = time.Now().UnixMilli()
 		}
 		return m.latest
 	}
-	at := t.UnixMilli()
 	m.latest = max(m.latest, at)
 	return at
 }
 
+// identity tells a correlation that did not change from every other.
+type identity struct {
+	id   string
+	text [32]byte
+}
+
 // number is the same for a correlation that did not change.
 func (m *memory) number(r *Rule) uint32 {
-	key := r.ID + "\x00" + r.text
+	key := identity{r.ID, r.text}
 	n, ok := m.numbers[key]
 	if !ok {
 		n = uint32(len(m.numbers))
@@ -97,7 +108,6 @@ type group struct {
 	key        string
 	prev, next *group
 	rule       *Rule
-	entity     string
 	hits       []hit // by time
 	values     map[string]int
 	sum        float64
@@ -157,17 +167,20 @@ type occurrence struct {
 
 // lazyEvent is an event that is decoded when it is needed.
 type lazyEvent struct {
-	ev     pasban.Event
-	decode func() pasban.Event
-	weight int // how many hits it counts as where it is kept
+	ev      pasban.Event
+	raw     []byte // its JSON, if ev is not there yet
+	sources []Logsource
 }
 
 func (l *lazyEvent) get() pasban.Event {
 	if l.ev == nil {
-		l.ev = l.decode()
+		l.ev = decodeEvent(l.raw, l.sources)
 	}
 	return l.ev
 }
+
+// weight is how many hits the event counts as where it is kept.
+func (l *lazyEvent) weight() int { return 8 + len(l.raw)/64 }
 
 // full is the occurrence as a match.
 func (o *occurrence) full() Match {
@@ -188,7 +201,7 @@ func (m *memory) add(u *user, o *occurrence) (Match, bool) {
 		return Match{}, false
 	}
 	var ends int64
-	if c.closes() {
+	if c.closes {
 		span := c.span.Milliseconds()
 		ends = (o.at/span + 1) * span
 		if ends+m.limits.Late.Milliseconds() <= m.latest {
@@ -217,7 +230,7 @@ func (m *memory) add(u *user, o *occurrence) (Match, bool) {
 	}
 	m.bound()
 	if x := c.figure(g); within && c.holds(x) {
-		return m.fired(g, x, o.full()), true
+		return m.fired(g, x, o.entityFor(g.rule), o.full()), true
 	}
 	return Match{}, false
 }
@@ -242,7 +255,12 @@ func (m *memory) keyOf(c *correlation, u *user, o *occurrence) bool {
 func (m *memory) group(r *Rule, o *occurrence, ends int64) *group {
 	g := m.groups[string(m.key)]
 	if g == nil {
-		g = &group{key: string(m.key), closes: ends, entity: o.entityFor(r)}
+		if n := len(m.free); n > 0 {
+			g, m.free = m.free[n-1], m.free[:n-1]
+		} else {
+			g = &group{}
+		}
+		g.key, g.closes = string(m.key), ends
 		m.groups[g.key] = g
 		if ends > 0 {
 			heap.Push(&m.open, g)
@@ -421,8 +439,8 @@ func (m *memory) collect(g *group, h hit) {
 // remember keeps the newest event of a window that closes. It counts as hits,
 // by its size.
 func (m *memory) remember(g *group, ev *lazyEvent) {
-	m.hits += ev.weight - g.weight
-	g.last, g.weight = ev.get(), ev.weight
+	m.hits += ev.weight() - g.weight
+	g.last, g.weight = ev.get(), ev.weight()
 }
 
 // figure is what the condition compares.
@@ -482,9 +500,9 @@ func (c *correlation) inOrder(g *group) (n int) {
 }
 
 // fired makes the correlation's match. It names the hits that no match has named.
-func (m *memory) fired(g *group, x float64, cause Match) Match {
-	out := Match{Rule: g.rule, Time: cause.Time, Entity: g.entity, Event: cause.Event}
-	out.Why = append([]string{g.rule.correlation.why(x, g.entity)}, cause.Why...)
+func (m *memory) fired(g *group, x float64, entity string, cause Match) Match {
+	out := Match{Rule: g.rule, Time: cause.Time, Entity: entity, Event: cause.Event}
+	out.Why = append([]string{g.rule.correlation.why(x, entity)}, cause.Why...)
 	for i := len(g.hits) - 1; i >= 0 && g.unnamed > 0; i-- {
 		if h := &g.hits[i]; !h.named {
 			h.named = true
@@ -516,8 +534,17 @@ func (m *memory) bound() {
 			m.forgotten++
 		}
 		m.forget(g)
+		if len(m.free) < maxFree && cap(g.hits) <= 4 {
+			hits := g.hits[:cap(g.hits)]
+			clear(hits)
+			*g = group{hits: hits[:0]}
+			m.free = append(m.free, g)
+		}
 	}
 }
+
+// maxFree is how many forgotten groups are kept to be used again.
+const maxFree = 1024
 
 func (m *memory) forget(g *group) {
 	g.prev.next, g.next.prev = g.next, g.prev
@@ -547,7 +574,7 @@ func (m *memory) inherit(old *memory, rules []*Rule) {
 	now := map[uint32]*Rule{} // by their number in the old memory
 	for _, r := range rules {
 		if r.correlation != nil {
-			if n, ok := old.numbers[r.ID+"\x00"+r.text]; ok {
+			if n, ok := old.numbers[identity{r.ID, r.text}]; ok {
 				now[n] = r
 			}
 		}

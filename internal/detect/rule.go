@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"regexp"
 	"slices"
@@ -94,7 +95,7 @@ type Rule struct {
 	File           string // where it was read
 	Line           int    // the line of its first key
 
-	text        string     // the source, to see changes
+	text        [32]byte   // hash of the file, to see changes
 	detection   *detection // one of these is not nil
 	correlation *correlation
 	filter      *filter
@@ -163,6 +164,7 @@ func parseFile(file string, data []byte, ph placeholders) ([]*Rule, config.Probl
 	p := &parser{file: file, placeholders: ph}
 	var rules []*Rule
 	docs := p.documents(data)
+	text := sha256.Sum256(data)
 	if len(docs) == 0 && len(p.problems) == 0 {
 		p.problem(nil, "", "delete it, or write a rule", "the file holds no rule")
 	}
@@ -170,7 +172,7 @@ func parseFile(file string, data []byte, ph placeholders) ([]*Rule, config.Probl
 		before := len(p.problems)
 		r := p.rule(doc)
 		if len(p.problems) == before {
-			r.text = string(data)
+			r.text = text
 			rules = append(rules, r)
 		}
 	}
