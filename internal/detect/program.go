@@ -126,23 +126,26 @@ func (c *compiler) divide(source Logsource, rules, roots []int32, found []ruleHo
 			}
 		}
 	}
-	g.rest = newProgram(rest, found)
+	g.rest = newProgram(rest, found, anyField)
 	g.byWord, g.byNumber = map[string]*program{}, map[float64]*program{}
 	for w, list := range words {
-		g.byWord[w] = newProgram(slices.Compact(list), found)
+		g.byWord[w] = newProgram(slices.Compact(list), found, g.field)
 	}
 	for f, list := range numbers {
-		g.byNumber[f] = newProgram(slices.Compact(list), found)
+		g.byNumber[f] = newProgram(slices.Compact(list), found, g.field)
 	}
 	return g
 }
 
-func newProgram(rules []int32, found []ruleHooks) *program {
+// newProgram makes the program of some rules. Hooks in the pinned field are
+// there already in every event that comes this way.
+func newProgram(rules []int32, found []ruleHooks, pinned int32) *program {
 	p := &program{}
 	texts := map[int32]*[2]builder{}
 	present := map[int32][]int32{}
 	for _, r := range rules {
-		if !found[r].ok {
+		there := pinned != anyField && slices.ContainsFunc(found[r].hooks, func(h hook) bool { return h.field == pinned })
+		if !found[r].ok || there {
 			p.always = append(p.always, r)
 			continue
 		}
