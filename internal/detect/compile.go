@@ -2,6 +2,7 @@ package detect
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strconv"
@@ -140,7 +141,11 @@ func (c *compiler) group(op nodeOp, each bool, kids []int32) int32 {
 		n.cost += c.nodes[k].cost
 	}
 	slices.SortStableFunc(n.quick, func(a, b int32) int { return cmp.Compare(c.nodes[a].cost, c.nodes[b].cost) })
-	return c.node(fmt.Sprint("group ", op, each, flat), n)
+	key := []byte{'g', byte(op), byte(flag(each))}
+	for _, k := range flat {
+		key = binary.LittleEndian.AppendUint32(key, uint32(k))
+	}
+	return c.node(string(key), n)
 }
 
 func (c *compiler) parts(list []expr, opposite bool) []int32 {
@@ -187,7 +192,7 @@ func (c *compiler) ask(key string, l leaf, opposite, neq bool) int32 {
 	if opposite {
 		n.op, n.neq = opNot, neq
 	}
-	return c.node(fmt.Sprint("ask ", n.op, n.neq, at), n)
+	return c.node(string(binary.LittleEndian.AppendUint32([]byte{'a', byte(n.op), byte(flag(n.neq))}, uint32(at))), n)
 }
 
 // leafCost guesses what a leaf costs, in some unit.

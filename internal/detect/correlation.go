@@ -237,7 +237,7 @@ func (l *linker) complain(r *Rule, at *node, hint, format string, args ...any) {
 // references that end nowhere or in a circle.
 func link(rules []*Rule, limits Limits) *linker {
 	l := &linker{rules: rules, byName: map[string]*Rule{}, bad: map[*Rule]bool{}}
-	l.set = &ruleSet{users: map[*Rule][]user{}, quiet: map[*Rule]bool{}, memory: newMemory(limits)}
+	l.set = &ruleSet{users: map[*Rule][]user{}, quiet: map[*Rule]bool{}, memory: newMemory(limits), sources: rules}
 	for _, r := range rules {
 		if other := l.byName[r.ID]; other != nil {
 			l.complain(r, nil, "", "the id %s is that of %s:%d too", r.ID, other.File, other.Line)

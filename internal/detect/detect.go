@@ -43,6 +43,7 @@ package detect
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -50,6 +51,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -129,6 +131,7 @@ type options struct {
 	limits   Limits
 	taxonomy Taxonomy
 	skipped  func(config.Problems)
+	known    map[[32]byte][]*Rule // by the file's hash
 }
 
 // WithLimits bounds what correlations remember; [DefaultLimits] without it.
@@ -136,6 +139,19 @@ func WithLimits(l Limits) Option { return func(o *options) { o.limits = l } }
 
 // WithTaxonomy says which logsources events in JSON are of, see [Engine.MatchJSON].
 func WithTaxonomy(t Taxonomy) Option { return func(o *options) { o.taxonomy = t } }
+
+// Reuse takes the rules of files that did not change from an engine that is
+// running: reading YAML is most of what loading takes.
+func Reuse(e *Engine) Option {
+	return func(o *options) {
+		o.known = map[[32]byte][]*Rule{}
+		for _, r := range e.set().sources {
+			if r.whole {
+				o.known[r.text] = append(o.known[r.text], r)
+			}
+		}
+	}
+}
 
 // SkipBad leaves out the rules that have mistakes, and those that refer to
 // them, instead of refusing all. report gets every mistake, if there is any.
@@ -229,15 +245,8 @@ func load(files []source, problems config.Problems, opts []Option) (*Engine, err
 			problems = append(problems, ph.read(f)...)
 		}
 	}
-	var rules []*Rule
-	for _, f := range files {
-		if isPlaceholderFile(f.name) {
-			continue
-		}
-		found, bad := parseFile(f.name, f.data, ph)
-		rules = append(rules, found...)
-		problems = append(problems, bad...)
-	}
+	rules, bad := parseFiles(files, ph, o.known)
+	problems = append(problems, bad...)
 	l := link(rules, o.limits)
 	problems = append(problems, l.problems...)
 	for o.skipped != nil && len(l.problems) > 0 {
@@ -254,6 +263,57 @@ func load(files []source, problems config.Problems, opts []Option) (*Engine, err
 	e := &Engine{}
 	e.rules.Store(l.compile(o.taxonomy))
 	return e, nil
+}
+
+// parseFiles reads the rules of all files, those that are not known on all
+// processors.
+func parseFiles(files []source, ph placeholders, known map[[32]byte][]*Rule) (rules []*Rule, problems config.Problems) {
+	type result struct {
+		rules    []*Rule
+		problems config.Problems
+	}
+	results := make([]result, len(files))
+	sum := ph.sum()
+	read := func(f source) (out result) {
+		text := f.hash(sum)
+		if old := known[text]; len(old) > 0 && old[0].File == f.name {
+			for _, r := range old {
+				out.rules = append(out.rules, r.clone())
+			}
+			return out
+		}
+		out.rules, out.problems = parseFile(f.name, f.data, ph)
+		for _, r := range out.rules {
+			r.text, r.whole = text, len(out.problems) == 0
+		}
+		return out
+	}
+	var next atomic.Int64
+	var readers sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		readers.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(files); i = int(next.Add(1)) - 1 {
+				if !isPlaceholderFile(files[i].name) {
+					results[i] = read(files[i])
+				}
+			}
+		})
+	}
+	readers.Wait()
+	for _, r := range results {
+		rules = append(rules, r.rules...)
+		problems = append(problems, r.problems...)
+	}
+	return rules, problems
+}
+
+// hash tells files apart, by all that their rules depend on: their own text and
+// the placeholders, of which sum is known.
+func (f source) hash(sum []byte) [32]byte {
+	h := sha256.New()
+	h.Write(sum)
+	h.Write(f.data)
+	return [32]byte(h.Sum(nil))
 }
 
 // Rules lists the engine's rules by title.
@@ -414,6 +474,7 @@ func (m *machine) why(rule int32, fields []string) []string {
 // ruleSet is a linked set of rules: correlations know the rules they refer to.
 type ruleSet struct {
 	all        []*Rule
+	sources    []*Rule // all rules and filters, as they were read
 	events     []*Rule // the rules over single events
 	conditions []expr  // of each, with the filters that apply to it
 	*compiled

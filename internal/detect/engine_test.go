@@ -324,3 +324,80 @@ func TestEventLimits(t *testing.T) {
 		})
 	}
 }
+
+// TestReload: a reload reads what changed, while events go on being matched;
+// none is missed, and correlations remember.
+func TestReload(t *testing.T) {
+	files := fstest.MapFS{
+		"a.yml": {Data: rulesOf("name: a\ndetection: {s: {F: a}, condition: s}")},
+		"c.yml": {Data: []byte("title: c\nid: 00000000-0000-4000-8000-00000000000c\ncorrelation: {type: event_count, rules: [a], timespan: 5m, condition: {gte: 1000}, generate: true}")},
+	}
+	e, err := LoadFS(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const events = 2000
+	done := make(chan int)
+	go func() {
+		fired := 0
+		for i := range events {
+			fired += len(e.feed(i, feed{"a", "x", 0, ""}))
+		}
+		done <- fired
+	}()
+	for n := range 20 {
+		files["b.yml"] = &fstest.MapFile{Data: fmt.Appendf(nil, "title: b%d\nid: 00000000-0000-4000-8000-00000000000b\nlogsource: {product: test}\ndetection: {s: {G: a}, condition: s}", n)}
+		next, err := LoadFS(files, Reuse(e))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.Swap(next)
+	}
+	if fired := <-done; fired != events+events-999 {
+		t.Errorf("%d matches, want %d", fired, events+events-999)
+	}
+	if titles := titles(e.Rules()); !slices.Equal(titles, []string{"b19", "c", "r0"}) {
+		t.Errorf("the rules are %v", titles)
+	}
+	bad := fstest.MapFS{"a.yml": files["a.yml"], "c.yml": {Data: append(rulesOf("detection: {s: {F|contians: a}, condition: s}"), "\n---\n"+string(files["c.yml"].Data)...)}}
+	var first, second config.Problems
+	some, err := LoadFS(bad, SkipBad(func(p config.Problems) { first = p }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadFS(bad, Reuse(some), SkipBad(func(p config.Problems) { second = p })); err != nil || len(first) != 1 || fmt.Sprint(first) != fmt.Sprint(second) {
+		t.Errorf("mistakes are %v, and after a reload %v, %v", first, second, err)
+	}
+}
+
+// BenchmarkReload loads SigmaHQ's rules when one of them has changed.
+func BenchmarkReload(b *testing.B) {
+	files := fstest.MapFS{}
+	for name, data := range corpus(b, "sigma/rules.tar.gz") {
+		if strings.HasPrefix(name, "rules") && !strings.HasPrefix(name, "rules-placeholder") && isRuleFile(name) {
+			files[name] = &fstest.MapFile{Data: data}
+		}
+	}
+	ignore := SkipBad(func(config.Problems) {})
+	b.Run("first", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := LoadFS(files, ignore); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	e, err := LoadFS(files, ignore)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("again", func(b *testing.B) {
+		for b.Loop() {
+			next, err := LoadFS(files, ignore, Reuse(e))
+			if err != nil {
+				b.Fatal(err)
+			}
+			e.Swap(next)
+		}
+		b.ReportMetric(float64(len(e.Rules())), "rules")
+	})
+}

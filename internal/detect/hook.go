@@ -134,14 +134,8 @@ func (c *compiler) leafHooks(l *leaf) ([]hook, bool) {
 func matcherHooks(field int32, m matcher) (out []hook) {
 	switch m := m.(type) {
 	case patternMatcher:
-		var best hook
-		for _, r := range m.runs() {
-			if h := (hook{field, fold(r.text), r.head, r.tail}); len(h.text) > len(best.text) {
-				best = h
-			}
-		}
-		if best.text != "" {
-			out = append(out, best)
+		if r := m.hook; r.text != "" {
+			out = append(out, hook{field, r.text, r.head, r.tail})
 		}
 	case regexpMatcher:
 		for _, t := range rarest(m.needs) {

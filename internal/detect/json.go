@@ -158,6 +158,13 @@ func hex4(b []byte) rune {
 // (a lone surrogate, a byte that is not UTF-8) becomes U+FFFD.
 func unescape(out, b []byte) []byte {
 	for i := 0; i < len(b); {
+		from := i
+		for i < len(b) && b[i] != '\\' && b[i] < utf8.RuneSelf {
+			i++
+		}
+		if out = append(out, b[from:i]...); i == len(b) {
+			break
+		}
 		switch c := b[i]; {
 		case c == '\\' && b[i+1] == 'u':
 			r := hex4(b[i+2:])
@@ -175,9 +182,6 @@ func unescape(out, b []byte) []byte {
 		case c == '\\':
 			out = append(out, escaped(b[i+1]))
 			i += 2
-		case c < utf8.RuneSelf:
-			out = append(out, c)
-			i++
 		default:
 			r, n := utf8.DecodeRune(b[i:])
 			out = utf8.AppendRune(out, r)

@@ -2,7 +2,6 @@ package detect
 
 import (
 	"bytes"
-	"fmt"
 	"slices"
 	"strings"
 	"unicode"
@@ -21,6 +20,8 @@ type pattern struct {
 	plain      string // the whole text if it has no ? and at most stars at the ends; lower case unless cased
 	isPlain    bool
 	needle     []byte // the longest run of plain text
+	hook       run    // folded
+	id         string
 }
 
 // char is one position of a pattern.
@@ -145,6 +146,7 @@ func newPattern(text string, cs []char, cased bool) *pattern {
 			p.needle = []byte(run.text)
 		}
 	}
+	p.hook, p.id = p.rarest(), p.identity()
 	return p
 }
 
@@ -175,16 +177,32 @@ func (p *pattern) match(r *record, s []byte) bool {
 }
 
 // key says what the pattern asks.
-func (p *pattern) key() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "pattern %v %v %v", p.head, p.tail, p.cased)
+func (p *pattern) key() string { return p.id }
+
+// identity is a text that differs for patterns that ask something else.
+func (p *pattern) identity() string {
+	out := []byte{'p', '0' + byte(flag(p.head)), '0' + byte(flag(p.tail)), '0' + byte(flag(p.cased))}
 	for _, seg := range p.segments {
-		b.WriteString(" *")
+		out = append(out, 0xff) // in no text
 		for _, c := range seg {
-			fmt.Fprintf(&b, "%d%c", c.kind, c.r)
+			if c.kind != literal {
+				out = append(out, 0xfe, byte(c.kind))
+				continue
+			}
+			out = utf8.AppendRune(out, c.r)
 		}
 	}
-	return b.String()
+	return string(out)
+}
+
+// rarest is the run that the fewest texts contain, as far as one can tell.
+func (p *pattern) rarest() (best run) {
+	for _, r := range p.runs() {
+		if r.text = fold(r.text); len(r.text) > len(best.text) {
+			best = r
+		}
+	}
+	return best
 }
 
 // runs cuts a pattern's segments into runs of plain characters. head and tail

@@ -1,8 +1,12 @@
 package detect
 
 import (
+	"crypto/sha256"
+	"fmt"
+	"maps"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"pasban/internal/config"
@@ -15,6 +19,21 @@ import (
 //	DomainControllers: [dc1, dc2]
 //	AdminUsers: adm_*
 type placeholders map[string][]*node
+
+// sum tells placeholders apart; nil for none.
+func (ph placeholders) sum() []byte {
+	if len(ph) == 0 {
+		return nil
+	}
+	h := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(ph)) {
+		fmt.Fprintf(h, "%q", name)
+		for _, v := range ph[name] {
+			fmt.Fprintf(h, " %q %v", v.text, v.number)
+		}
+	}
+	return h.Sum(nil)
+}
 
 // maxExpansion bounds what one written value may stand for.
 const maxExpansion = 10_000

@@ -1,7 +1,6 @@
 package detect
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"regexp"
 	"slices"
@@ -96,9 +95,20 @@ type Rule struct {
 	Line           int    // the line of its first key
 
 	text        [32]byte   // hash of the file, to see changes
+	whole       bool       // its file has no mistakes
 	detection   *detection // one of these is not nil
 	correlation *correlation
 	filter      *filter
+}
+
+// clone is the rule for another set: what linking writes is not shared.
+func (r *Rule) clone() *Rule {
+	c := *r
+	if r.correlation != nil {
+		own := *r.correlation
+		c.correlation = &own
+	}
+	return &c
 }
 
 // Correlates reports whether the rule is over other rules' matches.
@@ -164,7 +174,6 @@ func parseFile(file string, data []byte, ph placeholders) ([]*Rule, config.Probl
 	p := &parser{file: file, placeholders: ph}
 	var rules []*Rule
 	docs := p.documents(data)
-	text := sha256.Sum256(data)
 	if len(docs) == 0 && len(p.problems) == 0 {
 		p.problem(nil, "", "delete it, or write a rule", "the file holds no rule")
 	}
@@ -172,7 +181,6 @@ func parseFile(file string, data []byte, ph placeholders) ([]*Rule, config.Probl
 		before := len(p.problems)
 		r := p.rule(doc)
 		if len(p.problems) == before {
-			r.text = text
 			rules = append(rules, r)
 		}
 	}
