@@ -113,9 +113,10 @@ func Time(ev pasban.Event) time.Time {
 // several goroutines; events are taken one at a time, because correlations
 // depend on their order.
 type Engine struct {
-	// Owned by the goroutine of Run, of which there is one at a time.
-	seen    uint64  // the last entry matched: handed out again, it is not counted again
-	pending []Match // not yet taken by the sink
+	running sync.Mutex // covers what Run needs; it is called once at a time
+	seen    uint64     // the last entry matched: handed out again, it is not counted again
+	pending []Match    // not yet taken by the sink
+	busy    bool       // entries came since the last look
 
 	rules atomic.Pointer[ruleSet]
 
@@ -422,6 +423,18 @@ func (e *Engine) Close() []Match {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.set().close(math.MaxInt64)
+}
+
+// closeUntil ends the windows that would have closed if an event had come now.
+func (e *Engine) closeUntil(now time.Time) []Match {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	set := e.set()
+	if !set.closes {
+		return nil
+	}
+	set.memory.latest = max(set.memory.latest, now.UnixMilli())
+	return set.close(set.memory.latest - set.memory.limits.Late.Milliseconds())
 }
 
 // ref names the event in the record.

@@ -3,6 +3,7 @@ package detect
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -236,6 +237,16 @@ func BenchmarkWindowsRules(b *testing.B) {
 			c := cursor{b: events[i%len(events)]}
 			if err := c.skip(0); err != nil {
 				b.Fatal(err)
+			}
+			i++
+		}
+		b.ReportMetric(float64((cpuTime(b)-began).Nanoseconds())/float64(b.N)/1e3, "cpu-µs/event")
+	})
+	b.Run("json-valid", func(b *testing.B) {
+		i, began := 0, cpuTime(b)
+		for b.Loop() {
+			if !json.Valid(events[i%len(events)]) {
+				b.Fatal("not JSON")
 			}
 			i++
 		}

@@ -116,7 +116,7 @@ func main() {
 	}
 	rounds := flag.Int("rounds", 5, "how often the whole list is run")
 	length := flag.String("benchtime", "1s", "of each Go benchmark in each round")
-	only := flag.String("only", "", "firewalls: only the comparison with other firewalls; packages: only the Go benchmarks; flood: only the floods. The document's other sections stay as they are")
+	only := flag.String("only", "", "firewalls: only the comparison with other firewalls; packages: only the Go benchmarks; detection: only those of detection; flood: only the floods. The document's other sections stay as they are")
 	out := flag.String("out", "docs/benchmarks.md", "the document to write")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -144,7 +144,8 @@ func run(ctx context.Context, rounds int, length, only, out string) error {
 			return f.sections(), nil
 		}},
 		{"flood", floodSections},
-		{"packages", func(dir string) ([]section, error) { return comparePackages(dir, rounds, length) }},
+		{"packages", func(dir string) ([]section, error) { return comparePackages(dir, tables(), rounds, length) }},
+		{"detection", func(dir string) ([]section, error) { return comparePackages(dir, detection(), rounds, length) }},
 	}
 	var done []section
 	ran := false
@@ -160,7 +161,7 @@ func run(ctx context.Context, rounds int, length, only, out string) error {
 		done = append(done, s...)
 	}
 	if !ran {
-		return fmt.Errorf("-only %s: firewalls, flood or packages", only)
+		return fmt.Errorf("-only %s: firewalls, flood, packages or detection", only)
 	}
 	old, err := os.ReadFile(out)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -208,9 +209,8 @@ func document(old string, done []section) string {
 	return preface + fresh.String() + kept.String()
 }
 
-// comparePackages runs the Go benchmarks of all tables.
-func comparePackages(dir string, rounds int, length string) ([]section, error) {
-	list := tables()
+// comparePackages runs the Go benchmarks of some tables.
+func comparePackages(dir string, list []table, rounds int, length string) ([]section, error) {
 	binaries := map[string]string{}
 	for _, t := range list {
 		if binaries[t.pkg] == "" {
