@@ -5,17 +5,22 @@
 // # Main types
 //
 // A [Rule] is one Sigma rule: a detection over single events, or a correlation
-// over other rules. An [Engine] holds a set of rules and the bounded memory of
-// its correlations. A [Match] says which rule fired, about whom, when, and in
-// words why. [FromEntry] turns a journal entry into a [pasban.Event]: an OCSF
-// object with the flat fields that rules name (see [Fields]).
+// over other rules. An [Engine] holds a set of rules, compiled, and the bounded
+// memory of its correlations. A [Match] says which rule fired, about whom, when,
+// and in words why. A [Taxonomy] says which logsources foreign events are of.
+// [FromEntry] turns a journal entry into a [pasban.Event]: an OCSF object with
+// the flat fields that rules name (see [Fields]).
 //
 // # The way of an event
 //
-//	journal.Tail → FromEntry → Engine.Match → sink (soc)
+//	journal.Tail → FromEntry → Engine.Match ─┐
+//	other logs' JSON ──────→ Engine.MatchJSON ┴→ record → hooks → conditions → correlations → sink (soc)
 //
-// Run does that as the journal's reader "detect". It follows the journal from
-// behind, so no request ever waits for it.
+// Engine.Run does the first as the journal's reader "detect". It follows the
+// journal from behind, so no request ever waits for it. A record is the event
+// as rules see it (record.go); hooks are the rare things by which the few rules
+// are found that might hold (hook.go, program.go); their conditions decide
+// (compile.go, machine.go). DESIGN.md says why.
 //
 // # What it guarantees
 //

@@ -327,6 +327,9 @@ func FuzzPattern(f *testing.F) {
 		if got, want := p.match(&record{}, []byte(s)), slowMatch(cs, []rune(s)); got != want {
 			t.Fatalf("%q against %q: %v, want %v", text, s, got, want)
 		}
+		if got, want := glob(cs, []rune(s)), slowMatch(cs, []rune(s)); got != want {
+			t.Fatalf("the reference, %q against %q: %v, want %v", text, s, got, want)
+		}
 	})
 }
 

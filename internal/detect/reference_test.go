@@ -214,7 +214,7 @@ func refNumber(s string) (float64, bool) {
 }
 
 // refPattern decides a pattern: text without wildcards by what strings has for
-// it, any other by trying every way.
+// it, any other character by character.
 func refPattern(p *pattern, s string) bool {
 	if p.isPlain {
 		switch {
@@ -237,7 +237,37 @@ func refPattern(p *pattern, s string) bool {
 	if !p.tail {
 		cs = append(cs, char{kind: anyText})
 	}
-	return slowMatch(cs, []rune(s))
+	return glob(cs, []rune(s))
+}
+
+// glob matches a pattern with wildcards. Where it fails it goes back to the last
+// star, which then takes one character more.
+func glob(cs []char, s []rune) bool {
+	i, j, star, mark := 0, 0, -1, 0
+	for j < len(s) {
+		switch {
+		case i < len(cs) && cs[i].kind == anyText:
+			star, mark = i, j
+			i++
+		case i < len(cs) && one(cs[i], s[j]):
+			i++
+			j++
+		case star >= 0:
+			mark++
+			i, j = star+1, mark
+		default:
+			return false
+		}
+	}
+	for i < len(cs) && cs[i].kind == anyText {
+		i++
+	}
+	return i == len(cs)
+}
+
+// one reports whether a place of a pattern takes a character.
+func one(c char, r rune) bool {
+	return c.kind == anyOne || c.kind == anyDash && strings.ContainsRune(dashes, r) || c.kind == literal && c.r == r
 }
 
 // slowMatch is the definition of wildcards: every way of cutting is tried.
@@ -260,7 +290,7 @@ func slowMatch(cs []char, s []rune) bool {
 			switch {
 			case cs[i].kind == anyText:
 				next[i] = true
-			case cs[i].kind == anyOne || cs[i].kind == anyDash && strings.ContainsRune(dashes, r) || cs[i].kind == literal && cs[i].r == r:
+			case one(cs[i], r):
 				next[i+1] = true
 			}
 		}
