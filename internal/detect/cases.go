@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -112,19 +113,28 @@ func (e *Engine) checkCases(file string, data []byte) config.Problems {
 }
 
 func (e *Engine) checkCase(c ruleCase) error {
-	if !slices.ContainsFunc(e.rules.all, func(r *Rule) bool { return r.ID == c.Rule }) {
+	if !slices.ContainsFunc(e.set().all, func(r *Rule) bool { return r.ID == c.Rule }) {
 		return fmt.Errorf("no rule with id %s is loaded", c.Rule)
 	}
 	entries, err := c.entries()
 	if err != nil {
 		return err
 	}
-	e.rules.reset()
-	defer e.rules.reset()
+	set := e.set()
+	set.reset()
+	quiet, followed := set.quiet, set.followed
+	set.quiet, set.followed = nil, slices.Clone(followed) // cases may be about rules that do not fire themselves
+	for i := range set.followed {
+		set.followed[i].quiet = false
+	}
+	defer func() {
+		set.quiet, set.followed = quiet, followed
+		set.reset()
+	}()
 	var why []string
 	fired := false
 	for _, entry := range entries {
-		for _, m := range e.rules.fireAll(FromEntry(entry)) {
+		for _, m := range e.Match(FromEntry(entry)) {
 			if m.Rule.ID == c.Rule {
 				fired = true
 				why = append(why, m.Why...)
@@ -204,17 +214,8 @@ func (f caseFact) fact(seq uint64, now time.Time, n string) pasban.Fact {
 
 // reset empties the memory of every correlation.
 func (s *ruleSet) reset() {
-	for _, r := range s.all {
-		if r.correlation != nil {
-			r.correlation.memory = newMemory(r.correlation.limits)
-		}
-	}
-}
-
-// fireAll is match with quiet rules firing too: cases may be about them.
-func (s *ruleSet) fireAll(ev pasban.Event) []Match {
-	quiet := s.quiet
-	s.quiet = nil
-	defer func() { s.quiet = quiet }()
-	return s.match(ev)
+	numbers := s.memory.numbers
+	s.memory = newMemory(s.memory.limits)
+	s.memory.limits.Ahead = math.MaxInt64 // cases have times of their own
+	s.memory.numbers = numbers
 }

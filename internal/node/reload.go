@@ -12,6 +12,7 @@ import (
 	"pasban"
 	"pasban/internal/access"
 	"pasban/internal/config"
+	"pasban/internal/detect"
 	"pasban/internal/registry"
 )
 
@@ -34,7 +35,7 @@ func (n *Node) Reload(ctx context.Context) error {
 
 func (n *Node) reload(ctx context.Context) error {
 	old := n.setup.Load()
-	next, err := Load(old.Config.File)
+	next, err := Load(old.Config.File, detect.Reuse(n.rules))
 	if err != nil {
 		return err
 	}
