@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -414,19 +415,19 @@ func (c *cosigner) complain(ctx context.Context) {
 // lacks says what keeps checkpoints from being final. mu is held, or the caller
 // is run's goroutine.
 func (c *cosigner) lacks() string {
-	text := fmt.Sprintf("%d of the %d cosignatures that are needed", c.offered.count(), c.Need)
+	parts := []string{fmt.Sprintf("%d of the %d cosignatures that are needed", c.offered.count(), c.Need)}
 	if c.keepErr != nil {
-		text += "; the final checkpoint cannot be kept: " + c.keepErr.Error()
+		parts = append(parts, "the final checkpoint cannot be kept: "+c.keepErr.Error())
 	}
 	for _, m := range c.members {
 		switch {
 		case m.err != nil:
-			text += fmt.Sprintf("; %s: %v", m.Name(), m.err)
+			parts = append(parts, fmt.Sprintf("%s: %v", m.Name(), m.err))
 		case !m.tried:
-			text += fmt.Sprintf("; %s has not answered yet", m.Name())
+			parts = append(parts, m.Name()+" has not answered yet")
 		}
 	}
-	return text
+	return strings.Join(parts, "; ")
 }
 
 // pending returns why nothing is signed yet, nil if the witnesses have spoken.
