@@ -316,6 +316,11 @@ func (c *cosigner) hear(a answer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now, m := time.Now(), a.m
+	if fresh := !m.tried || m.err == nil; a.err != nil && fresh {
+		slog.Warn("ledger: a witness does not cosign", "witness", m.Name(), "size", a.cp.N, "err", a.err)
+	} else if a.err == nil && m.err != nil {
+		slog.Info("ledger: a witness cosigns again", "witness", m.Name(), "size", a.cp.N)
+	}
 	m.asked, m.tried, m.told, m.err = -1, true, m.told || a.told, a.err
 	if a.line != nil {
 		m.size, m.at, m.fails, m.due = a.cp.N, now, 0, time.Time{}
@@ -340,6 +345,7 @@ func (c *cosigner) show(ctx context.Context) {
 		c.mu.Unlock()
 		c.l.guard.open()
 		close(c.confirmed)
+		slog.InfoContext(ctx, "ledger: the witnesses have spoken: signing", "dir", c.l.dir, "size", c.offered.N)
 	}
 	had := c.served.Load()
 	if c.awaited() || c.l.published.Load() == nil || had != nil && c.offered.N < had.N {
