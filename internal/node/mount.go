@@ -100,7 +100,7 @@ func (n *Node) trustStatus() trust.Status {
 		s.Alarm = fmt.Errorf("%s: %s (%d files in all)", ls.Damaged[0].Path, ls.Damaged[0].Problem, len(ls.Damaged))
 	}
 	w := ls.Witnesses
-	s.Final, s.FinalAt, s.Unwitnessed = w.Size, w.Final, w.Problem
+	s.Need, s.Final, s.FinalAt, s.Unwitnessed = w.Need, w.Size, w.Final, w.Problem
 	for _, m := range w.Of {
 		s.Witnesses = append(s.Witnesses, trust.Witness{Name: m.Name, Size: m.Size, Cosigned: m.Cosigned, OK: m.Err == nil})
 	}

@@ -214,7 +214,7 @@ func (t *Trust) page(w http.ResponseWriter, r *http.Request) {
 			Audited: s.Audited, HasAudited: !s.Audited.IsZero(),
 			Checkpoint: s.Checkpoint, Origin: t.o.Origin, VKey: t.o.VKey, Agency: t.o.Agency,
 			Attacks: t.attacks(page.Lang(r)),
-			Need:    t.o.Need, Witnesses: s.Witnesses, Final: s.Final, FinalAt: s.FinalAt,
+			Need:    s.Need, Witnesses: s.Witnesses, Final: s.Final, FinalAt: s.FinalAt,
 			Watches: watch.Logs, WatchKey: watch.Key,
 		},
 	})

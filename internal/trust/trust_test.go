@@ -43,7 +43,7 @@ func TestHealth(t *testing.T) {
 		Whole:       {Size: 48210337, Published: now.Add(-time.Hour), Audited: now, Checkpoint: "</pre><script>alert(1)</script>"},
 		Stale:       {Size: 5, Published: now, Waiting: 2 * time.Minute},
 		Closed:      {Size: 5, Published: now, Problem: bad},
-		Unwitnessed: {Size: 5, Published: now, Unwitnessed: bad, Witnesses: []Witness{{Name: "w"}}},
+		Unwitnessed: {Size: 5, Published: now, Unwitnessed: bad, Need: 1, Witnesses: []Witness{{Name: "w"}}},
 		Broken:      {Size: 5, Published: now, Problem: bad, Alarm: errors.New("tile/0/000 was changed")},
 	} {
 		tr := newTrust(t, &s)
@@ -109,7 +109,7 @@ func TestWitnesses(t *testing.T) {
 	if body := get(tr, "/trust").Body.String(); strings.Contains(body, tr.o.Pages.T("en", "trust.witness.title")) || strings.Contains(body, tr.o.Pages.T("en", "trust.watch.title")) {
 		t.Errorf("witnesses without any:\n%s", body)
 	}
-	s.Final, s.FinalAt = 47, now.Add(-time.Minute)
+	s.Need, s.Final, s.FinalAt = 1, 47, now.Add(-time.Minute)
 	s.Witnesses = []Witness{{Name: "a.example/<w>", Size: 47, Cosigned: now.Add(-time.Minute), OK: true}, {Name: "b.example/w"}}
 	tr.o.Cosigners, tr.o.Need = []string{"a.example/w+1+x", "b.example/w+2+y"}, 1
 	tr.o.Witness = &Watch{Key: "land.example/witness+3+z", Logs: []string{"tax.example/ledger"}}
