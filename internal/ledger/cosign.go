@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -62,7 +63,7 @@ type cosigner struct {
 	offered cosigned  // what the witnesses are asked about
 	final   cosigned  // the newest that is final; without raw if there is none
 	since   time.Time // when the oldest checkpoint was offered that is not final; zero if offered is
-	alarm   time.Time // when that becomes an alarm; zero if it is one already, or there is nothing to tell
+	alarm   time.Time // when that, or that they have not spoken, becomes an alarm; zero if it is one already, or there is nothing to tell
 	open    bool      // confirmed is closed
 	keepErr error     // why the final checkpoint could not be kept
 }
@@ -141,9 +142,10 @@ func newCosigner(ctx context.Context, l *Ledger, w Witnesses) (*cosigner, error)
 	case ok:
 		c.final = final
 	}
+	now := time.Now()
+	c.alarm = now.Add(c.Patience) // until they have spoken, at least
 	if c.offered.final.IsZero() && c.offered.N > 0 {
-		c.since = time.Now()
-		c.alarm = c.since.Add(c.Patience)
+		c.since = now
 	}
 	if disk := l.published.Load(); disk != nil {
 		c.served.Store(disk)
@@ -315,6 +317,11 @@ func (c *cosigner) hear(a answer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now, m := time.Now(), a.m
+	if fresh := !m.tried || m.err == nil; a.err != nil && fresh {
+		slog.Warn("ledger: a witness does not cosign", "witness", m.Name(), "size", a.cp.N, "err", a.err)
+	} else if a.err == nil && m.err != nil {
+		slog.Info("ledger: a witness cosigns again", "witness", m.Name(), "size", a.cp.N)
+	}
 	m.asked, m.tried, m.told, m.err = -1, true, m.told || a.told, a.err
 	if a.line != nil {
 		m.size, m.at, m.fails, m.due = a.cp.N, now, 0, time.Time{}
@@ -335,10 +342,13 @@ func (c *cosigner) show(ctx context.Context) {
 	c.finalize(ctx)
 	if c.confirm() {
 		c.mu.Lock()
-		c.open = true
+		if c.open = true; c.since.IsZero() {
+			c.alarm = time.Time{}
+		}
 		c.mu.Unlock()
 		c.l.guard.open()
 		close(c.confirmed)
+		slog.InfoContext(ctx, "ledger: the witnesses have spoken: signing", "dir", c.l.dir, "size", c.offered.N)
 	}
 	had := c.served.Load()
 	if c.awaited() || c.l.published.Load() == nil || had != nil && c.offered.N < had.N {
@@ -377,7 +387,9 @@ func (c *cosigner) finalize(ctx context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.offered, c.final, c.keepErr = next, next, nil
-	c.since, c.alarm = time.Time{}, time.Time{}
+	if c.since = (time.Time{}); c.open {
+		c.alarm = time.Time{}
+	}
 }
 
 // confirm reports whether the guard may begin to sign: every witness was asked,
@@ -396,13 +408,17 @@ func (c *cosigner) confirm() bool {
 	return !c.open && told >= c.Need
 }
 
-// complain records, once, that checkpoints have not become final for long.
+// complain records, once, that checkpoints have not become final for long, or that
+// the witnesses have not spoken since the start.
 func (c *cosigner) complain(ctx context.Context) {
 	if c.alarm.IsZero() || time.Now().Before(c.alarm) {
 		return
 	}
-	next := time.Time{}
-	if _, err := c.l.j.Record(ctx, c.l.witnessFact("unwitnessed", "", c.lacks())); err != nil {
+	next, reason := time.Time{}, c.lacks()
+	if err := c.pending(); err != nil {
+		reason = err.Error()
+	}
+	if _, err := c.l.j.Record(ctx, c.l.witnessFact("unwitnessed", "", reason)); err != nil {
 		slog.ErrorContext(ctx, "ledger: an alarm cannot be recorded", "err", err)
 		next = time.Now().Add(10 * c.Pause)
 	}
@@ -414,19 +430,19 @@ func (c *cosigner) complain(ctx context.Context) {
 // lacks says what keeps checkpoints from being final. mu is held, or the caller
 // is run's goroutine.
 func (c *cosigner) lacks() string {
-	text := fmt.Sprintf("%d of the %d cosignatures that are needed", c.offered.count(), c.Need)
+	parts := []string{fmt.Sprintf("%d of the %d cosignatures that are needed", c.offered.count(), c.Need)}
 	if c.keepErr != nil {
-		text += "; the final checkpoint cannot be kept: " + c.keepErr.Error()
+		parts = append(parts, "the final checkpoint cannot be kept: "+c.keepErr.Error())
 	}
 	for _, m := range c.members {
 		switch {
 		case m.err != nil:
-			text += fmt.Sprintf("; %s: %v", m.Name(), m.err)
+			parts = append(parts, fmt.Sprintf("%s: %v", m.Name(), m.err))
 		case !m.tried:
-			text += fmt.Sprintf("; %s has not answered yet", m.Name())
+			parts = append(parts, m.Name()+" has not answered yet")
 		}
 	}
-	return text
+	return strings.Join(parts, "; ")
 }
 
 // pending returns why nothing is signed yet, nil if the witnesses have spoken.

@@ -567,6 +567,39 @@ func TestWitnessesThatDoNotTell(t *testing.T) {
 	}
 }
 
+// TestSilenceIsAnAlarm: witnesses that do not speak after a start are told of once,
+// also where everything is final.
+func TestSilenceIsAnAlarm(t *testing.T) {
+	dir := t.TempDir()
+	var a *watcher
+	n := begin(t, dir, "", func(v note.Verifier) ledger.Options {
+		a = newWatcher(t, "a.example/w", v)
+		return witnessed(1, a)
+	})
+	n.record(t, 3)
+	n.finalAt(t)
+	if err := n.close(); err != nil {
+		t.Fatal(err)
+	}
+	a.answer(down)
+	o := witnessed(1, a)
+	o.Witnesses.Patience = 100 * time.Millisecond
+	n, _ = restart(t, dir, o)
+	until(t, func() bool { return slices.Equal(n.actions(t), []string{"unwitnessed"}) })
+	if n.Status().Witnesses.Lag != 0 {
+		t.Error("what is final lags")
+	}
+	asked := a.asked.Load()
+	until(t, func() bool { return a.asked.Load() > asked+1 })
+	a.answer(nil)
+	until(t, func() bool { return n.Healthy() == nil })
+	n.record(t, 3)
+	n.finalAt(t)
+	if got := n.actions(t); len(got) != 1 {
+		t.Errorf("alarms %v", got)
+	}
+}
+
 // TestCosignaturesAreRenewed: a ledger that does not grow is still seen by its
 // witnesses from time to time.
 func TestCosignaturesAreRenewed(t *testing.T) {

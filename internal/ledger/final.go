@@ -129,9 +129,9 @@ func (c *cosigner) keepFinal(ctx context.Context, f *cosigned) error {
 // something newer has been signed: the driver publishes that. It does not look
 // as if it was published now, because the driver counts from that moment.
 func (l *Ledger) put(cp checkpoint) error {
-	l.guard.mu.Lock() // the driver signs before it publishes
-	defer l.guard.mu.Unlock()
-	if l.guard.signed.n != cp.N {
+	l.guard.signing.Lock() // the driver signs before it publishes
+	defer l.guard.signing.Unlock()
+	if record, _ := l.guard.state(); record.n != cp.N {
 		return nil
 	}
 	path := filepath.Join(l.dir, tiles.Checkpoint)

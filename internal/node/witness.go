@@ -106,7 +106,7 @@ func openWatch(cfg *config.Config, ring *keys.Ring, j *journal.Journal, l *ledge
 // alarm makes a fact of what somebody else's ledger did.
 func (w *watch) alarm(a witness.Alarm) {
 	f := pasban.NewFact(pasban.KindAlarm, w.agency, pasban.Actor{ID: "witness", Kind: pasban.ActorSystem}, time.Now())
-	f.Body.Service, f.Body.Resource, f.Body.Action = "ledger", a.Origin, "foreign-fork"
+	f.Body.Resource, f.Body.Action = a.Origin, "foreign-fork" // without a service: each ledger is an alert of its own
 	if !a.Forked {
 		f.Body.Action = "foreign-doubt"
 	}

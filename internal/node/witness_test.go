@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -241,6 +242,59 @@ func TestWitnessEachOther(t *testing.T) {
 	own.ServeHTTP(w, httptest.NewRequest("POST", "/ledger/add-checkpoint", strings.NewReader("old 0\n\n")))
 	if w.Code != http.StatusServiceUnavailable {
 		t.Errorf("an old copy cosigns: %d %s", w.Code, w.Body)
+	}
+}
+
+// TestWitnessesNeedARestart: a running ledger has acted on its witnesses for good.
+func TestWitnessesNeedARestart(t *testing.T) {
+	path := place(t, map[string]string{"pasban.yaml": minimal})
+	n := running(t, path)
+	for want, more := range map[string]string{
+		"witness":          "witness: {logs: [{key: a.example/ledger+c700755f+AZVYL90sssCJI09nPPMgtehWReWaQzx9y27zXlN1b6E7}]}\n",
+		"ledger.witnesses": "ledger: {witnesses: {need: 1, of: [{key: b.example/w+b8f2b27d+BC5Yy3FKFdu5VODxxtvWmUFPx+xy+s100FKOUOUQ3dTQ, url: https://b.example/w}]}}\n",
+	} {
+		check(t, os.WriteFile(path, []byte(minimal+more), 0o600))
+		if err := n.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "cannot change while the node runs: "+want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+}
+
+// TestWitnessMemory: a node's key as a witness and its memory of what it cosigned
+// are made together, and neither is made again for the other.
+func TestWitnessMemory(t *testing.T) {
+	m := newMinistry(t, "land", "off")
+	other := newMinistry(t, "tax", "off")
+	m.extra = "witness: {logs: [{key: " + other.vkey + "}]}\n"
+	m.look()
+	key := m.watch.key
+	check(t, m.close())
+	m.look()
+	if m.watch.key != key {
+		t.Errorf("another key after a restart: %s, %s", m.watch.key, key)
+	}
+	check(t, m.close())
+
+	data := filepath.Join(filepath.Dir(m.path), "data")
+	age := filepath.Join(data, "keys/witness.age")
+	refused := func(what string, kind pasban.ErrorKind) {
+		t.Helper()
+		n, err := New(t.Context(), load(t, m.path), quiet())
+		if e, ok := errors.AsType[*pasban.Error](err); n != nil || !ok || e.Kind != kind || e.Hint == "" {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	check(t, os.Rename(filepath.Join(data, "witness"), filepath.Join(data, "away")))
+	refused("a key without a memory", pasban.Conflict)
+	check(t, os.Rename(filepath.Join(data, "away"), filepath.Join(data, "witness")))
+	check(t, os.Rename(age, age+".away"))
+	refused("a memory without a key", pasban.Invalid)
+
+	check(t, os.RemoveAll(filepath.Join(data, "witness"))) // a new witness, as the manual says
+	m.look()
+	defer m.close()
+	if m.watch.key == key {
+		t.Error("a new witness has the old key")
 	}
 }
 
