@@ -80,7 +80,9 @@ func TestMyDataFilters(t *testing.T) {
 func TestErasedEntries(t *testing.T) {
 	r := newRig(t).asCitizen()
 	r.record(r.story()...)
-	says := func(path string) bool { return strings.Contains(r.get(path).Body.String(), "7 entries were erased for good") }
+	says := func(path string) bool {
+		return strings.Contains(r.get(path).Body.String(), "7 entries were erased for good")
+	}
 	if says("/en/my-data?p=0") {
 		t.Error("nothing was erased yet")
 	}
