@@ -128,8 +128,13 @@ func (c *command) receipts() {
 	})
 }
 
-// statements checks each file on its own and tells every entry.
+// statements checks each file on its own, against an earlier one if there is
+// one, and tells every entry.
 func (c *command) statements() {
+	old, ok := c.earlier()
+	if !ok {
+		return
+	}
 	c.files("statement", large, func(name string, data []byte) error {
 		s, err := pasban.ParseStatement(data)
 		if err != nil {
@@ -140,18 +145,11 @@ func (c *command) statements() {
 			c.report.add("statement", doesNotHold, name, err.Error())
 			return nil
 		}
-		detail := fmt.Sprintf("the list of %s is whole: %d entries up to epoch %d, committed %s", s.Citizen, v.Covered, v.Heads.Epoch, v.Time)
-		if v.Erased > 0 {
-			detail += fmt.Sprintf("; the %d before them were erased, so that nobody can read them", v.Erased)
-		}
-		if newer := len(v.Entries) - v.Covered; newer > 0 {
-			detail += fmt.Sprintf("; the %d after them are not yet covered", newer)
-		}
-		if n := len(v.Closed); n > 0 {
-			detail += fmt.Sprintf("; %d of them are hidden until a date that they name", n)
-		}
-		c.report.add("statement", holds, name, detail)
+		c.report.add("statement", holds, name, wholeness(s, v))
 		c.cosigned(name, []byte(s.Epoch.Checkpoint))
+		if old != nil {
+			c.goesOn(name, v, *old)
+		}
 		for _, number := range v.Overdue {
 			c.report.add("disclosure", doesNotHold, fmt.Sprintf("%s: entry %d", name, number), "it was to be disclosed more than a day before the list was made, and is still hidden")
 		}
@@ -164,6 +162,67 @@ func (c *command) statements() {
 		}
 		return nil
 	})
+}
+
+// earlier reads and verifies --old. It has reported what is wrong when ok is
+// false.
+func (c *command) earlier() (old *pasban.Verified, ok bool) {
+	if c.old == "" {
+		return nil, true
+	}
+	data, err := readFile(c.old, large)
+	if err != nil {
+		c.report.untold("statement", c.old, err)
+		return nil, false
+	}
+	s, err := pasban.ParseStatement(data)
+	if err != nil {
+		c.report.untold("statement", c.old, err)
+		return nil, false
+	}
+	v, err := s.Verify(c.verifier)
+	if err != nil {
+		c.report.add("statement", doesNotHold, c.old, err.Error())
+		return nil, false
+	}
+	return &v, true
+}
+
+// goesOn checks a statement against an earlier one.
+func (c *command) goesOn(name string, v, old pasban.Verified) {
+	if err := v.Extends(old); err != nil {
+		c.report.add("consistency", doesNotHold, name, fmt.Sprintf("it does not go on from %s: %v", c.old, err))
+		return
+	}
+	detail := fmt.Sprintf("it goes on from %s: every entry of epoch %d is in its place at epoch %d", c.old, old.Heads.Epoch, v.Heads.Epoch)
+	if since := v.Erased - old.Erased; since > 0 {
+		detail += fmt.Sprintf("; %d were erased since", since)
+	}
+	c.report.add("consistency", holds, name, detail)
+}
+
+// wholeness tells what a statement was found to prove.
+func wholeness(s pasban.Statement, v pasban.Verified) string {
+	epoch := fmt.Sprintf("epoch %d, committed %s", v.Heads.Epoch, v.Time)
+	var detail string
+	switch {
+	case s.Number == 0:
+		detail = fmt.Sprintf("the list of %s is empty up to %s", s.Citizen, epoch)
+	case v.Covered == 0:
+		detail = fmt.Sprintf("the list of %s has %d entries up to %s; all of them were erased, so that nobody can read them", s.Citizen, v.Erased, epoch)
+	default:
+		detail = fmt.Sprintf("the list of %s is whole: %d entries up to %s", s.Citizen, v.Covered, epoch)
+		if v.Erased > 0 {
+			detail += fmt.Sprintf("; the %d before them were erased, so that nobody can read them", v.Erased)
+		}
+	}
+	if newer := len(v.Entries) - v.Covered; newer > 0 {
+		detail += fmt.Sprintf("; the %d after them are not yet covered", newer)
+	}
+	if n := len(v.Closed); n > 0 {
+		detail += fmt.Sprintf("; %d of them are hidden until a date that they name", n)
+	}
+	return detail
 }
 
 // files reads each file, of at most so many bytes, and hands it to a check; an error is one that could not
@@ -235,7 +294,11 @@ func (c *command) audit(ctx context.Context) {
 		c.report.add("tree", doesNotHold, c.args[0], fmt.Sprintf("%d of %d files are not what the checkpoint commits to", n, report.Files))
 		return
 	}
+	c.report.Kinds = report.Kinds
 	detail := fmt.Sprintf("%s and %d files are what the checkpoint commits to", tiles.Leaves(report.Leaves), report.Files)
+	if n := report.Kinds[string(pasban.KindHeads)]; n > 0 {
+		detail += fmt.Sprintf("; %d of them commit to where the citizens' lists end: that is the number of the newest epoch", n)
+	}
 	if n := report.Kinds[""]; n > 0 {
 		detail += fmt.Sprintf("; %s of a kind that this program does not know", tiles.Leaves(n))
 	}

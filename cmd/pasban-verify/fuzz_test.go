@@ -114,7 +114,7 @@ func writeInputs(ts checker) {
 	ts.Check(os.WriteFile("key.vkey", []byte(vkey+"\n"), 0o600))
 	writeLedger(ts, s, "old", 200, "")
 	writeLedger(ts, s, "now", 300, "")
-	ts.Check(os.WriteFile("statement.json", statement(ts, s, ""), 0o600))
+	ts.Check(os.WriteFile("statement.json", statement(ts, s, madeList{covered: 3}), 0o600))
 
 	skey, vkey, err = note.GenerateKey(nil, "witness.example/w")
 	ts.Check(err)

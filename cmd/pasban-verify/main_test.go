@@ -63,7 +63,7 @@ func signer(ts *testscript.TestScript, name string) note.Signer {
 
 // mkledger KEY DIR N [SALT] writes a ledger of N leaves, signed with the key,
 // and DIR.receipt-I.json for the first and the last of them. Ledgers of one
-// SALT are one ledger at several sizes.
+// SALT are one ledger at several sizes; the leaves of SALT heads are of that kind.
 func mkledger(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 {
 		ts.Fatalf("usage: mkledger KEY DIR N [SALT]")
@@ -91,6 +91,9 @@ func writeLedger(ts checker, s note.Signer, dir string, n int64, salt string) {
 	var bundle []byte
 	for i := range n {
 		openings[i] = opening(ts, fmt.Sprint(salt, i))
+		if salt == "[heads]" {
+			openings[i].Kind = pasban.KindHeads
+		}
 		leaf, err := openings[i].Leaf()
 		ts.Check(err)
 		bundle = tiles.AppendEntry(bundle, leaf[:])
@@ -179,34 +182,51 @@ func cosign(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// mkstatement KEY FILE [DATE] writes the statement of a citizen with four
-// entries, of which an epoch of 25 November 2026 covers three; the map has no
-// other label. The second entry is hidden until DATE, and not opened.
+// mkstatement KEY FILE [COVERED [SALT [DATE]]] writes the statement of a citizen's
+// list of which an epoch covers that many entries (3 without it), and which has one
+// more unless it is empty; the map has no other label. Epoch 1, of 25 November
+// 2026, covers up to three entries, epoch 2 more. Lists of one SALT are one list at
+// several times. The second entry is hidden until DATE, and not opened.
 func mkstatement(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 || len(args) > 3 {
-		ts.Fatalf("usage: mkstatement KEY FILE [DATE]")
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: mkstatement KEY FILE [COVERED [SALT [DATE]]]")
 	}
-	date := ""
-	if len(args) == 3 {
-		date = args[2]
+	list := madeList{covered: 3}
+	if len(args) > 2 {
+		var err error
+		list.covered, err = strconv.Atoi(args[2])
+		ts.Check(err)
 	}
-	ts.Check(os.WriteFile(ts.MkAbs(args[1]), statement(ts, signer(ts, args[0]), date), 0o600))
+	if len(args) > 3 {
+		list.salt = args[3]
+	}
+	if len(args) > 4 {
+		list.hidden = args[4]
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), statement(ts, signer(ts, args[0]), list), 0o600))
+}
+
+// madeList says what mkstatement makes.
+type madeList struct {
+	covered      int
+	salt, hidden string
 }
 
 // statement is mkstatement without the script around it.
-func statement(ts checker, s note.Signer, date string) []byte {
+func statement(ts checker, s note.Signer, list madeList) []byte {
 	key := vrf.NewKey([32]byte{1})
-	st := pasban.Statement{Schema: pasban.StatementSchema, Citizen: "61101-1234567-1", Number: 3}
+	covered := list.covered
+	st := pasban.Statement{Schema: pasban.StatementSchema, Citizen: "61101-1234567-1", Number: int64(covered), Entries: []pasban.StatementEntry{}}
 	var last, end tlog.Hash
-	for i := range 4 {
-		o := opening(ts, fmt.Sprint(i))
-		if i == 1 && date != "" {
-			o = hidden(ts, date)
+	for i := 0; covered > 0 && i <= covered; i++ {
+		o := opening(ts, fmt.Sprint(list.salt, i))
+		if i == 1 && list.hidden != "" {
+			o = hidden(ts, list.hidden)
 		}
 		o = o.At(pasban.NextPlace(int64(i), last))
 		leaf, err := o.Leaf()
 		ts.Check(err)
-		if last = leaf.Hash(); i == 2 {
+		if last = leaf.Hash(); i == covered-1 {
 			end = last
 		}
 		st.Entries = append(st.Entries, pasban.StatementEntry{Index: uint64(i), Kind: o.Kind, Salt: o.Salt, Body: o.Body})
@@ -214,9 +234,15 @@ func statement(ts checker, s note.Signer, date string) []byte {
 	value, proof, err := key.Prove([]byte(st.Citizen))
 	ts.Check(err)
 	label, blind := pasban.SplitLabel(value)
-	root := pasban.LabelNode(label, pasban.HeadValue(blind, 3, end))
+	var root pasban.MapHash // of an empty map
+	if covered > 0 {
+		root = pasban.LabelNode(label, pasban.HeadValue(blind, st.Number, end))
+	}
 	f := pasban.NewFact(pasban.KindHeads, "land-records", pasban.Actor{Kind: pasban.ActorSystem}, time.UnixMilli(1795464900123))
-	f.Body.Heads = pasban.Heads{Epoch: 1, Size: 3, Labels: 1, Root: base64.RawURLEncoding.EncodeToString(root[:]), Key: base64.RawURLEncoding.EncodeToString(key.Public())}
+	f.Body.Heads = pasban.Heads{Epoch: 1, Size: max(1, st.Number), Labels: 1, Root: base64.RawURLEncoding.EncodeToString(root[:]), Key: base64.RawURLEncoding.EncodeToString(key.Public())}
+	if covered > 3 {
+		f.Body.Heads.Epoch, f.Body.Heads.Previous = 2, pasban.NextPlace(1, tlog.RecordHash([]byte("epoch 1"))).Previous
+	}
 	sealed, err := f.Seal()
 	ts.Check(err)
 	o := sealed.Opening

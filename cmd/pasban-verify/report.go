@@ -40,7 +40,10 @@ type report struct {
 	Verdict verdict `json:"verdict"`
 	Size    int64   `json:"size,omitempty"` // of the ledger, where one was read
 	Root    string  `json:"root,omitempty"`
-	Checks  []check `json:"checks"`
+	// Kinds is how many leaves the audited ledger has of each kind; "" is any
+	// kind that is not known here.
+	Kinds  map[string]int64 `json:"kinds,omitempty"`
+	Checks []check          `json:"checks"`
 
 	out   io.Writer // where lines go, nil for none
 	cause error     // of the first check that could not be told

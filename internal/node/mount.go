@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"slices"
@@ -30,7 +31,7 @@ func (n *Node) mount(own *http.ServeMux, s *Setup) error {
 	}
 	t, err := trust.New(trust.Options{
 		Pages: n.pages, Agency: cfg.Agency.ID, Name: names(cfg.Agency.Name),
-		Origin: cfg.Ledger.Origin, VKey: n.vkey, Status: n.trustStatus,
+		Origin: cfg.Ledger.Origin, VKey: n.vkey, Labels: base64.RawURLEncoding.EncodeToString(n.ring.LabelKey().Public()), Status: n.trustStatus,
 		Attacks: n.trustAttacks, Witness: n.watch.trusted(), Cosigners: cosignerKeys(cfg), Need: cfg.Ledger.Witnesses.Need,
 	})
 	if err != nil {

@@ -60,7 +60,7 @@ type File struct {
 
 // Block is a part of a document.
 type Block interface {
-	lay(s *sheet) error
+	lay(s *sheet)
 }
 
 // Heading is the title of what follows. Level is 1 or 2.
@@ -83,12 +83,16 @@ type Row struct {
 	Label, Text string
 }
 
-// Codes are QR codes side by side, in order; About tells of each to who cannot
-// see it, and stands beneath it.
+// Codes are QR codes side by side, in order.
 type Codes struct {
 	Lang  string
-	Codes []QR
-	About []string
+	Codes []Code
+}
+
+// Code is a QR code; About tells of it to who cannot see it, and stands beneath.
+type Code struct {
+	QR
+	About string
 }
 
 // The fonts, by their place in Printer.fonts and in every file.
@@ -131,9 +135,7 @@ func (p *Printer) Print(w io.Writer, d Document) error {
 	d.Lang = cmp.Or(d.Lang, "en")
 	s := newSheet(p, d)
 	for _, b := range d.Blocks {
-		if err := b.lay(s); err != nil {
-			return err
-		}
+		b.lay(s)
 	}
 	out, err := s.file()
 	if err != nil {

@@ -35,8 +35,7 @@ func sample(t testing.TB, more ...Block) Document {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.Codes = append(c.Codes, q)
-		c.About = append(c.About, []string{"Code 1 of 2", "Code 2 of 2"}[i])
+		c.Codes = append(c.Codes, Code{q, []string{"Code 1 of 2", "Code 2 of 2"}[i]})
 	}
 	return Document{
 		Title: "Receipt رسید", Lang: "en", Made: time.Unix(1795464900, 0),

@@ -129,7 +129,7 @@ func (s *sheet) line(e *element, st style, l line, from, width float64) {
 	s.y -= l.height()
 }
 
-func (h Heading) lay(s *sheet) error {
+func (h Heading) lay(s *sheet) {
 	st := style{size: 20, bold: true}
 	if h.Level > 1 {
 		st.size = 14
@@ -142,10 +142,9 @@ func (h Heading) lay(s *sheet) error {
 	s.write(e, st, h.Text, 0, measure)
 	s.end(e)
 	s.y -= 4
-	return nil
 }
 
-func (t Text) lay(s *sheet) error {
+func (t Text) lay(s *sheet) {
 	st := style{size: 11}
 	if t.Small {
 		st.size = 9
@@ -154,10 +153,9 @@ func (t Text) lay(s *sheet) error {
 	s.write(e, st, t.Text, 0, measure)
 	s.end(e)
 	s.y -= st.size / 2
-	return nil
 }
 
-func (r Row) lay(s *sheet) error {
+func (r Row) lay(s *sheet) {
 	bold, plain := style{size: 11, bold: true}, style{size: 11}
 	const gap = 8
 	from, to := 0.0, labelWidth
@@ -189,24 +187,22 @@ func (r Row) lay(s *sheet) error {
 	}
 	s.end(e)
 	s.y -= 3
-	return nil
 }
 
 // codeWidth is the side of a code with its margin: two stand side by side.
 const codeWidth = measure / 2
 
-func (c Codes) lay(s *sheet) error {
+func (c Codes) lay(s *sheet) {
 	small := style{size: 9}
 	for i := 0; i < len(c.Codes); i += 2 {
 		s.room(codeWidth + 30)
 		top := s.y
 		for k, code := range c.Codes[i:min(i+2, len(c.Codes))] {
-			about := c.About[i+k]
 			x := float64(k) * codeWidth
 			if rtl(c.Lang) {
 				x = codeWidth - x
 			}
-			e := s.begin("Figure", c.Lang, about)
+			e := s.begin("Figure", c.Lang, code.About)
 			name := fmt.Sprintf("Q%d", s.image)
 			s.image++
 			s.page().images[name] = s.w.stream(fmt.Sprintf("/Type/XObject/Subtype/Image/Width %d/Height %[1]d/ColorSpace/DeviceGray/BitsPerComponent 1", code.Size), code.bits())
@@ -218,12 +214,11 @@ func (c Codes) lay(s *sheet) error {
 			s.end(e)
 			s.y = top - codeWidth
 			e = s.begin("P", c.Lang, "")
-			s.write(e, small, about, x+edge, inner)
+			s.write(e, small, code.About, x+edge, inner)
 			s.end(e)
 		}
 		s.y -= small.size
 	}
-	return nil
 }
 
 // file writes everything that the pages and the readers need.

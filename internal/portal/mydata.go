@@ -54,6 +54,7 @@ type MyDataView struct {
 	Older                      string // address of the next page, "" if there is none
 	Filtered                   bool   // the visitor chose a filter or an older page
 	Whole                      bool   // the complete list can be downloaded
+	Erased                     int64  // entries before the last one shown whose text was destroyed; 0 if that is not known here
 	VKey                       string
 	Words                      map[string]string // for verify.js
 }
@@ -88,6 +89,9 @@ func (p *Portal) myData(w http.ResponseWriter, r *http.Request, v Visitor) {
 			break
 		}
 		data.Entries = append(data.Entries, card(f, e, size, now))
+	}
+	if last := len(entries) - 1; days == 0 && !more && last >= 0 && data.Older == "" {
+		data.Erased = max(0, entries[last].Fact.Body.List.Number-1)
 	}
 	data.Words = f.words()
 	p.render(w, r, http.StatusOK, &v, page.View{Name: "my-data", Title: p.say(r, "mydata.title"), Data: data, Back: p.back(r, "back.home", "/")})

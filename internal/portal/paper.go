@@ -18,13 +18,7 @@ type ReceiptView struct {
 	Origin string
 	Size   int64 // leaves under the checkpoint
 	VKey   string
-	Codes  []ReceiptCode
-}
-
-// ReceiptCode is one of the receipt's QR codes.
-type ReceiptCode struct {
-	paper.QR
-	About string
+	Codes  []paper.Code
 }
 
 // proven is a receipt that was verified.
@@ -71,9 +65,12 @@ func (p *Portal) verified(r *http.Request, v Visitor) (proven, error) {
 	return out, nil
 }
 
-// codeName is how one of the codes is called.
-func (p *Portal) codeName(lang string, i, n int) string {
-	return p.o.Pages.T(lang, "portal.receipt.code", "Number", i+1, "All", n)
+// named are the receipt's codes with what they are called in a language.
+func (p *Portal) named(lang string, codes []paper.QR) (out []paper.Code) {
+	for i, q := range codes {
+		out = append(out, paper.Code{QR: q, About: p.o.Pages.T(lang, "portal.receipt.code", "Number", i+1, "All", len(codes))})
+	}
+	return out
 }
 
 // receiptPage shows the receipt of an entry and offers it to keep.
@@ -84,11 +81,8 @@ func (p *Portal) receiptPage(w http.ResponseWriter, r *http.Request, v Visitor) 
 		return
 	}
 	lang := page.Lang(r)
-	data := ReceiptView{Entry: bodyCard(p.phrases(lang), rc.body), Origin: rc.Origin, Size: rc.size, VKey: p.o.VKey}
+	data := ReceiptView{Entry: bodyCard(p.phrases(lang), rc.body), Origin: rc.Origin, Size: rc.size, VKey: p.o.VKey, Codes: p.named(lang, rc.codes)}
 	data.Entry.Index, data.Entry.Alone = int64(rc.Index), true
-	for i, q := range rc.codes {
-		data.Codes = append(data.Codes, ReceiptCode{q, p.codeName(lang, i, len(rc.codes))})
-	}
 	p.render(w, r, http.StatusOK, &v, page.View{Name: "receipt", Title: p.say(r, "receipt.title"), Data: data, Back: p.back(r, "back.mydata", "/my-data")})
 }
 
@@ -139,16 +133,12 @@ func (p *Portal) document(rc proven, lang string) (paper.Document, error) {
 	for _, l := range langs {
 		doc.Blocks = append(doc.Blocks, p.inWords(rc, l)...)
 	}
-	codes := paper.Codes{Lang: lang, Codes: rc.codes}
-	for i := range rc.codes {
-		codes.About = append(codes.About, p.codeName(lang, i, len(rc.codes)))
-	}
 	for _, l := range langs {
 		doc.Blocks = append(doc.Blocks,
 			paper.Heading{Lang: l, Level: 2, Text: p.o.Pages.T(l, "portal.receipt.codes")},
 			paper.Text{Lang: l, Text: p.o.Pages.T(l, "portal.receipt.check_text") + " " + p.o.Pages.T(l, "portal.receipt.codes_text"), Small: true})
 	}
-	doc.Blocks = append(doc.Blocks, codes, paper.Row{Lang: lang, Label: say("label.key"), Text: p.o.VKey})
+	doc.Blocks = append(doc.Blocks, paper.Codes{Lang: lang, Codes: p.named(lang, rc.codes)}, paper.Row{Lang: lang, Label: say("label.key"), Text: p.o.VKey})
 	return doc, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -114,6 +115,32 @@ func TestMyDataFilters(t *testing.T) {
 	}
 }
 
+// TestErasedEntries: what was destroyed is counted where the list begins, and
+// nowhere else.
+func TestErasedEntries(t *testing.T) {
+	r := newRig(t).asCitizen()
+	r.record(r.story()...)
+	says := func(path string) bool {
+		return strings.Contains(r.get(path).Body.String(), "7 entries were erased for good")
+	}
+	if says("/en/my-data?p=0") {
+		t.Error("nothing was erased yet")
+	}
+	if err := r.vault.Shred(t.Context(), r.ayesha.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.vault.Subject(t.Context(), ayeshaCNIC); err != nil { // a new key, as when she is enrolled again
+		t.Fatal(err)
+	}
+	for i := range 22 {
+		r.record(r.look(officer.Actor, noon.Add(-time.Duration(i)*time.Hour), nil))
+	}
+	older := regexp.MustCompile(`/en/my-data\?[^"]*before=\d+[^"]*`).FindString(r.get("/en/my-data?p=0").Body.String())
+	if says("/en/my-data") || says("/en/my-data?p=0") || !says(strings.ReplaceAll(older, "&amp;", "&")) {
+		t.Errorf("erased entries are not counted where the list begins: %s", older)
+	}
+}
+
 // TestWeight holds the longest page to what internal/page's budget allows it.
 func TestWeight(t *testing.T) {
 	r := newRig(t).asCitizen()
@@ -121,7 +148,7 @@ func TestWeight(t *testing.T) {
 		r.record(r.story()...)
 	}
 	r.ledger.publish(t)
-	for _, path := range []string{"/en/my-data", "/ur/my-data", "/ur/apply/land-transfer"} {
+	for _, path := range []string{"/en/my-data", "/ur/my-data", "/ur/apply/land-transfer", "/ur/receipt/20"} {
 		if n := r.get(path, "Accept-Encoding", "gzip").Body.Len(); n > 9<<10 {
 			t.Errorf("%s is %d bytes on the wire, want at most 9216", path, n)
 		}

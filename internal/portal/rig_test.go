@@ -43,6 +43,7 @@ type rig struct {
 	citizen  Visitor // Ayesha
 	other    Visitor // Bilal
 	registry *registry.Registry
+	vault    *vault.Vault
 }
 
 // Healthy makes the rig the ledger that the registry's guard asks.
@@ -81,7 +82,7 @@ func newRig(t *testing.T) *rig {
 	must(err)
 	v, err := vault.Open(t.Context(), st, ring, verifier)
 	must(err)
-	r := &rig{t: t, vkey: vkey}
+	r := &rig{t: t, vkey: vkey, vault: v}
 	r.journal, err = journal.Open(t.Context(), st, journal.Options{Signer: signer, Sealer: v})
 	must(err)
 	r.ledger = &memoryLedger{signer: signer, journal: r.journal}

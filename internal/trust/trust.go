@@ -84,6 +84,7 @@ type Options struct {
 	Name   map[string]string // by language
 	Origin string            // of the ledger
 	VKey   string            // the ledger's verifier key
+	Labels string            // public key of the citizens' labels, base64url; "" without lists
 	Status func() Status
 	// Attacks are the services under attack mode; nil says that there are none.
 	Attacks func() []Attack
@@ -246,6 +247,10 @@ type Agency struct {
 		Origin string `json:"origin"`
 		VKey   string `json:"vkey"` // signed-note verifier key
 		Path   string `json:"path"` // where the tlog-tiles are
+		// Labels is the public key of the citizens' labels (RFC 9381,
+		// ECVRF-EDWARDS25519-SHA512-TAI), base64url without padding; every epoch
+		// names it. "" where no lists are committed.
+		Labels string `json:"labels,omitempty"`
 	} `json:"ledger"`
 	Witnesses []string       `json:"witnesses"`         // verifier keys of the ledger's witnesses, if any
 	Need      int            `json:"need,omitempty"`    // so many of them make a checkpoint final
@@ -269,6 +274,7 @@ func (t *Trust) wellKnown(w http.ResponseWriter, r *http.Request) {
 	}
 	a.Agency.ID, a.Agency.Name = t.o.Agency, t.o.Name
 	a.Ledger.Origin, a.Ledger.VKey, a.Ledger.Path = t.o.Origin, t.o.VKey, "/ledger/"
+	a.Ledger.Labels = t.o.Labels
 	w.Header().Set("Access-Control-Allow-Origin", "*")
 	t.o.Pages.JSON(w, r, http.StatusOK, "", a)
 }

@@ -23,7 +23,7 @@ func newTrust(t *testing.T, s *Status) *Trust {
 		t.Fatal(err)
 	}
 	tr, err := New(Options{Pages: pages, Agency: "land-records", Name: map[string]string{"en": "Board of Revenue"}, Origin: "land.example/ledger",
-		VKey: vkey, Status: func() Status { return *s }, Contact: []string{"mailto:security@land.example\r\nEvil: 1"}, Now: func() time.Time { return now }})
+		VKey: vkey, Labels: "bGFiZWxz", Status: func() Status { return *s }, Contact: []string{"mailto:security@land.example\r\nEvil: 1"}, Now: func() time.Time { return now }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestWellKnown(t *testing.T) {
 	tr := newTrust(t, &Status{})
 	w := get(tr, "/.well-known/pasban.json")
 	var a Agency
-	if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil || a.Schema != AgencySchema || a.Agency.ID != "land-records" || a.Ledger.VKey != vkey || a.Witnesses == nil {
+	if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil || a.Schema != AgencySchema || a.Agency.ID != "land-records" || a.Ledger.VKey != vkey || a.Ledger.Labels != "bGFiZWxz" || a.Witnesses == nil {
 		t.Errorf("%s: %v", w.Body, err)
 	}
 	text := get(tr, "/.well-known/security.txt").Body.String()
