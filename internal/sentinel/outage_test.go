@@ -212,3 +212,31 @@ func TestRollbackThatWentOn(t *testing.T) {
 		t.Errorf("%d differences, %d of them lost work; want 21, 20", len(a.Differences), lost)
 	}
 }
+
+// TestOrderAndClock: a change order has ended by the node's clock, and the
+// guarded server's is set back into the hour in which it was in force. It is over
+// all the same, also after a restart; what was done in time stays authorised.
+func TestOrderAndClock(t *testing.T) {
+	r := newRig(t, 100)
+	r.baseline()
+	q, err := r.ask(Request{Kind: KindOrder, Target: "eve", Reason: "court order 5/2026"})
+	r.ok(err)
+	in := `SET pasban.change_order = '` + q.ID + `'; `
+	r.evil(in + `UPDATE parcel_owner SET share = 1 WHERE parcel_id = 5`)
+	conn, err := r.s.tables[0].src.connect(t.Context())
+	r.ok(err)
+	defer conn.Close(t.Context())
+	r.ok(r.s.tables[0].expire(t.Context(), conn, time.Now().Add(2*permitFor)))
+	r.caughtUp()
+	r.quiet()
+	r.evil(in + `UPDATE parcel_owner SET share = 1 WHERE parcel_id = 6`)
+	r.alarmed("table-changed")
+	r.stop()
+	r.run()
+	r.follows()
+	r.evil(in + `UPDATE parcel_owner SET share = 1 WHERE parcel_id = 7`)
+	r.alarmed("table-changed")
+	if got := keysOf(r.audit().Differences); got != "6 changed, 7 changed" {
+		t.Errorf("the audit names %q", got)
+	}
+}

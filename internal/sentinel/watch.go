@@ -74,6 +74,9 @@ func (t *table) watch(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
+	if err := t.expire(ctx, conn, time.Now()); err != nil {
+		return err
+	}
 	t.mu.Lock()
 	changed := differ(t.rec.Fingerprint, now)
 	rewritten := t.rec.Filenode != node
