@@ -28,10 +28,14 @@ type automaton struct {
 	mu     sync.Mutex // covers making states: what follows and the maps of tables
 	work   workspace
 	begins []*begin // by context and class: where matches that begin there lead
+
+	closures []*closure // of instructions, as far as they are known
+	room     int        // for instructions in more of them
 }
 
 func newAutomaton(p *program, how search, slots int) *automaton {
-	a := &automaton{program: p, search: how, slots: slots}
+	a := &automaton{program: p, search: how, slots: slots, room: mostClosed}
+	a.closures = make([]*closure, len(p.insts))
 	a.work = newWorkspace(len(p.insts))
 	a.begins = make([]*begin, int(contexts)*len(p.example))
 	a.money.Store(firstMoney)
@@ -101,6 +105,13 @@ func (s *state) is(like *state) bool {
 	return s.hits == like.hits && s.before == like.before && s.done == like.done && slices.Equal(s.insts, like.insts)
 }
 
+// closure is the instructions that wait for a character, and the expressions
+// that match.
+type closure struct {
+	hits  uint64
+	takes []uint32
+}
+
 // begin is what a match that begins before a character has led to after it.
 type begin struct {
 	hits  uint64
@@ -154,12 +165,12 @@ func (a *automaton) step(s *state, class int, keep bool) *state {
 		done = a.search == preferred && hits != 0
 	}
 	a.work.next = insts
-	insts = a.tidy(insts)
-	before := contextOf(a.example[class])
+	like := &a.work.like
+	like.hits, like.insts, like.before, like.done = hits, a.tidy(insts), contextOf(a.example[class]), done
 	if class == a.end() {
-		insts, before = nil, nothing
+		like.insts, like.before = nil, nothing
 	}
-	return a.intern(hits, insts, before, done, keep)
+	return a.intern(like, keep)
 }
 
 // begin is where a match leads that begins before a character of the class.
@@ -177,26 +188,38 @@ func (a *automaton) begin(before context, class int) *begin {
 // advance takes instructions over a character of the class: the expressions
 // that have matched before it, and, appended to insts, the instructions that
 // wait after it. In the preferred order nothing follows behind a match.
-func (a *automaton) advance(insts, from []uint32, before context, class int) (uint64, []uint32) {
-	r, last := a.example[class], class == a.end()
-	flags := emptyFlags(before, r, last)
-	a.work.begin()
-	var hits uint64
+func (a *automaton) advance(insts, from []uint32, before context, class int) (hits uint64, _ []uint32) {
+	last := class == a.end()
+	flags := emptyFlags(before, a.example[class], last)
 	for _, pc := range from {
-		hits |= a.work.close(a.insts, pc, flags, a.search == preferred)
+		c := a.closure(pc, flags)
+		hits |= c.hits
+		if !last {
+			for _, pc := range c.takes {
+				if in := &a.insts[pc]; a.sets[in.arg].has(class) {
+					insts = append(insts, in.out)
+				}
+			}
+		}
 		if hits != 0 && a.search == preferred {
 			break
 		}
 	}
-	if last {
-		return hits, insts
-	}
-	for _, pc := range a.work.list {
-		if in := &a.insts[pc]; a.sets[in.arg].has(class) {
-			insts = append(insts, in.out)
-		}
-	}
 	return hits, insts
+}
+
+// closure is what follows an instruction without a character. What depends on
+// no assertion is remembered.
+func (a *automaton) closure(pc uint32, flags syntax.EmptyOp) closure {
+	if c := a.closures[pc]; c != nil {
+		return *c
+	}
+	c, always := a.work.close(a.insts, pc, flags, a.search == preferred)
+	if n := len(c.takes) + 1; always && n <= a.room {
+		a.room -= n
+		a.closures[pc] = &closure{c.hits, slices.Clone(c.takes)}
+	}
+	return c
 }
 
 // tidy leaves each instruction once, where order matters at its first place.
@@ -209,18 +232,17 @@ func (a *automaton) tidy(insts []uint32) []uint32 {
 	return slices.DeleteFunc(insts, func(pc uint32) bool { return !a.work.first(pc) })
 }
 
-// intern returns the state that is this, the one in the table if it is there; a
-// new one is put there to be kept.
-func (a *automaton) intern(hits uint64, insts []uint32, before context, done, keep bool) *state {
-	s := &state{hits: hits, insts: insts, before: before, done: done}
-	hash := s.hash()
+// intern returns the state that is like this, the one in the table if it is
+// there; a new one is put there to be kept.
+func (a *automaton) intern(like *state, keep bool) *state {
+	hash := like.hash()
 	t := a.table.Load()
-	for is := t.states[hash]; is != nil; is = is.other {
-		if is.is(s) {
-			return is
+	for s := t.states[hash]; s != nil; s = s.other {
+		if s.is(like) {
+			return s
 		}
 	}
-	s.insts = slices.Clone(insts)
+	s := &state{hits: like.hits, insts: slices.Clone(like.insts), before: like.before, done: like.done}
 	if !keep {
 		return s
 	}
@@ -269,9 +291,10 @@ func (a *automaton) newTable() *table {
 type workspace struct {
 	seen  []uint32 // the step in which an instruction was seen last
 	now   uint32
-	list  []uint32 // those that wait for a character
+	takes []uint32 // those that wait for a character
 	stack []uint32
 	next  []uint32 // what a step leads to
+	like  state    // likewise
 }
 
 func newWorkspace(n int) workspace { return workspace{seen: make([]uint32, n)} }
@@ -282,7 +305,6 @@ func (w *workspace) begin() {
 		clear(w.seen)
 		w.now = 1
 	}
-	w.list = w.list[:0]
 }
 
 // first reports whether an instruction is seen for the first time.
@@ -294,11 +316,12 @@ func (w *workspace) first(pc uint32) bool {
 	return true
 }
 
-// close adds an instruction and all that follow without a character, in the
-// order of preference. It returns the expressions that have matched; if asked
-// to, it leaves off at the first.
-func (w *workspace) close(insts []inst, pc uint32, flags syntax.EmptyOp, cut bool) (hits uint64) {
-	w.stack = append(w.stack[:0], pc)
+// close finds all that follows an instruction without a character, in the order
+// of preference, and whether it follows always. If asked to, it leaves off at the
+// first match. What it returns is good until the next one.
+func (w *workspace) close(insts []inst, pc uint32, flags syntax.EmptyOp, cut bool) (c closure, always bool) {
+	w.begin()
+	w.stack, c.takes, always = append(w.stack[:0], pc), w.takes[:0], true
 	for len(w.stack) > 0 {
 		pc := w.stack[len(w.stack)-1]
 		w.stack = w.stack[:len(w.stack)-1]
@@ -308,20 +331,23 @@ func (w *workspace) close(insts []inst, pc uint32, flags syntax.EmptyOp, cut boo
 		in := &insts[pc]
 		switch in.op {
 		case match:
-			if hits |= 1 << in.arg; cut {
-				return hits
+			c.hits |= 1 << in.arg
+			if cut {
+				w.stack = w.stack[:0]
 			}
 		case fork:
 			w.stack = append(w.stack, in.arg, in.out)
 		case pass:
 			w.stack = append(w.stack, in.out)
 		case assert:
+			always = false
 			if syntax.EmptyOp(in.arg)&^flags == 0 {
 				w.stack = append(w.stack, in.out)
 			}
 		case take:
-			w.list = append(w.list, pc)
+			c.takes = append(c.takes, pc)
 		}
 	}
-	return hits
+	w.takes = c.takes
+	return c, always
 }
