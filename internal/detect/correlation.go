@@ -279,6 +279,11 @@ func (l *linker) linkCorrelations() {
 			s.quiet[target] = s.quiet[target] || !c.generate
 			checkGroupFields(r, target, l.complain)
 		}
+		for _, b := range c.bounds {
+			if most := s.memory.limits.Hits; c.counts() && b.value > float64(most) {
+				l.complain(r, c.at, "", "the correlation counts to %v, and at most %d hits of a group are remembered", b.value, most)
+			}
+		}
 		c.number = s.memory.number(r)
 		s.closes = s.closes || c.closes
 		s.maxSpan = max(s.maxSpan, c.span)

@@ -115,8 +115,9 @@ func Time(ev pasban.Event) time.Time {
 }
 
 // Engine matches events against a set of rules. Its methods may be called from
-// several goroutines; events are taken one at a time, because correlations
-// depend on their order.
+// several goroutines. Events are matched side by side, but counted for
+// correlations one at a time: who needs their order to be kept calls from one
+// goroutine.
 type Engine struct {
 	running sync.Mutex // covers what Run needs; it is called once at a time
 	seen    uint64     // the last entry matched: handed out again, it is not counted again
@@ -333,9 +334,9 @@ func (e *Engine) Rules() []*Rule {
 func (e *Engine) set() *ruleSet { return e.rules.Load() }
 
 // Swap exchanges the rules for those of next, which must not be used
-// afterwards. A correlation whose text did not change keeps its memory. An
-// event that is being matched meanwhile is matched by the old rules, the next
-// one by the new: none is missed, and none waits.
+// afterwards. A correlation whose file did not change keeps its memory. Events
+// that are being matched meanwhile are matched by one set of rules or the
+// other: none is missed.
 func (e *Engine) Swap(next *Engine) {
 	rules := next.set()
 	e.mu.Lock()
@@ -349,11 +350,14 @@ func (e *Engine) Swap(next *Engine) {
 // unless the correlation says generate: true. The event's logsource is under
 // [LogsourceKey].
 func (e *Engine) Match(ev pasban.Event) []Match {
-	set := e.set()
-	m := set.machine()
-	defer set.machines.Put(m)
-	m.event = lazyEvent{ev: ev}
-	return e.finish(set, m, m.matchEvent(ev))
+	for {
+		set := e.set()
+		m := set.machine()
+		m.event = lazyEvent{ev: ev}
+		if out, ok := e.finish(set, m, m.matchEvent(ev)); ok {
+			return out
+		}
+	}
 }
 
 // MatchJSON is [Engine.Match] for an event in JSON, which is decoded only if a
@@ -361,15 +365,19 @@ func (e *Engine) Match(ev pasban.Event) []Match {
 // taxonomy says; without one, the event's own under [LogsourceKey]. An error
 // says why the event is not an event: it is not JSON, or beyond the limits.
 func (e *Engine) MatchJSON(raw []byte, sources ...Logsource) ([]Match, error) {
-	set := e.set()
-	m := set.machine()
-	defer set.machines.Put(m)
-	hits, rt, err := set.matchJSON(m, raw, sources)
-	if err != nil {
-		return nil, err
+	for {
+		set := e.set()
+		m := set.machine()
+		hits, rt, err := set.matchJSON(m, raw, sources)
+		if err != nil {
+			set.machines.Put(m)
+			return nil, err
+		}
+		m.event = lazyEvent{raw: raw, sources: rt.sources}
+		if out, ok := e.finish(set, m, hits); ok {
+			return out, nil
+		}
 	}
-	m.event = lazyEvent{raw: raw, sources: rt.sources}
-	return e.finish(set, m, hits), nil
 }
 
 // Scan returns the rules over single events that hold for an event in JSON, in
@@ -402,17 +410,23 @@ func decodeEvent(raw []byte, sources []Logsource) pasban.Event {
 }
 
 // finish makes matches of the rules that hold and lets them count for the
-// correlations.
-func (e *Engine) finish(set *ruleSet, m *machine, hits []int32) []Match {
-	defer func() { m.event = lazyEvent{} }()
+// correlations. It returns ok false, and has done nothing, if the rules were
+// exchanged meanwhile: the event is to be matched again.
+func (e *Engine) finish(set *ruleSet, m *machine, hits []int32) (out []Match, ok bool) {
+	defer func() {
+		m.event = lazyEvent{}
+		set.machines.Put(m)
+	}()
 	if len(hits) == 0 && !set.closes {
-		return nil
+		return nil, true
 	}
 	ref := m.record.ref(&m.event)
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.set() != set {
+		return nil, false
+	}
 	now := set.memory.moment(ref.Time)
-	var out []Match
 	if set.closes {
 		out = set.close(set.memory.latest - set.memory.limits.Late.Milliseconds())
 	}
@@ -420,7 +434,7 @@ func (e *Engine) finish(set *ruleSet, m *machine, hits []int32) []Match {
 		o := occurrence{rule: set.events[rule], number: rule, at: now, ref: &ref, event: &m.event, m: m}
 		out = set.fire(out, &o)
 	}
-	return out
+	return out, true
 }
 
 // Close ends every window that waits for its end, as if no further event came,

@@ -336,7 +336,7 @@ func TestReload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const events = 2000
+	const events = 5000
 	done := make(chan int)
 	go func() {
 		fired := 0
@@ -358,6 +358,9 @@ func TestReload(t *testing.T) {
 	}
 	if titles := titles(e.Rules()); !slices.Equal(titles, []string{"b19", "c", "r0"}) {
 		t.Errorf("the rules are %v", titles)
+	}
+	if _, err := LoadFS(files, WithLimits(Limits{Groups: 10, Hits: 999, Total: 1000})); err == nil || !strings.Contains(err.Error(), "at most 999 hits of a group are remembered") {
+		t.Errorf("a correlation that cannot fire gives %v", err)
 	}
 	bad := fstest.MapFS{"a.yml": files["a.yml"], "c.yml": {Data: append(rulesOf("detection: {s: {F|contians: a}, condition: s}"), "\n---\n"+string(files["c.yml"].Data)...)}}
 	var first, second config.Problems

@@ -176,16 +176,42 @@ func (m *machine) scanField(s *fieldScan, at int32) {
 	m.scan(s.plain, text)
 }
 
-// scan looks for an automaton's texts in folded or ASCII text.
+// scan looks for an automaton's texts in folded or ASCII text. It goes through
+// the four quarters of a long text at once: the processor waits for memory in
+// one while it goes on in the others. A quarter begins earlier by what a text
+// that ends in it may reach back.
 func (m *machine) scan(a *automaton, text []byte) {
 	if a == nil {
 		return
 	}
-	next, ends, state := a.next, a.ends, uint32(0)
-	for i, c := range text {
-		state = next[state+uint32(a.class[c])]
-		if state >= ends {
-			m.hit(a, state, text, i+1)
+	next, ends, class := a.next, a.ends, &a.class
+	at, quarter := 0, len(text)/4
+	var s, t, u, v uint32
+	if quarter >= 4*maxKnown {
+		most := quarter + maxKnown + 3 // the last has up to three bytes more
+		t1, u1, v1 := text[quarter-maxKnown:], text[2*quarter-maxKnown:], text[3*quarter-maxKnown:]
+		for ; at < most && at < len(v1); at++ {
+			s, t = next[s+uint32(class[text[at]])], next[t+uint32(class[t1[at]])]
+			u, v = next[u+uint32(class[u1[at]])], next[v+uint32(class[v1[at]])]
+			if s >= ends || t >= ends || u >= ends || v >= ends {
+				m.hits(a, [4]uint32{s, t, u, v}, text, at+1, quarter)
+			}
+		}
+		return
+	}
+	for ; at < len(text); at++ {
+		s = next[s+uint32(class[text[at]])]
+		if s >= ends {
+			m.hit(a, s, text, at+1)
+		}
+	}
+}
+
+// hits is hit for the four quarters.
+func (m *machine) hits(a *automaton, states [4]uint32, text []byte, end, quarter int) {
+	for i, state := range states {
+		if state >= a.ends {
+			m.hit(a, state, text, end+max(0, i*quarter-min(i, 1)*maxKnown))
 		}
 	}
 }

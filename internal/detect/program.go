@@ -60,8 +60,7 @@ type ruleHooks struct {
 }
 
 // compileRules makes the programs of the rules over single events, each with its
-// condition. fields are
-// further fields that events are asked for.
+// condition. fields are further fields that events are asked for.
 func compileRules(rules []*Rule, conditions []expr, fields []string) *compiled {
 	c := newCompiler()
 	for _, f := range fields {

@@ -76,41 +76,46 @@ func blockOf(a, b, c byte) uint32 {
 // skim finds the rules of which the text has a keyword. It gives up, and
 // returns false, where the text is made so that it would take long.
 //
-// It goes through both halves of the text at once: a processor waits for memory
-// in one while it goes on in the other.
+// Like scan, it goes through the quarters of the text at once.
 func (m *machine) skim(s *skim, text []byte) bool {
 	tries := 256 + len(text)/8
-	i, j := s.least-1, max(len(text)/2, s.least-1)
-	for half := j; i < half && j < len(text); {
-		x := s.shift[blockOf(text[i-2], text[i-1], text[i])]
-		y := s.shift[blockOf(text[j-2], text[j-1], text[j])]
-		if x == 0 {
-			tries -= m.skimAt(s, text, i)
-			x = 1
+	quarter := len(text) / 4
+	at := [4]int{s.least - 1, quarter, 2 * quarter, 3 * quarter}
+	if quarter >= s.least {
+		i, j, k, l := at[0], at[1], at[2], at[3]
+		for i < quarter && j < 2*quarter && k < 3*quarter && l < len(text) && tries >= 0 {
+			w, x := s.shift[blockOf(text[i-2], text[i-1], text[i])], s.shift[blockOf(text[j-2], text[j-1], text[j])]
+			y, z := s.shift[blockOf(text[k-2], text[k-1], text[k])], s.shift[blockOf(text[l-2], text[l-1], text[l])]
+			if w == 0 || x == 0 || y == 0 || z == 0 {
+				for n, shift := range [4]*byte{&w, &x, &y, &z} {
+					if *shift == 0 {
+						tries -= m.skimAt(s, text, [4]int{i, j, k, l}[n])
+						*shift = 1
+					}
+				}
+			}
+			i, j, k, l = i+int(w), j+int(x), k+int(y), l+int(z)
 		}
-		if y == 0 {
-			tries -= m.skimAt(s, text, j)
-			y = 1
-		}
-		i, j = i+int(x), j+int(y)
-		if tries < 0 {
-			return false
-		}
+		at = [4]int{i, j, k, l}
+	} else {
+		at[1], at[2], at[3] = len(text), len(text), len(text)
+		quarter = len(text)
 	}
-	// Whichever is left; the first half ends where the second began.
-	for _, rest := range [2][2]int{{i, max(len(text)/2, s.least-1)}, {j, len(text)}} {
-		for i, end := rest[0], rest[1]; i < end; {
-			x := s.shift[blockOf(text[i-2], text[i-1], text[i])]
-			if x == 0 {
+	for n, i := range at { // what is left of each
+		end := (n + 1) * quarter
+		if n == 3 {
+			end = len(text)
+		}
+		for i < end && tries >= 0 {
+			shift := s.shift[blockOf(text[i-2], text[i-1], text[i])]
+			if shift == 0 {
 				tries -= m.skimAt(s, text, i)
-				x = 1
+				shift = 1
 			}
-			if i += int(x); tries < 0 {
-				return false
-			}
+			i += int(shift)
 		}
 	}
-	return true
+	return tries >= 0
 }
 
 // skimAt compares the texts whose first bytes may end at a place, and returns
