@@ -31,6 +31,7 @@ import (
 type watcher struct {
 	*witness.Client
 	url     string
+	real    http.Handler
 	instead atomic.Pointer[http.HandlerFunc]
 	asked   atomic.Int64
 }
@@ -57,14 +58,14 @@ func newWatcher(t testing.TB, name string, ledgers ...note.Verifier) *watcher {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &watcher{}
+	w := &watcher{real: real.Handler()}
 	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		w.asked.Add(1)
 		if f := w.instead.Load(); f != nil {
 			(*f)(rw, r)
 			return
 		}
-		real.Handler().ServeHTTP(rw, r)
+		w.real.ServeHTTP(rw, r)
 	}))
 	t.Cleanup(func() { srv.Close(); real.Close() })
 	w.url = srv.URL
@@ -739,5 +740,35 @@ func TestForkWithoutSize(t *testing.T) {
 	})
 	if err := n.stopped(t); !strings.Contains(err.Error(), "another root for 4 leaves") {
 		t.Error(err)
+	}
+}
+
+// TestNothingToCosign: some witnesses do not cosign a ledger without leaves. That
+// they refuse it for itself, and not for what they hold, is their word.
+func TestNothingToCosign(t *testing.T) {
+	for _, status := range []int{http.StatusBadRequest, http.StatusUnprocessableEntity} {
+		t.Run(http.StatusText(status), func(t *testing.T) {
+			t.Parallel()
+			var a *watcher
+			n := begin(t, t.TempDir(), "", func(v note.Verifier) ledger.Options {
+				a = newWatcher(t, "a.example/w", v)
+				a.answer(func(w http.ResponseWriter, r *http.Request) {
+					body, err := io.ReadAll(r.Body)
+					if err != nil || bytes.Contains(body, []byte("\n\n"+origin+"\n0\n")) {
+						w.WriteHeader(status)
+						return
+					}
+					r.Body = io.NopCloser(bytes.NewReader(body))
+					a.real.ServeHTTP(w, r)
+				})
+				return witnessed(1, a)
+			})
+			n.record(t, 3)
+			n.finalAt(t)
+			until(t, func() bool { return n.Status().Witnesses.Of[0].Err == nil })
+			if got := n.actions(t); len(got) != 0 {
+				t.Errorf("alarms %v", got)
+			}
+		})
 	}
 }

@@ -247,13 +247,14 @@ func TestWitnessEachOther(t *testing.T) {
 
 // TestWitnessesNeedARestart: a running ledger has acted on its witnesses for good.
 func TestWitnessesNeedARestart(t *testing.T) {
-	path := place(t, map[string]string{"pasban.yaml": minimal})
+	plain := strings.Replace(minimal, "routes:", "waf: {mode: off}\n    routes:", 1)
+	path := place(t, map[string]string{"pasban.yaml": plain})
 	n := running(t, path)
 	for want, more := range map[string]string{
 		"witness":          "witness: {logs: [{key: a.example/ledger+c700755f+AZVYL90sssCJI09nPPMgtehWReWaQzx9y27zXlN1b6E7}]}\n",
 		"ledger.witnesses": "ledger: {witnesses: {need: 1, of: [{key: b.example/w+b8f2b27d+BC5Yy3FKFdu5VODxxtvWmUFPx+xy+s100FKOUOUQ3dTQ, url: https://b.example/w}]}}\n",
 	} {
-		check(t, os.WriteFile(path, []byte(minimal+more), 0o600))
+		check(t, os.WriteFile(path, []byte(plain+more), 0o600))
 		if err := n.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "cannot change while the node runs: "+want) {
 			t.Errorf("%s: %v", want, err)
 		}
