@@ -3,8 +3,6 @@ package console
 import (
 	"bufio"
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -23,6 +21,7 @@ import (
 	"pasban/internal/config"
 	"pasban/internal/detect"
 	"pasban/internal/journal"
+	"pasban/internal/journal/journaltest"
 	"pasban/internal/ledger"
 	"pasban/internal/ledger/tiles"
 	"pasban/internal/page"
@@ -38,16 +37,6 @@ var (
 	analyst    = Visitor{Actor: pasban.Actor{ID: "analyst:1", Kind: pasban.ActorPerson, Role: pasban.RoleAnalyst}, Name: map[string]string{"en": "Synthetic Sana", "ur": "فرضی ثنا"}}
 	supervisor = Visitor{Actor: pasban.Actor{ID: "supervisor:1", Kind: pasban.ActorPerson, Role: pasban.RoleSupervisor}, Name: map[string]string{"en": "Synthetic Salim"}}
 )
-
-type sealer struct{ cipher.AEAD }
-
-func (s sealer) Seal(_ context.Context, _ pasban.SubjectID, plain, aad []byte) ([]byte, error) {
-	return s.AEAD.Seal(nil, nil, plain, aad), nil
-}
-
-func (s sealer) Open(_ context.Context, _ pasban.SubjectID, sealed, aad []byte) ([]byte, error) {
-	return s.AEAD.Open(nil, nil, sealed, aad)
-}
 
 // fakeLedger stands for a ledger in a state that the test chooses.
 type fakeLedger struct {
@@ -83,22 +72,13 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := make([]byte, 32)
-	rand.Read(key)
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	if err != nil {
-		t.Fatal(err)
-	}
+	sealer := journaltest.NewSealer("")
 	st := storetest.SQLite(t)
 	r := &rig{t: t, visitor: &analyst, ledger: &fakeLedger{status: ledger.Status{Origin: "land.example/ledger"}}}
-	if r.j, err = journal.Open(t.Context(), st, journal.Options{Signer: signer, Sealer: sealer{aead}}); err != nil {
+	if r.j, err = journal.Open(t.Context(), st, journal.Options{Signer: signer, Sealer: sealer}); err != nil {
 		t.Fatal(err)
 	}
-	if r.alerts, err = soc.Open(t.Context(), st, r.j, sealer{aead}, "land-records"); err != nil {
+	if r.alerts, err = soc.Open(t.Context(), st, r.j, sealer, "land-records"); err != nil {
 		t.Fatal(err)
 	}
 	if r.engine, err = detect.Load([]string{"../../examples/rules"}); err != nil {

@@ -2,8 +2,6 @@ package detect
 
 import (
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -19,19 +17,10 @@ import (
 
 	"pasban"
 	"pasban/internal/journal"
+	"pasban/internal/journal/journaltest"
 	"pasban/internal/store"
 	"pasban/internal/store/storetest"
 )
-
-type sealer struct{ cipher.AEAD }
-
-func (s sealer) Seal(_ context.Context, _ pasban.SubjectID, plain, aad []byte) ([]byte, error) {
-	return s.AEAD.Seal(nil, nil, plain, aad), nil
-}
-
-func (s sealer) Open(_ context.Context, _ pasban.SubjectID, sealed, aad []byte) ([]byte, error) {
-	return s.AEAD.Open(nil, nil, sealed, aad)
-}
 
 func newJournal(t *testing.T, st *store.Store) *journal.Journal {
 	t.Helper()
@@ -43,17 +32,7 @@ func newJournal(t *testing.T, st *store.Store) *journal.Journal {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := make([]byte, 32)
-	rand.Read(key)
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	if err != nil {
-		t.Fatal(err)
-	}
-	j, err := journal.Open(t.Context(), st, journal.Options{Signer: signer, Sealer: sealer{aead}})
+	j, err := journal.Open(t.Context(), st, journal.Options{Signer: signer, Sealer: journaltest.NewSealer("")})
 	if err != nil {
 		t.Fatal(err)
 	}

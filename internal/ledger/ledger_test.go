@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,6 +24,7 @@ import (
 
 	"pasban"
 	"pasban/internal/journal"
+	"pasban/internal/journal/journaltest"
 	"pasban/internal/keys"
 	"pasban/internal/ledger"
 	"pasban/internal/ledger/tiles"
@@ -53,29 +52,6 @@ func TestMain(m *testing.M) {
 		return
 	}
 	os.Exit(m.Run())
-}
-
-// sealer is AES-256-GCM under one key: what the vault does, without its tables.
-type sealer struct{ cipher.AEAD }
-
-func newSealer() sealer {
-	b, err := aes.NewCipher(make([]byte, 32))
-	if err != nil {
-		panic(err)
-	}
-	a, err := cipher.NewGCMWithRandomNonce(b)
-	if err != nil {
-		panic(err)
-	}
-	return sealer{a}
-}
-
-func (s sealer) Seal(_ context.Context, id pasban.SubjectID, plain, aad []byte) ([]byte, error) {
-	return s.AEAD.Seal(nil, nil, plain, slices.Concat([]byte(id), aad)), nil
-}
-
-func (s sealer) Open(_ context.Context, id pasban.SubjectID, sealed, aad []byte) ([]byte, error) {
-	return s.AEAD.Open(nil, nil, sealed, slices.Concat([]byte(id), aad))
 }
 
 // node is what stands around a ledger: store, keys and journal in one directory.
@@ -109,7 +85,7 @@ func parts(ctx context.Context, dir, dsn string) (n *node, err error) {
 	if n.st, err = store.Open(ctx, dsn); err != nil {
 		return nil, err
 	}
-	n.j, err = journal.Open(ctx, n.st, journal.Options{Signer: n.signer, Sealer: newSealer()})
+	n.j, err = journal.Open(ctx, n.st, journal.Options{Signer: n.signer, Sealer: journaltest.NewSealer("")})
 	return n, err
 }
 
@@ -723,7 +699,7 @@ func TestRollbackIsNoticed(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer again.st.Close()
-			again.j, err = journal.Open(t.Context(), again.st, journal.Options{Signer: inner, Sealer: newSealer()})
+			again.j, err = journal.Open(t.Context(), again.st, journal.Options{Signer: inner, Sealer: journaltest.NewSealer("")})
 			if err != nil {
 				t.Fatal(err)
 			}

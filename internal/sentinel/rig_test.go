@@ -2,8 +2,6 @@ package sentinel
 
 import (
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -23,24 +21,14 @@ import (
 	"pasban"
 	"pasban/internal/config"
 	"pasban/internal/journal"
+	"pasban/internal/journal/journaltest"
 	"pasban/internal/store"
 	"pasban/internal/store/storetest"
 )
 
-// sealer is AES-256-GCM under one key held in memory: the agency's.
-type sealer struct{ cipher.AEAD }
-
-func (s sealer) Seal(_ context.Context, _ pasban.SubjectID, plain, aad []byte) ([]byte, error) {
-	return s.AEAD.Seal(nil, nil, plain, aad), nil
-}
-
-func (s sealer) Open(_ context.Context, _ pasban.SubjectID, sealed, aad []byte) ([]byte, error) {
-	return s.AEAD.Open(nil, nil, sealed, aad)
-}
-
 // faulty is a sealer that refuses the n-th record of a table from now on, once.
 type faulty struct {
-	sealer
+	*journaltest.Sealer
 	n atomic.Int64
 }
 
@@ -48,7 +36,7 @@ func (f *faulty) Seal(ctx context.Context, s pasban.SubjectID, plain, aad []byte
 	if strings.Contains(string(aad), "/v1 table ") && f.n.Add(-1) == 0 {
 		return nil, errors.New("synthetic")
 	}
-	return f.sealer.Seal(ctx, s, plain, aad)
+	return f.Sealer.Seal(ctx, s, plain, aad)
 }
 
 // rig is a guarded table in a server of its own, and a sentinel.
@@ -91,12 +79,6 @@ func newRigOn(t testing.TB, dsn string, rows int, writers ...config.Writer) *rig
 	if writers == nil {
 		writers = []config.Writer{{Role: "land_app"}}
 	}
-	key := make([]byte, 32)
-	rand.Read(key)
-	block, err := aes.NewCipher(key)
-	r.ok(err)
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	r.ok(err)
 	skey, _, err := note.GenerateKey(rand.Reader, "test.example/ledger")
 	r.ok(err)
 	signer, err := note.NewSigner(skey)
@@ -104,9 +86,9 @@ func newRigOn(t testing.TB, dsn string, rows int, writers ...config.Writer) *rig
 	r.st, err = store.Open(t.Context(), dsn)
 	r.ok(err)
 	t.Cleanup(func() { r.st.Close() })
-	r.j, err = journal.Open(t.Context(), r.st, journal.Options{Signer: signer, Sealer: sealer{aead}})
+	r.j, err = journal.Open(t.Context(), r.st, journal.Options{Signer: signer, Sealer: journaltest.NewSealer("")})
 	r.ok(err)
-	r.bad = &faulty{sealer: sealer{aead}}
+	r.bad = &faulty{Sealer: journaltest.NewSealer("")}
 	var log io.Writer = io.Discard
 	if os.Getenv("SENTINEL_LOG") != "" {
 		log = os.Stderr

@@ -1,9 +1,6 @@
 package soc_test
 
 import (
-	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/rand"
 	"fmt"
 	"slices"
@@ -16,40 +13,16 @@ import (
 	"pasban"
 	"pasban/internal/detect"
 	"pasban/internal/journal"
+	"pasban/internal/journal/journaltest"
 	"pasban/internal/soc"
 	"pasban/internal/store"
 	"pasban/internal/store/storetest"
 )
 
-// sealer is AES-256-GCM under one key held in memory: the agency's.
-type sealer struct{ cipher.AEAD }
-
-func newSealer(t *testing.T) sealer {
-	key := make([]byte, 32)
-	rand.Read(key)
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return sealer{aead}
-}
-
-func (s sealer) Seal(_ context.Context, _ pasban.SubjectID, plain, aad []byte) ([]byte, error) {
-	return s.AEAD.Seal(nil, nil, plain, aad), nil
-}
-
-func (s sealer) Open(_ context.Context, _ pasban.SubjectID, sealed, aad []byte) ([]byte, error) {
-	return s.AEAD.Open(nil, nil, sealed, aad)
-}
-
 type world struct {
 	st     *store.Store
 	j      *journal.Journal
-	sealer sealer
+	sealer *journaltest.Sealer
 	c      *soc.Center
 }
 
@@ -63,7 +36,7 @@ func newWorld(t *testing.T, st *store.Store) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{st: st, sealer: newSealer(t)}
+	w := &world{st: st, sealer: journaltest.NewSealer("")}
 	if w.j, err = journal.Open(t.Context(), st, journal.Options{Signer: signer, Sealer: w.sealer}); err != nil {
 		t.Fatal(err)
 	}
@@ -412,7 +385,7 @@ func TestSealed(t *testing.T) {
 			}
 		}
 	}
-	other, err := soc.Open(t.Context(), w.st, w.j, newSealer(t), "land-records")
+	other, err := soc.Open(t.Context(), w.st, w.j, journaltest.NewSealer("another"), "land-records")
 	if err == nil {
 		_, err = other.List(t.Context(), soc.Query{})
 	}

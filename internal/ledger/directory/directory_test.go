@@ -2,8 +2,6 @@ package directory_test
 
 import (
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +18,7 @@ import (
 
 	"pasban"
 	"pasban/internal/journal"
+	"pasban/internal/journal/journaltest"
 	"pasban/internal/keys"
 	"pasban/internal/ledger"
 	"pasban/internal/ledger/directory"
@@ -32,23 +31,6 @@ func TestMain(m *testing.M) {
 	ledger.RouteLogs(slog.New(slog.DiscardHandler))
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	os.Exit(m.Run())
-}
-
-// sealer is AES-256-GCM under one key: what the vault does, without its tables.
-type sealer struct {
-	cipher.AEAD
-	gone map[pasban.SubjectID]bool
-}
-
-func (s sealer) Seal(_ context.Context, id pasban.SubjectID, plain, aad []byte) ([]byte, error) {
-	return s.AEAD.Seal(nil, nil, plain, slices.Concat([]byte(id), aad)), nil
-}
-
-func (s sealer) Open(_ context.Context, id pasban.SubjectID, sealed, aad []byte) ([]byte, error) {
-	if s.gone[id] {
-		return nil, &pasban.Error{Kind: pasban.NotFound, Msg: "shredded"}
-	}
-	return s.AEAD.Open(nil, nil, sealed, slices.Concat([]byte(id), aad))
 }
 
 var (
@@ -66,7 +48,7 @@ func look(s pasban.Subject, n int) pasban.Fact {
 type rig struct {
 	*directory.Directory
 	st       *store.Store
-	sealer   sealer
+	sealer   *journaltest.Sealer
 	j        *journal.Journal
 	ledger   *ledger.Ledger
 	verifier note.Verifier
@@ -83,11 +65,7 @@ func start(t testing.TB, dsn string) *rig {
 		}
 	}
 	dir := t.TempDir()
-	block, err := aes.NewCipher(make([]byte, 32))
-	check(err)
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	check(err)
-	r := &rig{sealer: sealer{aead, map[pasban.SubjectID]bool{}}}
+	r := &rig{sealer: journaltest.NewSealer("")}
 	ring, err := keys.Open(ctx, filepath.Join(dir, "keys"), keys.Options{})
 	check(err)
 	t.Cleanup(func() { ring.Close() })
@@ -382,7 +360,7 @@ func TestDestroyedLists(t *testing.T) {
 		r.record(t, look(ayesha, 0), look(bilal, 1), look(ayesha, 2), look(ayesha, 3))
 		r.epoch(t)
 		_, before := r.statement(t, ayesha)
-		r.sealer.gone[ayesha.ID] = true
+		r.sealer.Shred(ayesha.ID)
 		s, v := r.statement(t, ayesha)
 		if v.Erased != 3 || len(v.Entries) != 0 || v.Covered != 0 || s.Number != 3 {
 			t.Errorf("%+v", v)
@@ -488,7 +466,7 @@ func TestTheTableIsMadeAgain(t *testing.T) {
 			}
 			r.epochless(t)
 		}
-		r.sealer.gone[bilal.ID] = true
+		r.sealer.Shred(bilal.ID)
 		r.record(t, look(ayesha, 3))
 		r.reopen(t)
 		r.epoch(t)

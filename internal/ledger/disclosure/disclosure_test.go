@@ -1,9 +1,6 @@
 package disclosure_test
 
 import (
-	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/rand"
 	"log/slog"
 	"os"
@@ -17,6 +14,7 @@ import (
 
 	"pasban"
 	"pasban/internal/journal"
+	"pasban/internal/journal/journaltest"
 	"pasban/internal/ledger/disclosure"
 	"pasban/internal/store"
 	"pasban/internal/store/storetest"
@@ -27,27 +25,6 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// sealer is AES-256-GCM under one key: what the vault does, without its tables.
-type sealer struct {
-	cipher.AEAD
-	gone map[pasban.SubjectID]bool
-}
-
-func (s sealer) Seal(_ context.Context, id pasban.SubjectID, plain, aad []byte) ([]byte, error) {
-	return s.AEAD.Seal(nil, nil, plain, slices.Concat([]byte(id), aad)), nil
-}
-
-func (s sealer) Open(_ context.Context, id pasban.SubjectID, sealed, aad []byte) ([]byte, error) {
-	if s.gone[id] {
-		return nil, &pasban.Error{Kind: pasban.NotFound, Msg: "shredded"}
-	}
-	plain, err := s.AEAD.Open(nil, nil, sealed, slices.Concat([]byte(id), aad))
-	if err != nil {
-		return nil, &pasban.Error{Kind: pasban.Invalid, Msg: "not what was sealed", Err: err}
-	}
-	return plain, nil
-}
-
 var ayesha = pasban.Subject{ID: "0a", CNIC: "35202-0000001-1"} // synthetic
 
 // rig is a journal and a clock that the test moves.
@@ -56,7 +33,7 @@ type rig struct {
 	t      *testing.T
 	j      *journal.Journal
 	st     *store.Store
-	sealer sealer
+	sealer *journaltest.Sealer
 	at     time.Time
 }
 
@@ -70,15 +47,7 @@ func open(t *testing.T, st *store.Store) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	block, err := aes.NewCipher(make([]byte, 32))
-	if err != nil {
-		t.Fatal(err)
-	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &rig{t: t, st: st, sealer: sealer{aead, map[pasban.SubjectID]bool{}}, at: time.Now().Truncate(time.Millisecond)}
+	r := &rig{t: t, st: st, sealer: journaltest.NewSealer(""), at: time.Now().Truncate(time.Millisecond)}
 	if r.j, err = journal.Open(t.Context(), st, journal.Options{Signer: signer, Sealer: r.sealer}); err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +184,7 @@ func TestOverdue(t *testing.T) {
 func TestErased(t *testing.T) {
 	r := open(t, storetest.SQLite(t))
 	r.hide(time.Hour)
-	r.sealer.gone[ayesha.ID] = true
+	r.sealer.Shred(ayesha.ID)
 	r.at = r.at.Add(time.Hour)
 	r.step()
 	if s := r.Status(); s.Hidden != 0 || r.told(pasban.KindOpening) != nil {
