@@ -1,6 +1,7 @@
 package pasban
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,10 +29,23 @@ type Receipt struct {
 	Proof      []tlog.Hash        `json:"proof"`      // RFC 6962, section 2.1.1
 	Checkpoint string             `json:"checkpoint"` // C2SP tlog-checkpoint, signed note
 	Restricted *RestrictedOpening `json:"restricted,omitempty"`
+	Hidden     *HiddenOpening     `json:"hidden,omitempty"` // of an entry that was hidden, once it is disclosed
 }
 
-// ParseReceipt reads a receipt's JSON form. It does not verify it.
+// ParseReceipt reads a receipt in any of the forms that citizens are handed: its
+// JSON, the PDF that it is attached to, or the texts of its QR codes. It does not
+// verify it.
 func ParseReceipt(data []byte) (Receipt, error) {
+	switch start := bytes.TrimSpace(data); {
+	case bytes.HasPrefix(start, []byte(pdfMark)):
+		return parsePDF(start)
+	case len(start) >= len(codePrefix) && strings.EqualFold(string(start[:len(codePrefix)]), codePrefix):
+		return parseCodes(start)
+	}
+	return parseReceiptJSON(data)
+}
+
+func parseReceiptJSON(data []byte) (Receipt, error) {
 	var r Receipt
 	if err := json.Unmarshal(data, &r); err != nil {
 		return Receipt{}, &Error{Kind: Invalid, Msg: "not a receipt", Err: err}
@@ -43,8 +57,8 @@ func ParseReceipt(data []byte) (Receipt, error) {
 }
 
 // Verify checks the whole receipt against the ledger's key: the checkpoint's
-// signature, the inclusion of the leaf, and that the body and any restricted
-// part are those that the leaf commits to. It returns the verified body; text
+// signature, the inclusion of the leaf, and that the body and any restricted or
+// hidden part are those that the leaf commits to. It returns the verified body; text
 // shown to a person must be rendered from that.
 func (r Receipt) Verify(v note.Verifier) (Body, error) {
 	cp, err := OpenCheckpoint([]byte(r.Checkpoint), v)
@@ -73,7 +87,7 @@ func (r Receipt) Verify(v note.Verifier) (Body, error) {
 			return Body{}, err
 		}
 	}
-	return body, nil
+	return body.unfold(r.Hidden)
 }
 
 // reveal recomputes a leaf from what opens it. The body is in any form of JSON.

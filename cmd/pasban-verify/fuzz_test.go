@@ -114,7 +114,7 @@ func writeInputs(ts checker) {
 	ts.Check(os.WriteFile("key.vkey", []byte(vkey+"\n"), 0o600))
 	writeLedger(ts, s, "old", 200, "")
 	writeLedger(ts, s, "now", 300, "")
-	ts.Check(os.WriteFile("statement.json", statement(ts, s), 0o600))
+	ts.Check(os.WriteFile("statement.json", statement(ts, s, madeList{covered: 3}), 0o600))
 
 	skey, vkey, err = note.GenerateKey(nil, "witness.example/w")
 	ts.Check(err)
@@ -150,8 +150,9 @@ func tableProof(ts checker, s note.Signer, rows []string) rowtree.TableProof {
 	f := pasban.NewFact(pasban.KindAdmin, "land-records", pasban.Actor{Kind: pasban.ActorSystem}, time.UnixMilli(1795464900123))
 	f.Body.Service = "sentinel"
 	f.Restricted.More = map[string]string{"root": hex.EncodeToString(root[:]), "rows": fmt.Sprint(sum.Rows), "layout": string(said)}
-	o, restricted, err := f.Seal()
+	sealed, err := f.Seal()
 	ts.Check(err)
+	o := sealed.Opening
 	leaf, err := o.Leaf()
 	ts.Check(err)
 	b := tiles.NewBuilder(func(tlog.Tile, []byte) error { return nil })
@@ -159,7 +160,7 @@ func tableProof(ts checker, s note.Signer, rows []string) rowtree.TableProof {
 	signed, err := note.Sign(&note.Note{Text: fmt.Sprintf("%s\n1\n%s\n", s.Name(), b.Tree().Hash)}, s)
 	ts.Check(err)
 	return rowtree.TableProof{Schema: rowtree.ProofSchema, Receipt: pasban.Receipt{Schema: pasban.ReceiptSchema, Origin: s.Name(), Kind: o.Kind,
-		Salt: o.Salt, Body: o.Body, Proof: []tlog.Hash{}, Checkpoint: string(signed), Restricted: &restricted}}
+		Salt: o.Salt, Body: o.Body, Proof: []tlog.Hash{}, Checkpoint: string(signed), Restricted: &sealed.Restricted}}
 }
 
 // FuzzInputs puts anything in the place of every file that the verifier reads.

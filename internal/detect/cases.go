@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -39,7 +40,7 @@ type caseFact struct {
 	Repeat int           `yaml:"repeat" default:"1" min:"1" max:"1000"`
 	Every  time.Duration `yaml:"every"`
 
-	Kind      string            `yaml:"kind" required:"true" enum:"look|change|decision|admin|signin|block|alarm"`
+	Kind      string            `yaml:"kind" required:"true" enum:"look|change|decision|admin|opening|signin|block|alarm"`
 	Action    string            `yaml:"action"`
 	Outcome   string            `yaml:"outcome" default:"allow" enum:"allow|deny"`
 	Actor     string            `yaml:"actor"`
@@ -51,6 +52,7 @@ type caseFact struct {
 	Purpose   string            `yaml:"purpose"`
 	Case      string            `yaml:"case"`
 	Mode      string            `yaml:"mode"`
+	Hidden    string            `yaml:"hidden"` // when the citizen is told of it
 	Fields    []string          `yaml:"fields"`
 	IP        string            `yaml:"ip"`
 	UserAgent string            `yaml:"user_agent"`
@@ -111,19 +113,28 @@ func (e *Engine) checkCases(file string, data []byte) config.Problems {
 }
 
 func (e *Engine) checkCase(c ruleCase) error {
-	if !slices.ContainsFunc(e.rules.all, func(r *Rule) bool { return r.ID == c.Rule }) {
+	if !slices.ContainsFunc(e.set().all, func(r *Rule) bool { return r.ID == c.Rule }) {
 		return fmt.Errorf("no rule with id %s is loaded", c.Rule)
 	}
 	entries, err := c.entries()
 	if err != nil {
 		return err
 	}
-	e.rules.reset()
-	defer e.rules.reset()
+	set := e.set()
+	set.reset()
+	quiet, followed := set.quiet, set.followed
+	set.quiet, set.followed = nil, slices.Clone(followed) // cases may be about rules that do not fire themselves
+	for i := range set.followed {
+		set.followed[i].quiet = false
+	}
+	defer func() {
+		set.quiet, set.followed = quiet, followed
+		set.reset()
+	}()
 	var why []string
 	fired := false
 	for _, entry := range entries {
-		for _, m := range e.rules.fireAll(FromEntry(entry)) {
+		for _, m := range e.Match(FromEntry(entry)) {
 			if m.Rule.ID == c.Rule {
 				fired = true
 				why = append(why, m.Why...)
@@ -190,7 +201,7 @@ func (f caseFact) fact(seq uint64, now time.Time, n string) pasban.Fact {
 	b.ID = fmt.Sprintf("%032x", seq)
 	b.Action, b.Outcome = f.Action, pasban.Outcome(f.Outcome)
 	b.Service, b.Resource, b.Purpose, b.Case = put(f.Service), put(f.Resource), f.Purpose, put(f.Case)
-	b.Mode, b.Fields = pasban.Mode(f.Mode), f.Fields
+	b.Mode, b.Fields, b.Hidden.Until = pasban.Mode(f.Mode), f.Fields, f.Hidden
 	fact.Restricted = pasban.Restricted{
 		Actor: actor.ID, IP: put(f.IP), UserAgent: f.UserAgent, Method: f.Method, Path: put(f.Path), Status: f.Status,
 		Policies: f.Policies, Reasons: all(f.Reasons), Rules: f.Rules, More: map[string]string{},
@@ -203,17 +214,8 @@ func (f caseFact) fact(seq uint64, now time.Time, n string) pasban.Fact {
 
 // reset empties the memory of every correlation.
 func (s *ruleSet) reset() {
-	for _, r := range s.all {
-		if r.correlation != nil {
-			r.correlation.memory = newMemory(r.correlation.limits)
-		}
-	}
-}
-
-// fireAll is match with quiet rules firing too: cases may be about them.
-func (s *ruleSet) fireAll(ev pasban.Event) []Match {
-	quiet := s.quiet
-	s.quiet = nil
-	defer func() { s.quiet = quiet }()
-	return s.match(ev)
+	numbers := s.memory.numbers
+	s.memory = newMemory(s.memory.limits)
+	s.memory.limits.Ahead = math.MaxInt64 // cases have times of their own
+	s.memory.numbers = numbers
 }

@@ -4,66 +4,7 @@ import (
 	"fmt"
 	"path"
 	"strings"
-
-	"pasban"
 )
-
-// expr is a condition over search identifiers.
-type expr interface {
-	eval(ev pasban.Event) bool
-	// explain appends the reasons for which an event that satisfies it does so.
-	explain(ev pasban.Event, why []string) []string
-}
-
-type idExpr struct{ test test }
-
-func (x idExpr) eval(ev pasban.Event) bool { return x.test.match(ev) }
-func (x idExpr) explain(ev pasban.Event, why []string) []string {
-	return x.test.explain(ev, why)
-}
-
-type notExpr struct{ x expr }
-
-func (x notExpr) eval(ev pasban.Event) bool                     { return !x.x.eval(ev) }
-func (x notExpr) explain(_ pasban.Event, why []string) []string { return why }
-
-type allExpr []expr
-
-func (l allExpr) eval(ev pasban.Event) bool {
-	for _, x := range l {
-		if !x.eval(ev) {
-			return false
-		}
-	}
-	return true
-}
-
-func (l allExpr) explain(ev pasban.Event, why []string) []string {
-	for _, x := range l {
-		why = x.explain(ev, why)
-	}
-	return why
-}
-
-type anyExpr []expr
-
-func (l anyExpr) eval(ev pasban.Event) bool {
-	for _, x := range l {
-		if x.eval(ev) {
-			return true
-		}
-	}
-	return false
-}
-
-func (l anyExpr) explain(ev pasban.Event, why []string) []string {
-	for _, x := range l {
-		if x.eval(ev) {
-			why = x.explain(ev, why)
-		}
-	}
-	return why
-}
 
 // maxCondition bounds the text of a condition, and with it how deep it nests.
 const maxCondition = 4096
@@ -129,7 +70,7 @@ func (p *conditionParser) or() (expr, *conditionError) {
 	if err != nil || p.peek() != "or" {
 		return x, err
 	}
-	list := anyExpr{x}
+	list := eachOf{x}
 	for p.peek() == "or" {
 		p.take()
 		if x, err = p.and(); err != nil {
@@ -145,7 +86,7 @@ func (p *conditionParser) and() (expr, *conditionError) {
 	if err != nil || p.peek() != "and" {
 		return x, err
 	}
-	list := allExpr{x}
+	list := allOf{x}
 	for p.peek() == "and" {
 		p.take()
 		if x, err = p.not(); err != nil {
@@ -161,7 +102,7 @@ func (p *conditionParser) not() (expr, *conditionError) {
 	case "not":
 		p.take()
 		x, err := p.not()
-		return notExpr{x}, err
+		return notOf{x}, err
 	case "(":
 		p.take()
 		x, err := p.or()
@@ -188,7 +129,7 @@ func (p *conditionParser) identifier() (expr, *conditionError) {
 	for _, id := range p.ids {
 		if id.name == name {
 			id.used = true
-			return idExpr{id.test}, nil
+			return id.test, nil
 		}
 		names = append(names, id.name)
 	}
@@ -215,14 +156,14 @@ func (p *conditionParser) quantified(all bool) (expr, *conditionError) {
 		}
 		if ok {
 			id.used = true
-			list = append(list, idExpr{id.test})
+			list = append(list, id.test)
 		}
 	}
 	if len(list) == 0 {
 		return nil, &conditionError{fmt.Sprintf("no search identifier fits %q", name), ""}
 	}
 	if all {
-		return allExpr(list), nil
+		return allOf(list), nil
 	}
-	return anyExpr(list), nil
+	return eachOf(list), nil
 }

@@ -2,95 +2,85 @@ package detect
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/hashicorp/golang-lru/v2/simplelru"
-
 	"pasban/internal/config"
 )
 
-// Limits bound what each correlation remembers. When a bound is reached the
-// group that was longest without an event is forgotten, and within a group the
-// oldest hit.
-type Limits struct {
-	Groups int // groups of one correlation
-	Hits   int // hits of one group; thresholds above it are refused
-	Total  int // hits of all groups of one correlation
-}
-
-// DefaultLimits hold about 30 MB per correlation at the most.
-func DefaultLimits() Limits { return Limits{Groups: 10_000, Hits: 10_000, Total: 200_000} }
-
-// The correlation types of the specification that the engine knows.
+// The correlation types of the specification, and value_min and value_max of
+// its JSON Schema.
 const (
 	eventCount      = "event_count"
 	valueCount      = "value_count"
 	temporal        = "temporal"
 	temporalOrdered = "temporal_ordered"
+	valueSum        = "value_sum"
+	valueAvg        = "value_avg"
+	valueMin        = "value_min"
+	valueMax        = "value_max"
+	valueMedian     = "value_median"
+	valuePercentile = "value_percentile"
 )
 
-// correlation counts the matches of other rules per group within a window of
-// event time that ends with the newest event.
+// correlation asks something of the matches of other rules, per group, within a
+// window of event time.
+//
+// There are two kinds of window. What can only come true as events arrive, and
+// stays true (a count that is at least something), is asked of the window that
+// ends with the newest event, and fires at once. What a later event could make
+// false again (at most, exactly, an average) is asked when a window has closed:
+// those windows follow one another, each as long as the timespan.
 type correlation struct {
-	kind     string
-	names    []string // of the rules it refers to, as written
-	rules    []*Rule  // the same, once linked
-	groupBy  []string
-	span     time.Duration
-	op       string // gt or gte
-	limit    int
-	field    string                       // of value_count
-	aliases  map[string]map[string]string // alias → rule's name → field
-	generate bool
-	at       *node // for problems found when linking
+	kind       string
+	names      []string // of the rules it refers to, as written
+	rules      []*Rule  // the same, once linked
+	groupBy    []string
+	span       time.Duration
+	bounds     []bound                      // all must hold
+	fields     []string                     // of the value types
+	percentile float64                      // of value_percentile
+	aliases    map[string]map[string]string // alias → rule's name → field
+	generate   bool
+	at         *node // for problems found when linking
 
-	limits Limits
-	memory *memory
+	closes bool   // the question is asked of closed windows
+	number uint32 // in the memory
 }
 
-// memory is what a correlation has seen. The engine's mutex covers it.
-type memory struct {
-	groups *simplelru.LRU[string, *group]
-	total  int
+// bound is one comparison of a condition.
+type bound struct {
+	op    string // gt, gte, lt, lte, eq, neq
+	value float64
 }
 
-func newMemory(limits Limits) *memory {
-	m := &memory{}
-	// The only error of NewLRU is a size that is not positive.
-	m.groups, _ = simplelru.NewLRU(limits.Groups, func(_ string, g *group) { m.total -= len(g.hits) })
-	return m
+func (c *correlation) holds(x float64) bool {
+	return !slices.ContainsFunc(c.bounds, func(b bound) bool { return !compare(b.op, x, b.value) })
 }
 
-// group is the hits of one group within the window, oldest first.
-type group struct {
-	hits   []hit
-	values map[string]int // how many hits have each value
-}
-
-// forget drops the n oldest hits.
-func (g *group) forget(n int) {
-	for _, h := range g.hits[:n] {
-		if g.values[h.value]--; g.values[h.value] == 0 {
-			delete(g.values, h.value)
-		}
+// asksClosed reports whether the question is asked of closed windows.
+func (c *correlation) asksClosed() bool {
+	switch c.kind {
+	case valueAvg, valueMin, valueMax, valueMedian, valuePercentile:
+		return true
 	}
-	g.hits = slices.Delete(g.hits, 0, n)
+	return slices.ContainsFunc(c.bounds, func(b bound) bool { return b.op != "gt" && b.op != "gte" })
 }
 
-// hit is one match of a rule that the correlation refers to.
-type hit struct {
-	ref      Ref
-	rule     int // index in correlation.rules
-	value    string
-	reported bool // a match has named it
+// ordered says that the rules must match in their order.
+func (c *correlation) ordered() bool { return c.kind == temporalOrdered }
+
+// counts says that the question is how many there are of something.
+func (c *correlation) counts() bool {
+	return slices.Contains([]string{eventCount, valueCount, temporal, temporalOrdered}, c.kind)
 }
 
 // correlation reads the body of a correlation rule.
 func (p *parser) correlation(n *node) *correlation {
-	c := &correlation{at: n, op: "gte", limits: DefaultLimits()}
+	c := &correlation{at: n}
 	if n.kind != mapNode {
 		p.problem(n, "correlation", "", "a correlation is a mapping with type, rules and timespan")
 		return c
@@ -101,7 +91,7 @@ func (p *parser) correlation(n *node) *correlation {
 			p.unknown(e.key, "correlation."+e.key.text, valid)
 		}
 	}
-	kinds := []string{eventCount, valueCount, temporal, temporalOrdered}
+	kinds := []string{eventCount, valueCount, temporal, temporalOrdered, valueSum, valueAvg, valueMin, valueMax, valueMedian, valuePercentile}
 	c.kind = p.text(n, "type", true)
 	if c.kind != "" && !slices.Contains(kinds, c.kind) {
 		p.problem(n.get("type"), "correlation.type", nearestOf(c.kind, kinds), "unknown correlation type %q", c.kind)
@@ -121,6 +111,7 @@ func (p *parser) correlation(n *node) *correlation {
 	}
 	p.aliases(c, n.get("aliases"))
 	p.threshold(c, n)
+	c.closes = c.asksClosed()
 	return c
 }
 
@@ -163,112 +154,155 @@ func (p *parser) aliases(c *correlation, n *node) {
 	}
 }
 
-// threshold reads the condition: a field for value_count, and the least count.
+// threshold reads the condition: comparisons, and the field of the value types.
 func (p *parser) threshold(c *correlation, n *node) {
 	cond := n.get("condition")
 	timed := c.kind == temporal || c.kind == temporalOrdered
+	if timed && len(c.names) < 2 {
+		p.problem(n, "correlation.rules", "", "%s needs at least two rules", c.kind)
+	}
 	switch {
-	case timed && cond != nil:
-		p.problem(cond, "correlation.condition", "it fires when every rule has matched", "%s takes no condition here", c.kind)
+	case timed && cond == nil:
+		c.bounds = []bound{{"gte", float64(len(c.names))}}
 		return
-	case timed:
-		if len(c.names) < 2 {
-			p.problem(n, "correlation.rules", "", "%s needs at least two rules", c.kind)
-		}
+	case cond != nil && cond.kind == scalarNode:
+		p.problem(cond, "correlation.condition", "for example gte: 2; chain correlations for more", "a correlation's condition is a mapping")
 		return
 	case cond == nil || cond.kind != mapNode:
 		p.problem(cmpNode(cond, n), "correlation.condition", "for example gte: 10", "the correlation has no condition")
 		return
 	}
-	set := false
 	for _, e := range cond.entries {
 		switch e.key.text {
 		case "field":
-			c.field = e.value.text
-		case "gt", "gte":
-			limit, err := strconv.Atoi(e.value.text)
-			least := limit
-			if e.key.text == "gt" {
-				least++
+			c.fields = p.texts(cond, "field")
+		case "percentile":
+			f, ok := parseNumber([]byte(e.value.text))
+			if !ok || f <= 0 || f > 100 || c.kind != valuePercentile {
+				p.problem(e.value, "correlation.condition", "", "%q is not a percentile, over 0 and up to 100, of %s", e.value.text, valuePercentile)
 			}
-			if err != nil || least < 1 || least > c.limits.Hits {
-				p.problem(e.value, "correlation.condition", "", "%q is not a count from 1 to %d", e.value.text, c.limits.Hits)
-			}
-			if set {
-				p.problem(e.key, "correlation.condition", "", "one of gt and gte is enough")
-			}
-			c.op, c.limit, set = e.key.text, limit, true
-		case "lt", "lte", "eq", "neq":
-			p.problem(e.key, "correlation.condition", "use gt or gte", "%s holds for good only once the window has closed; rules fire on events here", e.key.text)
-			set = true
+			c.percentile = f
+		case "gt", "gte", "lt", "lte", "eq", "neq":
+			p.bound(c, e)
 		default:
-			p.unknown(e.key, "correlation.condition."+e.key.text, []string{"field", "gt", "gte"})
+			p.unknown(e.key, "correlation.condition."+e.key.text, []string{"field", "percentile", "gt", "gte", "lt", "lte", "eq", "neq"})
 		}
 	}
-	if !set {
+	if len(c.bounds) == 0 {
 		p.problem(cond, "correlation.condition", "for example gte: 10", "the condition has no threshold")
 	}
-	if (c.kind == valueCount) != (c.field != "") {
-		p.problem(cond, "correlation.condition", "", "field belongs to value_count, which needs it")
+	if strings.HasPrefix(c.kind, "value_") != (len(c.fields) > 0) {
+		p.problem(cond, "correlation.condition", "", "field belongs to value_count and the other value types, which need it")
+	}
+	if len(c.fields) > 1 && c.kind != valueCount {
+		p.problem(cond, "correlation.condition", "", "%s is over one field", c.kind)
+	}
+	if c.kind == valuePercentile && c.percentile == 0 {
+		p.problem(cond, "correlation.condition", "for example percentile: 95", "the condition does not say which percentile")
 	}
 }
 
-// newRuleSet links correlations to the rules they name and refuses ids and
-// names that are there twice, and references that end nowhere or in a circle.
-func newRuleSet(rules []*Rule, limits Limits) (*ruleSet, config.Problems) {
-	s := &ruleSet{all: rules, users: map[*Rule][]*Rule{}, quiet: map[*Rule]bool{}}
-	var problems config.Problems
-	complain := func(r *Rule, at *node, hint, format string, args ...any) {
-		pr := config.Problem{File: r.File, Line: r.Line, Msg: fmt.Sprintf(format, args...), Hint: hint}
-		if at != nil {
-			pr.Line, pr.Col = at.line, at.col
-		}
-		problems = append(problems, pr)
+// bound reads one comparison.
+func (p *parser) bound(c *correlation, e entry) {
+	f, ok := parseNumber([]byte(e.value.text))
+	switch most := float64(DefaultLimits().Hits); {
+	case !ok:
+		p.problem(e.value, "correlation.condition", "", "%q is not a number", e.value.text)
+	case c.counts() && (f != float64(int(f)) || f < 0 || f > most || e.key.text == "gte" && f < 1 || e.key.text == "gt" && f == most || e.key.text == "lt" && f < 1):
+		p.problem(e.value, "correlation.condition", "", "%q is not a count from 1 to %d", e.value.text, int(most))
 	}
-	byName := map[string]*Rule{}
+	c.bounds = append(c.bounds, bound{e.key.text, f})
+}
+
+// linker makes a set of rules: it joins correlations and filters to the rules
+// they name.
+type linker struct {
+	set      *ruleSet
+	rules    []*Rule // filters too
+	byName   map[string]*Rule
+	problems config.Problems
+	bad      map[*Rule]bool // what the problems are about
+}
+
+func (l *linker) complain(r *Rule, at *node, hint, format string, args ...any) {
+	pr := config.Problem{File: r.File, Line: r.Line, Msg: fmt.Sprintf(format, args...), Hint: hint}
+	if at != nil {
+		pr.Line, pr.Col = at.line, at.col
+	}
+	l.problems = append(l.problems, pr)
+	l.bad[r] = true
+}
+
+// link joins the rules. It refuses ids and names that are there twice, and
+// references that end nowhere or in a circle.
+func link(rules []*Rule, limits Limits) *linker {
+	l := &linker{rules: rules, byName: map[string]*Rule{}, bad: map[*Rule]bool{}}
+	l.set = &ruleSet{users: map[*Rule][]user{}, quiet: map[*Rule]bool{}, memory: newMemory(limits), sources: rules}
 	for _, r := range rules {
-		if other := byName[r.ID]; other != nil {
-			complain(r, nil, "", "the id %s is that of %s:%d too", r.ID, other.File, other.Line)
+		if other := l.byName[r.ID]; other != nil {
+			l.complain(r, nil, "", "the id %s is that of %s:%d too", r.ID, other.File, other.Line)
 		}
-		byName[r.ID] = r
+		l.byName[r.ID] = r
 		if r.Name != "" {
-			if other := byName[r.Name]; other != nil {
-				complain(r, nil, "", "the name %s is that of %s:%d too", r.Name, other.File, other.Line)
+			if other := l.byName[r.Name]; other != nil {
+				l.complain(r, nil, "", "the name %s is that of %s:%d too", r.Name, other.File, other.Line)
 			}
-			byName[r.Name] = r
+			l.byName[r.Name] = r
+		}
+		if r.filter == nil {
+			l.set.all = append(l.set.all, r)
 		}
 		if r.detection != nil {
-			s.events = append(s.events, r)
+			l.set.events = append(l.set.events, r)
 		}
 	}
-	for _, r := range rules {
+	l.linkCorrelations()
+	l.applyFilters()
+	return l
+}
+
+func (l *linker) linkCorrelations() {
+	s := l.set
+	for _, r := range s.all {
 		c := r.correlation
 		if c == nil {
 			continue
 		}
+		c.rules = nil
 		for _, name := range c.names {
-			target := byName[name]
-			if target == nil {
-				complain(r, c.at, "rules are named by id or name", "the correlation refers to %q, which is not loaded", name)
+			target := l.byName[name]
+			if target == nil || target.filter != nil {
+				l.complain(r, c.at, "rules are named by id or name", "the correlation refers to %q, which is not loaded", name)
 				continue
 			}
 			c.rules = append(c.rules, target)
-			if !slices.Contains(s.users[target], r) {
-				s.users[target] = append(s.users[target], r)
-			}
 			s.quiet[target] = s.quiet[target] || !c.generate
-			checkGroupFields(r, target, complain)
+			checkGroupFields(r, target, l.complain)
 		}
-		c.limits = limits
-		c.memory = newMemory(limits)
+		c.number = s.memory.number(r)
+		s.closes = s.closes || c.closes
 		s.maxSpan = max(s.maxSpan, c.span)
 	}
-	for _, r := range rules {
+	for _, r := range s.all {
 		if circular(r, r, map[*Rule]bool{}) {
-			complain(r, r.correlation.at, "", "the correlation refers to itself in a circle")
+			l.complain(r, r.correlation.at, "", "the correlation refers to itself in a circle")
 		}
 	}
-	return s, problems
+}
+
+// compile makes the set ready to run.
+func (l *linker) compile(tax Taxonomy) *ruleSet {
+	s := l.set
+	fields := append(readFields(), tax.fields()...)
+	for _, r := range s.all {
+		if r.correlation != nil {
+			fields = append(fields, r.correlation.fieldNames()...)
+		}
+	}
+	s.compiled = compileRules(s.events, s.conditions, fields)
+	s.taxonomy = tax.bind(s.names)
+	s.bindUsers()
+	return s
 }
 
 // checkGroupFields refuses fields that Pasban's own events never have: the
@@ -278,7 +312,7 @@ func checkGroupFields(r, target *Rule, complain func(*Rule, *node, string, strin
 		return
 	}
 	c := r.correlation
-	for _, field := range append(slices.Clone(c.groupBy), c.field) {
+	for _, field := range slices.Concat(c.groupBy, c.fields) {
 		name := target.Name
 		if name == "" || c.aliases[field][name] == "" {
 			name = target.ID
@@ -306,6 +340,15 @@ func circular(goal, from *Rule, seen map[*Rule]bool) bool {
 	return false
 }
 
+// fieldNames are the fields that the correlation asks events for.
+func (c *correlation) fieldNames() []string {
+	out := slices.Concat(c.groupBy, c.fields)
+	for _, fields := range c.aliases {
+		out = slices.AppendSeq(out, maps.Values(fields))
+	}
+	return out
+}
+
 // fieldOf is the field that holds the named value in events of one rule.
 func (c *correlation) fieldOf(name string, r *Rule) string {
 	for _, key := range []string{r.Name, r.ID} {
@@ -316,145 +359,91 @@ func (c *correlation) fieldOf(name string, r *Rule) string {
 	return name
 }
 
-// add counts one match of a rule that the correlation refers to, and returns
-// the correlation's own match if its condition holds now.
-func (c *correlation) add(self *Rule, m Match) (Match, bool) {
-	key, entity, ok := c.groupOf(m)
-	if !ok {
-		return Match{}, false
-	}
-	hits := c.hitsOf(m)
-	if len(hits) == 0 {
-		return Match{}, false
-	}
-	g, _ := c.memory.groups.Get(key)
-	if g == nil {
-		g = &group{values: map[string]int{}}
-		c.memory.groups.Add(key, g)
-	}
-	within := false
-	for _, h := range hits {
-		within = c.insert(g, h) || within
-	}
-	if !within {
-		return Match{}, false
-	}
-	why, fired := c.holds(g, entity)
-	if !fired {
-		return Match{}, false
-	}
-	out := Match{Rule: self, Time: m.Time, Entity: entity, Event: m.Event, Why: append([]string{why}, m.Why...)}
-	for i := range g.hits {
-		if !g.hits[i].reported {
-			g.hits[i].reported = true
-			out.Refs = append(out.Refs, g.hits[i].ref)
-		}
-	}
-	out.Refs = slices.Compact(append(out.Refs, hits[0].ref))
-	return out, true
+// user is a correlation as one of its rules sees it.
+type user struct {
+	rule   *Rule // the correlation
+	index  int32 // of the rule among the correlation's
+	group  []int32
+	values []int32
 }
 
-// hitsOf is what a match counts for: one hit, or for value_count one for each
-// value of the field. An event without the field does not count there.
-func (c *correlation) hitsOf(m Match) []hit {
-	h := hit{ref: m.Refs[len(m.Refs)-1], rule: slices.Index(c.rules, m.Rule)}
-	if c.kind != valueCount {
-		return []hit{h}
-	}
-	var out []hit
-	values, _ := lookup(m.Event, c.fieldOf(c.field, m.Rule))
-	for _, v := range values {
-		if text, ok := asText(v); ok && text != "" {
-			h.value = text
-			out = append(out, h)
-		}
-	}
-	return out
+// follower is what becomes of a rule's matches: which correlations they count
+// for, and whether that is all.
+type follower struct {
+	users []user
+	quiet bool
 }
 
-// groupOf returns the group's key and how people call it. An event that lacks a
-// field of the group belongs to no group.
-func (c *correlation) groupOf(m Match) (key, entity string, ok bool) {
-	if len(c.groupBy) == 0 {
-		return "", m.Entity, true
-	}
-	var b strings.Builder
-	var names []string
-	for _, field := range c.groupBy {
-		values, _ := lookup(m.Event, c.fieldOf(field, m.Rule))
-		if len(values) == 0 {
-			return "", "", false
+// bindUsers tells each rule which correlations refer to it, and which fields of
+// its events they ask for.
+func (s *ruleSet) bindUsers() {
+	for _, r := range s.all {
+		c := r.correlation
+		if c == nil {
+			continue
 		}
-		text, ok := asText(values[0])
-		if !ok || text == "" {
-			return "", "", false
+		for i, target := range c.rules {
+			if slices.Index(c.rules, target) < i {
+				continue
+			}
+			u := user{rule: r, index: int32(i)}
+			for _, name := range c.groupBy {
+				u.group = append(u.group, s.names.ids[c.fieldOf(name, target)])
+			}
+			for _, name := range c.fields {
+				u.values = append(u.values, s.names.ids[c.fieldOf(name, target)])
+			}
+			s.users[target] = append(s.users[target], u)
 		}
-		fmt.Fprintf(&b, "%d:%s", len(text), text)
-		names = append(names, text)
 	}
-	return b.String(), strings.Join(names, ", "), true
+	for _, r := range s.events {
+		s.followed = append(s.followed, follower{s.users[r], s.quiet[r]})
+	}
 }
 
-// insert puts a hit in its place by time and drops what has left the window. It
-// reports whether the hit itself is still within.
-func (c *correlation) insert(g *group, h hit) bool {
-	at := len(g.hits)
-	for at > 0 && g.hits[at-1].ref.Time.After(h.ref.Time) {
-		at--
-	}
-	g.hits = slices.Insert(g.hits, at, h)
-	g.values[h.value]++
-	c.memory.total++
-	newest := g.hits[len(g.hits)-1].ref.Time
-	gone := 0
-	for gone < len(g.hits) && newest.Sub(g.hits[gone].ref.Time) >= c.span {
-		gone++
-	}
-	gone = max(gone, len(g.hits)-c.limits.Hits)
-	g.forget(gone)
-	c.memory.total -= gone
-	for c.memory.total > c.limits.Total && c.memory.groups.Len() > 1 {
-		c.memory.groups.RemoveOldest()
-	}
-	return at >= gone
-}
-
-// holds reports whether the condition is met by the hits in the window, and in words why.
-func (c *correlation) holds(g *group, entity string) (string, bool) {
+// why says in words that the condition holds, and with what figure.
+func (c *correlation) why(x float64, entity string) string {
 	about := ""
 	if entity != "" {
 		about = " for " + entity
 	}
-	met := func(n int) bool { return n > c.limit || c.op == "gte" && n == c.limit }
+	figure := strconv.FormatFloat(x, 'f', -1, 64)
+	within := about + " within " + words(c.span)
 	switch c.kind {
 	case eventCount:
-		n := len(g.hits)
-		return fmt.Sprintf("%d events%s within %s (the rule's limit is %d)", n, about, words(c.span), c.least()), met(n)
+		return figure + " events" + within + c.asked()
 	case valueCount:
-		n := len(g.values)
-		return fmt.Sprintf("%d different values of %s%s within %s (the rule's limit is %d)", n, c.field, about, words(c.span), c.least()), met(n)
-	case temporalOrdered:
-		next := 0
-		for _, h := range g.hits {
-			if next < len(c.rules) && c.rules[h.rule] == c.rules[next] {
-				next++
-			}
+		return figure + " different values of " + strings.Join(c.fields, " and ") + within + c.asked()
+	case temporal, temporalOrdered:
+		order := ""
+		if c.ordered() {
+			order = ", in this order"
 		}
-		return fmt.Sprintf("%s, in this order%s within %s", c.titles(), about, words(c.span)), next == len(c.rules)
+		if int(x) < len(c.rules) || c.closes {
+			return fmt.Sprintf("%s of %s%s%s%s", figure, c.titles(), order, within, c.asked())
+		}
+		return c.titles() + order + within
 	}
-	seen := map[*Rule]bool{}
-	for _, h := range g.hits {
-		seen[c.rules[h.rule]] = true
-	}
-	all := !slices.ContainsFunc(c.rules, func(r *Rule) bool { return !seen[r] })
-	return fmt.Sprintf("%s%s within %s", c.titles(), about, words(c.span)), all
+	name := map[string]string{
+		valueSum: "the sum", valueAvg: "the average", valueMin: "the least", valueMax: "the greatest", valueMedian: "the median",
+		valuePercentile: "the " + strconv.FormatFloat(c.percentile, 'f', -1, 64) + "th percentile",
+	}[c.kind]
+	return name + " of " + c.fields[0] + " is " + figure + within + c.asked()
 }
 
-func (c *correlation) least() int {
-	if c.op == "gt" {
-		return c.limit + 1
+// asked says what the rule asks for.
+func (c *correlation) asked() string {
+	if b := c.bounds[0]; len(c.bounds) == 1 && c.counts() && !c.closes {
+		if b.op == "gt" {
+			b.value++
+		}
+		return fmt.Sprintf(" (the rule's limit is %d)", int(b.value))
 	}
-	return c.limit
+	var parts []string
+	for _, b := range c.bounds {
+		parts = append(parts, compareWords(b.op)+" "+strconv.FormatFloat(b.value, 'f', -1, 64))
+	}
+	return " (the rule asks for " + strings.Join(parts, " and ") + ")"
 }
 
 func (c *correlation) titles() string {

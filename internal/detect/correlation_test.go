@@ -2,6 +2,7 @@ package detect
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -34,7 +35,7 @@ func loadCorrelationErr(t *testing.T, body string) (*Engine, error) {
 
 func loadRaw(t *testing.T, docs ...string) (*Engine, error) {
 	t.Helper()
-	return load([]source{{"rules.yml", []byte(strings.Join(docs, "\n---\n"))}}, nil)
+	return load([]source{{"rules.yml", []byte(strings.Join(docs, "\n---\n"))}}, nil, nil)
 }
 
 var zero = time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
@@ -83,6 +84,16 @@ func TestCorrelations(t *testing.T) {
 			[]feed{{"a", "x", 0, "1"}, {"a", "x", m, "2"}}, "01"},
 		{"temporal", "type: temporal\nrules: [a, b]\ngroup-by: [Who]\ntimespan: 5m",
 			[]feed{{"b", "x", 0, ""}, {"b", "y", 0, ""}, {"a", "x", m, ""}, {"a", "z", m, ""}, {"a", "y", 9 * m, ""}}, "00100"},
+		{"value_count of two fields", "type: value_count\nrules: [a]\ntimespan: 5m\ncondition: {field: [Who, V], gte: 2}",
+			[]feed{{"a", "x", 0, "1"}, {"a", "x", m, "1"}, {"a", "y", m, ""}, {"a", "y", 2 * m, "1"}}, "0001"},
+		{"value_sum", "type: value_sum\nrules: [a]\ngroup-by: [Who]\ntimespan: 5m\ncondition: {field: V, gt: 10.5}",
+			[]feed{{"a", "x", 0, "5"}, {"a", "x", m, "5.5"}, {"a", "x", m, "none"}, {"a", "x", 2 * m, "0.1"}, {"a", "x", 5 * m, "1"}}, "00010"},
+		{"temporal with fewer", "type: temporal\nrules: [a, b]\ntimespan: 5m\ncondition: {gte: 1}",
+			[]feed{{"a", "x", 0, ""}, {"b", "x", m, ""}}, "11"},
+		{"temporal_ordered from the newest beginning", "type: temporal_ordered\nrules: [a, b]\ntimespan: 5m",
+			[]feed{{"a", "x", 0, ""}, {"a", "x", 4 * m, ""}, {"b", "x", 8 * m, ""}, {"b", "x", 9*m + 1, ""}}, "0010"},
+		{"temporal_ordered with an event that comes late", "type: temporal_ordered\nrules: [a, b]\ntimespan: 5m",
+			[]feed{{"b", "x", 2 * m, ""}, {"a", "x", m, ""}, {"b", "x", 0, ""}}, "011"},
 		{"temporal_ordered", "type: temporal_ordered\nrules: [a, b]\ngroup-by: [Who]\ntimespan: 5m",
 			[]feed{{"b", "x", 0, ""}, {"a", "x", m, ""}, {"b", "x", 2 * m, ""}}, "001"},
 		{"generate lets the rules fire too", "type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {gte: 2}\ngenerate: true",
@@ -154,14 +165,15 @@ func TestCorrelationMistakes(t *testing.T) {
 		"type: event_count\nrules: [a]\ntimespan: soon\ncondition: {gte: 1}":                     `"soon" is not a timespan`,
 		"type: event_count\nrules: [a]\ncondition: {gte: 1}":                                     "has no timespan",
 		"type: event_count\nrules: [a]\ntimespan: 5m":                                            "has no condition",
-		"type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {lt: 3}":                        "use gt or gte",
+		"type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {lt: many}":                     `"many" is not a number`,
 		"type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {gte: 0}":                       "is not a count from 1",
 		"type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {gte: 1000000}":                 "is not a count from 1",
-		"type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {gte: 2, gt: 1}":                "one of gt and gte",
+		"type: event_count\nrules: [a]\ntimespan: 5m\ncondition: some":                           "is a mapping",
 		"type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {field: V, gte: 2}":             "field belongs to value_count",
 		"type: value_count\nrules: [a]\ntimespan: 5m\ncondition: {gte: 2}":                       "field belongs to value_count",
 		"type: temporal\nrules: [a]\ntimespan: 5m":                                               "needs at least two rules",
-		"type: temporal\nrules: [a, b]\ntimespan: 5m\ncondition: {gte: 2}":                       "takes no condition",
+		"type: value_percentile\nrules: [a]\ntimespan: 5m\ncondition: {field: V, gte: 2}":        "does not say which percentile",
+		"type: value_sum\nrules: [a]\ntimespan: 5m\ncondition: {field: [V, W], gte: 2}":          "is over one field",
 		"type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {gte: 1}\ngroupby: [x]":         `unknown key "groupby" (did you mean "group-by"?)`,
 		"type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {gte: 1}\naliases: {x: {c: F}}": `"c" is not among the correlation's rules`,
 		"type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {gte: 1}\ngenerate: perhaps":    "generate is true or false",
@@ -180,29 +192,107 @@ func TestCorrelationMistakes(t *testing.T) {
 
 // TestBounds: memory stays within its limits, whatever comes.
 func TestBounds(t *testing.T) {
-	e := loadCorrelation(t, "type: value_count\nrules: [a]\ngroup-by: [Who]\ntimespan: 1h\ncondition: {field: V, gte: 3}")
-	c := e.rules.all[2].correlation
-	c.limits = Limits{Groups: 5, Hits: 4, Total: 12}
-	c.memory = newMemory(c.limits)
-	for i := range 500 {
-		e.feed(i+1, feed{"a", fmt.Sprint(i * i % 17), time.Duration(i) * time.Second, fmt.Sprint(i)})
-		total := 0
-		for _, g := range c.memory.groups.Values() {
-			total += len(g.hits)
-			values := 0
-			for _, n := range g.values {
-				values += n
+	for _, body := range []string{
+		"type: value_count\nrules: [a]\ngroup-by: [Who]\ntimespan: 1h\ncondition: {field: V, gte: 3}",
+		"type: event_count\nrules: [a]\ngroup-by: [Who]\ntimespan: 1h\ncondition: {eq: 3}",
+	} {
+		e := loadCorrelation(t, body)
+		limits := Limits{Groups: 5, Hits: 4, Total: 60, Late: time.Minute, Ahead: DefaultLimits().Ahead}
+		e.set().memory = newMemory(limits)
+		for i := range 500 {
+			e.feed(i+1, feed{"a", fmt.Sprint(i * i % 17), time.Duration(i) * time.Second, fmt.Sprint(i)})
+			m, total := e.set().memory, 0
+			for _, g := range m.groups {
+				total += len(g.hits) + g.weight
+				if len(g.hits) > limits.Hits {
+					t.Fatalf("a group has %d hits", len(g.hits))
+				}
 			}
-			if len(g.hits) > c.limits.Hits || values != len(g.hits) {
-				t.Fatalf("a group has %d hits and %d values", len(g.hits), values)
+			if got := e.Memory(); total != got.Hits || total > limits.Total || got.Groups > limits.Groups {
+				t.Fatalf("%d hits, counted as %d, in %d groups", total, got.Hits, got.Groups)
 			}
 		}
-		if total != c.memory.total || total > c.limits.Total || c.memory.groups.Len() > c.limits.Groups {
-			t.Fatalf("%d hits, counted as %d, in %d groups", total, c.memory.total, c.memory.groups.Len())
+		if e.Memory().Forgotten == 0 {
+			t.Error("nothing was forgotten")
+		}
+		if strings.HasPrefix(body, "type: value") {
+			if got := fired(e, feed{"a", "q", time.Hour, "1"}, feed{"a", "q", time.Hour, "2"}, feed{"a", "q", time.Hour, "3"}); got != "001" {
+				t.Errorf("after the flood matches are %s", got)
+			}
 		}
 	}
-	if got := fired(e, feed{"a", "q", time.Hour, "1"}, feed{"a", "q", time.Hour, "2"}, feed{"a", "q", time.Hour, "3"}); got != "001" {
-		t.Errorf("after the flood matches are %s", got)
+}
+
+// Windows that close: what is asked of them is answered once, when no event of
+// theirs is to come any more.
+func TestClosedWindows(t *testing.T) {
+	const m = time.Minute
+	a := func(at time.Duration, v string) feed { return feed{"a", "x", at, v} }
+	for _, c := range []struct {
+		name, body string
+		feeds      []feed
+		want       string // matches after each event, and at the end
+		why        string
+	}{
+		{"lt", "type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {lt: 3}",
+			[]feed{a(0, ""), a(m, ""), a(2*m, ""), a(5*m, ""), a(11*m, "")}, "000011", "1 events within 5 minutes (the rule asks for under 3)"},
+		{"eq counts what comes late", "type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {eq: 2}",
+			[]feed{a(0, ""), a(5*m+1, ""), a(m, ""), a(6*m, "")}, "00011", ""},
+		{"too late", "type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {eq: 1}",
+			[]feed{a(0, ""), a(6*m, ""), a(m, "")}, "0101", ""},
+		{"a range", "type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {gt: 1, lte: 3}",
+			[]feed{a(0, ""), a(m, ""), a(6*m, ""), a(7*m, ""), a(7*m, ""), a(8*m, "")}, "0010000", "2 events within 5 minutes (the rule asks for over 1 and at most 3)"},
+		{"neq", "type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {neq: 2}",
+			[]feed{a(0, ""), a(m, ""), a(6*m, "")}, "0001", ""},
+		{"value_count eq", "type: value_count\nrules: [a]\ntimespan: 5m\ncondition: {field: V, eq: 2}",
+			[]feed{a(0, "p"), a(m, "q"), a(m, "q"), a(m, "")}, "00001", "2 different values of V"},
+		{"value_avg", "type: value_avg\nrules: [a]\ntimespan: 5m\ncondition: {field: V, gte: 20}",
+			[]feed{a(0, "30"), a(m, "10"), a(m, "none"), a(6*m, "19")}, "00010", "the average of V is 20 within 5 minutes (the rule asks for at least 20)"},
+		{"value_median", "type: value_median\nrules: [a]\ntimespan: 5m\ncondition: {field: V, lt: 10}",
+			[]feed{a(0, "1"), a(0, "0x2"), a(0, "900")}, "0001", "the median of V is 2 "},
+		{"value_percentile", "type: value_percentile\nrules: [a]\ntimespan: 5m\ncondition: {field: V, percentile: 90, gte: 9}",
+			[]feed{a(0, "1"), a(0, "2"), a(0, "3"), a(0, "4"), a(0, "5"), a(0, "6"), a(0, "7"), a(0, "8"), a(0, "9"), a(0, "100")}, "00000000001", "the 90th percentile of V is 9 "},
+		{"value_max", "type: value_max\nrules: [a]\ntimespan: 5m\ncondition: {field: V, gt: 5}",
+			[]feed{a(0, "6"), a(0, "1"), a(6*m, "5")}, "0010", "the greatest of V is 6 "},
+		{"value_min", "type: value_min\nrules: [a]\ntimespan: 5m\ncondition: {field: V, lte: -1}",
+			[]feed{a(0, "6"), a(0, "-1.5")}, "001", "the least of V is -1.5 "},
+		{"temporal", "type: temporal\nrules: [a, b]\ntimespan: 5m\ncondition: {eq: 1}",
+			[]feed{a(0, ""), {"b", "x", m, ""}, a(6*m, "")}, "0001", ""},
+		{"temporal_ordered", "type: temporal_ordered\nrules: [a, b]\ntimespan: 5m\ncondition: {lte: 1}",
+			[]feed{{"b", "x", 0, ""}, a(m, ""), a(6*m, ""), {"b", "x", 7 * m, ""}}, "00100", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := loadCorrelation(t, c.body)
+			var got, why strings.Builder
+			note := func(ms []Match) {
+				fmt.Fprint(&got, len(ms))
+				for _, m := range ms {
+					why.WriteString(m.Why[0] + "\n")
+					if len(m.Refs) == 0 || m.Time.IsZero() || m.Event == nil {
+						t.Errorf("a match without its events: %+v", m)
+					}
+				}
+			}
+			for i, f := range c.feeds {
+				note(e.feed(i+1, f))
+			}
+			note(e.Close())
+			if got.String() != c.want || !strings.Contains(why.String(), c.why) {
+				t.Errorf("matches %s, want %s, because %s", &got, c.want, &why)
+			}
+			if again := e.Close(); len(again) > 0 {
+				t.Errorf("closed twice: %v", again)
+			}
+		})
+	}
+}
+
+// A time that cannot be does not move windows.
+func TestImpossibleTimes(t *testing.T) {
+	e := loadCorrelation(t, "type: event_count\nrules: [a]\ntimespan: 5m\ncondition: {gte: 3}")
+	year := func(y int) time.Duration { return time.Date(y, 1, 1, 0, 0, 0, 0, time.UTC).Sub(zero) }
+	if got := fired(e, feed{"a", "x", 0, ""}, feed{"a", "x", year(1766), ""}, feed{"a", "x", year(2240), ""}, feed{"a", "x", time.Minute, ""}); got != "0011" {
+		t.Errorf("matches %s", got)
 	}
 }
 
@@ -218,4 +308,66 @@ func TestSwapKeepsMemory(t *testing.T) {
 	if got := fired(e, feed{"a", "x", 2, ""}, feed{"a", "x", 3, ""}); got != "01" {
 		t.Errorf("a changed correlation: %s", got)
 	}
+}
+
+// BenchmarkCorrelations feeds events in JSON to 1,000 correlations of five
+// kinds, each grouping by one of 100,000 users: every event counts for one.
+func BenchmarkCorrelations(b *testing.B) {
+	const rules, users = 1000, 100_000
+	var docs strings.Builder
+	for i := range rules {
+		kinds := []string{
+			"{type: event_count, rules: [n%d], group-by: [User], timespan: 1h, condition: {gte: 5}}",
+			"{type: value_count, rules: [n%d], group-by: [User], timespan: 1h, condition: {field: Host, gte: 5}}",
+			"{type: temporal_ordered, rules: [n%d, n0], group-by: [User], timespan: 1h}",
+			"{type: value_sum, rules: [n%d], group-by: [User], timespan: 1h, condition: {field: Size, gt: 100000}}",
+			"{type: event_count, rules: [n%d], group-by: [User], timespan: 1m, condition: {gte: 5}}",
+		}
+		fmt.Fprintf(&docs, "title: r%d\nid: 00000000-0000-4000-8000-%012d\nname: n%d\nlogsource: {product: test}\ndetection: {s: {Kind: k%d}, condition: s}\n---\n", i, i, i, i)
+		fmt.Fprintf(&docs, "title: c%d\nid: 00000000-0000-4000-9000-%012d\ncorrelation: "+kinds[i%len(kinds)]+"\n---\n", i, i, i)
+	}
+	engine, err := load([]source{{"r.yml", []byte(docs.String())}}, nil, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	source := Logsource{Product: "test"}
+	raw := make([][]byte, 1<<16)
+	seed, fired, n := uint32(1), 0, 0
+	began := cpuTime(b)
+	var stopped time.Duration
+	for b.Loop() {
+		if n%len(raw) == 0 {
+			b.StopTimer()
+			at := cpuTime(b)
+			for i := range raw {
+				seed = seed*1664525 + 1013904223
+				raw[i] = fmt.Appendf(raw[i][:0], `{"Kind":"k%d","User":"user-%d","Host":"h%d","Size":%d,"time":%d}`,
+					1+seed>>8%(rules-1), seed>>4%users, seed>>16%50, seed>>12%5000, zero.UnixMilli()+int64(n+i)/100)
+			}
+			stopped += cpuTime(b) - at
+			b.StartTimer()
+		}
+		matches, err := engine.MatchJSON(raw[n%len(raw)], source)
+		if err != nil {
+			b.Fatal(err)
+		}
+		fired += len(matches)
+		n++
+	}
+	spent := cpuTime(b) - began - stopped
+	b.ReportMetric(float64(n)/spent.Seconds(), "events/cpu-s")
+	before := cpuTime(b)
+	for i := range n {
+		if _, err := engine.Scan(raw[i%len(raw)], source); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(n)/(spent-(cpuTime(b)-before)).Seconds(), "correlated/cpu-s")
+	m := engine.Memory()
+	b.ReportMetric(float64(m.Groups), "groups")
+	b.ReportMetric(float64(m.Forgotten)/float64(n), "forgotten/op")
+	b.ReportMetric(float64(fired)/float64(n), "fired/op")
+	var ms runtime.MemStats
+	runtime.ReadMemStats(&ms)
+	b.ReportMetric(float64(ms.HeapAlloc)/(1<<20), "heap-MiB")
 }

@@ -5,17 +5,22 @@
 // # Main types
 //
 // A [Rule] is one Sigma rule: a detection over single events, or a correlation
-// over other rules. An [Engine] holds a set of rules and the bounded memory of
-// its correlations. A [Match] says which rule fired, about whom, when, and in
-// words why. [FromEntry] turns a journal entry into a [pasban.Event]: an OCSF
-// object with the flat fields that rules name (see [Fields]).
+// over other rules. An [Engine] holds a set of rules, compiled, and the bounded
+// memory of its correlations. A [Match] says which rule fired, about whom, when,
+// and in words why. A [Taxonomy] says which logsources foreign events are of.
+// [FromEntry] turns a journal entry into a [pasban.Event]: an OCSF object with
+// the flat fields that rules name (see [Fields]).
 //
 // # The way of an event
 //
-//	journal.Tail → FromEntry → Engine.Match → sink (soc)
+//	journal.Tail → FromEntry → Engine.Match ─┐
+//	other logs' JSON ──────→ Engine.MatchJSON ┴→ record → hooks → conditions → correlations → sink (soc)
 //
-// Run does that as the journal's reader "detect". It follows the journal from
-// behind, so no request ever waits for it.
+// Engine.Run does the first as the journal's reader "detect". It follows the
+// journal from behind, so no request ever waits for it. A record is the event
+// as rules see it (record.go); hooks are the rare things by which the few rules
+// are found that might hold (hook.go, program.go); their conditions decide
+// (compile.go, machine.go). DESIGN.md says why.
 //
 // # What it guarantees
 //
@@ -35,22 +40,27 @@
 // whatever looks like a CNIC in free text is masked before a rule sees it. It
 // never writes to the journal and never acts on a match; that is soc's work.
 //
-// The language is Sigma 2.1 (specification of detection rules and of
-// correlation rules); what is left out is refused, not ignored: placeholders
-// (expand), the aggregation expressions of Sigma 1, and correlation conditions
-// that only hold once a window has closed (lt, lte, eq, neq).
+// The language is Sigma 2.1 (specification of detection rules, of correlation
+// rules and of filters); what is left out is refused, not ignored: the
+// aggregation expressions of Sigma 1.
 package detect
 
 import (
+	"bytes"
 	"cmp"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"io/fs"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"pasban"
@@ -86,10 +96,14 @@ func refOf(ev pasban.Event) Ref {
 	return r
 }
 
-// Time is when the event happened: its OCSF "time" in milliseconds since 1970,
-// or the zero time if it has none.
+// Time is when the event happened: its OCSF "time" in milliseconds since 1970 or
+// in the form of RFC 3339, or the zero time if it has none.
 func Time(ev pasban.Event) time.Time {
 	switch ms := ev["time"].(type) {
+	case json.Number:
+		return timeOf(ms.String())
+	case string:
+		return timeOf(ms)
 	case int64:
 		return time.UnixMilli(ms).UTC()
 	case float64:
@@ -104,21 +118,57 @@ func Time(ev pasban.Event) time.Time {
 // several goroutines; events are taken one at a time, because correlations
 // depend on their order.
 type Engine struct {
-	// Owned by the goroutine of Run, of which there is one at a time.
-	seen    uint64  // the last entry matched: handed out again, it is not counted again
-	pending []Match // not yet taken by the sink
+	running sync.Mutex // covers what Run needs; it is called once at a time
+	seen    uint64     // the last entry matched: handed out again, it is not counted again
+	pending []Match    // not yet taken by the sink
+	busy    bool       // entries came since the last look
 
-	mu     sync.Mutex // covers everything below
-	rules  *ruleSet
+	rules atomic.Pointer[ruleSet]
+
+	mu     sync.Mutex // covers everything below, and the rules' correlations
 	delays delays
 	tally  tally
 }
 
+// Option is something that [Load] is told beside the rules.
+type Option func(*options)
+
+type options struct {
+	limits   Limits
+	taxonomy Taxonomy
+	skipped  func(config.Problems)
+	known    map[[32]byte][]*Rule // by the file's hash
+}
+
+// WithLimits bounds what correlations remember; [DefaultLimits] without it.
+func WithLimits(l Limits) Option { return func(o *options) { o.limits = l } }
+
+// WithTaxonomy says which logsources events in JSON are of, see [Engine.MatchJSON].
+func WithTaxonomy(t Taxonomy) Option { return func(o *options) { o.taxonomy = t } }
+
+// Reuse takes the rules of files that did not change from an engine that is
+// running: reading YAML is most of what loading takes.
+func Reuse(e *Engine) Option {
+	return func(o *options) {
+		o.known = map[[32]byte][]*Rule{}
+		for _, r := range e.set().sources {
+			if r.whole {
+				o.known[r.text] = append(o.known[r.text], r)
+			}
+		}
+	}
+}
+
+// SkipBad leaves out the rules that have mistakes, and those that refer to
+// them, instead of refusing all. report gets every mistake, if there is any.
+func SkipBad(report func(config.Problems)) Option { return func(o *options) { o.skipped = report } }
+
 // Load reads every rule file (*.yml, *.yaml) in the given directories, their
 // subdirectories, or named files; files ending in .test.yml hold cases and are
-// left out. The error is config.Problems with every mistake of every file; the
-// engine is usable only if there is none.
-func Load(paths []string) (*Engine, error) {
+// left out, and those named placeholders.yml have the values of %placeholders%.
+// The error is config.Problems with every mistake of every file; the engine is
+// usable only if there is none.
+func Load(paths []string, options ...Option) (*Engine, error) {
 	var files []source
 	var problems config.Problems
 	for _, p := range paths {
@@ -142,16 +192,16 @@ func Load(paths []string) (*Engine, error) {
 		}
 		files = append(files, found...)
 	}
-	return load(files, problems)
+	return load(files, problems, options)
 }
 
 // LoadFS reads every rule file of a file system, like [Load].
-func LoadFS(fsys fs.FS) (*Engine, error) {
+func LoadFS(fsys fs.FS, options ...Option) (*Engine, error) {
 	files, err := readRules(fsys, func(name string) string { return name })
 	if err != nil {
 		return nil, config.Problems{{File: ".", Msg: "cannot read the rules: " + reason(err)}}
 	}
-	return load(files, nil)
+	return load(files, nil, options)
 }
 
 // source is one rule file.
@@ -160,10 +210,11 @@ type source struct {
 	data []byte
 }
 
-// isRuleFile says which files of a directory hold rules.
+// isRuleFile says which files of a directory hold rules. An info.yml describes
+// regression cases, as SigmaHQ keeps them.
 func isRuleFile(name string) bool {
 	ext := path.Ext(name)
-	return (ext == ".yml" || ext == ".yaml") && !strings.HasSuffix(strings.TrimSuffix(name, ext), ".test")
+	return (ext == ".yml" || ext == ".yaml") && !strings.HasSuffix(strings.TrimSuffix(name, ext), ".test") && path.Base(name) != "info.yml"
 }
 
 func readRules(fsys fs.FS, label func(string) string) ([]source, error) {
@@ -190,111 +241,360 @@ func reason(err error) string {
 	return err.Error()
 }
 
-func load(files []source, problems config.Problems) (*Engine, error) {
-	var rules []*Rule
+func load(files []source, problems config.Problems, opts []Option) (*Engine, error) {
+	o := options{limits: DefaultLimits()}
+	for _, set := range opts {
+		set(&o)
+	}
+	ph := placeholders{}
 	for _, f := range files {
-		found, bad := parseFile(f.name, f.data)
-		rules = append(rules, found...)
-		problems = append(problems, bad...)
+		if isPlaceholderFile(f.name) {
+			problems = append(problems, ph.read(f)...)
+		}
 	}
-	set, bad := newRuleSet(rules, DefaultLimits())
+	rules, bad := parseFiles(files, ph, o.known)
 	problems = append(problems, bad...)
-	if err := problems.Err(); err != nil {
-		return nil, err
+	l := link(rules, o.limits)
+	problems = append(problems, l.problems...)
+	for o.skipped != nil && len(l.problems) > 0 {
+		rules = slices.DeleteFunc(rules, func(r *Rule) bool { return l.bad[r] })
+		l = link(rules, o.limits)
+		problems = append(problems, l.problems...)
 	}
-	return &Engine{rules: set}, nil
+	if err := problems.Err(); err != nil {
+		if o.skipped == nil {
+			return nil, err
+		}
+		o.skipped(problems)
+	}
+	e := &Engine{}
+	e.rules.Store(l.compile(o.taxonomy))
+	return e, nil
+}
+
+// parseFiles reads the rules of all files, those that are not known on all
+// processors.
+func parseFiles(files []source, ph placeholders, known map[[32]byte][]*Rule) (rules []*Rule, problems config.Problems) {
+	type result struct {
+		rules    []*Rule
+		problems config.Problems
+	}
+	results := make([]result, len(files))
+	sum := ph.sum()
+	read := func(f source) (out result) {
+		text := f.hash(sum)
+		if old := known[text]; len(old) > 0 && old[0].File == f.name {
+			for _, r := range old {
+				out.rules = append(out.rules, r.clone())
+			}
+			return out
+		}
+		out.rules, out.problems = parseFile(f.name, f.data, ph)
+		for _, r := range out.rules {
+			r.text, r.whole = text, len(out.problems) == 0
+		}
+		return out
+	}
+	var next atomic.Int64
+	var readers sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		readers.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(files); i = int(next.Add(1)) - 1 {
+				if !isPlaceholderFile(files[i].name) {
+					results[i] = read(files[i])
+				}
+			}
+		})
+	}
+	readers.Wait()
+	for _, r := range results {
+		rules = append(rules, r.rules...)
+		problems = append(problems, r.problems...)
+	}
+	return rules, problems
+}
+
+// hash tells files apart, by all that their rules depend on: their own text and
+// the placeholders, of which sum is known.
+func (f source) hash(sum []byte) [32]byte {
+	h := sha256.New()
+	h.Write(sum)
+	h.Write(f.data)
+	return [32]byte(h.Sum(nil))
 }
 
 // Rules lists the engine's rules by title.
 func (e *Engine) Rules() []*Rule {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return slices.SortedFunc(slices.Values(e.rules.all), func(a, b *Rule) int {
+	return slices.SortedFunc(slices.Values(e.set().all), func(a, b *Rule) int {
 		return cmp.Or(cmp.Compare(a.Title, b.Title), cmp.Compare(a.ID, b.ID))
 	})
 }
 
+func (e *Engine) set() *ruleSet { return e.rules.Load() }
+
 // Swap exchanges the rules for those of next, which must not be used
-// afterwards. A correlation whose text did not change keeps its memory.
+// afterwards. A correlation whose text did not change keeps its memory. An
+// event that is being matched meanwhile is matched by the old rules, the next
+// one by the new: none is missed, and none waits.
 func (e *Engine) Swap(next *Engine) {
-	next.mu.Lock()
-	rules := next.rules
-	next.mu.Unlock()
+	rules := next.set()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	rules.inherit(e.rules)
-	e.rules = rules
+	rules.memory.inherit(e.set().memory, rules.all)
+	e.rules.Store(rules)
 }
 
 // Match feeds one event to every rule and returns the matches, rules in the
 // order of loading. Rules that a correlation refers to do not fire themselves
-// unless the correlation says generate: true.
+// unless the correlation says generate: true. The event's logsource is under
+// [LogsourceKey].
 func (e *Engine) Match(ev pasban.Event) []Match {
+	set := e.set()
+	m := set.machine()
+	defer set.machines.Put(m)
+	m.event = lazyEvent{ev: ev}
+	return e.finish(set, m, m.matchEvent(ev))
+}
+
+// MatchJSON is [Engine.Match] for an event in JSON, which is decoded only if a
+// rule holds. Its logsource is what sources say; without any, what the engine's
+// taxonomy says; without one, the event's own under [LogsourceKey]. An error
+// says why the event is not an event: it is not JSON, or beyond the limits.
+func (e *Engine) MatchJSON(raw []byte, sources ...Logsource) ([]Match, error) {
+	set := e.set()
+	m := set.machine()
+	defer set.machines.Put(m)
+	hits, rt, err := set.matchJSON(m, raw, sources)
+	if err != nil {
+		return nil, err
+	}
+	m.event = lazyEvent{raw: raw, sources: rt.sources}
+	return e.finish(set, m, hits), nil
+}
+
+// Scan returns the rules over single events that hold for an event in JSON, in
+// the order of loading: no correlations, no reasons, nothing remembered. It may
+// be called from many goroutines at once. Sources and error are as for
+// [Engine.MatchJSON].
+func (e *Engine) Scan(raw []byte, sources ...Logsource) ([]*Rule, error) {
+	set := e.set()
+	m := set.machine()
+	defer set.machines.Put(m)
+	hits, _, err := set.matchJSON(m, raw, sources)
+	if len(hits) == 0 || err != nil {
+		return nil, err
+	}
+	out := make([]*Rule, len(hits))
+	for i, rule := range hits {
+		out[i] = set.events[rule]
+	}
+	return out, nil
+}
+
+// decodeEvent decodes an event that has been found to be JSON.
+func decodeEvent(raw []byte, sources []Logsource) pasban.Event {
+	ev := pasban.Event{}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber() // as written: large numbers do not survive as float64
+	_ = dec.Decode(&ev)
+	ev[LogsourceKey] = sources
+	return ev
+}
+
+// finish makes matches of the rules that hold and lets them count for the
+// correlations.
+func (e *Engine) finish(set *ruleSet, m *machine, hits []int32) []Match {
+	defer func() { m.event = lazyEvent{} }()
+	if len(hits) == 0 && !set.closes {
+		return nil
+	}
+	ref := m.record.ref(&m.event)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.rules.match(ev)
+	now := set.memory.moment(ref.Time)
+	var out []Match
+	if set.closes {
+		out = set.close(set.memory.latest - set.memory.limits.Late.Milliseconds())
+	}
+	for _, rule := range hits {
+		o := occurrence{rule: set.events[rule], number: rule, at: now, ref: &ref, event: &m.event, m: m}
+		out = set.fire(out, &o)
+	}
+	return out
+}
+
+// Close ends every window that waits for its end, as if no further event came,
+// and returns the matches: at the end of a file.
+func (e *Engine) Close() []Match {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.set().close(math.MaxInt64)
+}
+
+// closeUntil ends the windows that would have closed if an event had come now.
+func (e *Engine) closeUntil(now time.Time) []Match {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	set := e.set()
+	if !set.closes {
+		return nil
+	}
+	set.memory.latest = max(set.memory.latest, now.UnixMilli())
+	return set.close(set.memory.latest - set.memory.limits.Late.Milliseconds())
+}
+
+// ref names the event in the record.
+func (r *record) ref(ev *lazyEvent) Ref {
+	if ev.ev != nil {
+		return refOf(ev.ev)
+	}
+	return Ref{ID: r.fieldText("metadata.uid"), Time: timeOf(r.fieldText("time"))}
+}
+
+// timeOf reads an event's time in JSON: milliseconds since 1970, or RFC 3339.
+func timeOf(text string) time.Time {
+	if ms, ok := parseNumber([]byte(text)); ok && math.Abs(ms) < 1e15 {
+		return time.UnixMilli(int64(ms)).UTC()
+	}
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return time.Time{}
+	}
+	return at.UTC()
+}
+
+// why says why a rule holds: the tests that do, in words. First come those that
+// tell more than a value that the rule names itself, then the fields of
+// interest, then the rest.
+func (m *machine) why(rule int32, fields []string) []string {
+	var telling, plain []string
+	for _, why := range m.explain(m.roots[rule], nil) {
+		if strings.Contains(why, `": "`) {
+			telling = append(telling, why)
+		} else {
+			plain = append(plain, why)
+		}
+	}
+	for _, field := range fields {
+		var texts []string
+		for _, text := range m.record.fieldTexts(field) {
+			texts = append(texts, clip(text))
+		}
+		if len(texts) > 0 {
+			telling = append(telling, field+": "+strings.Join(texts, ", "))
+		}
+	}
+	if telling = append(telling, plain...); len(telling) == 0 {
+		return []string{"nothing that the rule excludes is there"}
+	}
+	return telling
 }
 
 // ruleSet is a linked set of rules: correlations know the rules they refer to.
 type ruleSet struct {
-	all    []*Rule
-	events []*Rule // the rules over single events
+	all        []*Rule
+	sources    []*Rule // all rules and filters, as they were read
+	events     []*Rule // the rules over single events
+	conditions []expr  // of each, with the filters that apply to it
+	*compiled
+	taxonomy boundTaxonomy
+	machines sync.Pool // of *machine
 	// users are the correlations that refer to a rule; quiet rules do not fire themselves.
-	users   map[*Rule][]*Rule
-	quiet   map[*Rule]bool
-	maxSpan time.Duration // the longest window
+	users    map[*Rule][]user
+	quiet    map[*Rule]bool
+	maxSpan  time.Duration // the longest window
+	followed []follower    // the same, by number of the rules over single events
+	closes   bool          // some correlation asks closed windows
+	memory   *memory
 }
 
-func (s *ruleSet) match(ev pasban.Event) []Match {
-	var out []Match
-	sources := logsources(ev)
-	for _, r := range s.events {
-		if !r.Source.fits(sources) || !r.detection.match(ev) {
-			continue
+func (s *ruleSet) machine() *machine {
+	if m, ok := s.machines.Get().(*machine); ok {
+		return m
+	}
+	return s.newMachine()
+}
+
+// matchJSON returns the rules that hold for an event, by number, and its route.
+func (s *ruleSet) matchJSON(m *machine, raw []byte, sources []Logsource) ([]int32, *route, error) {
+	if err := m.record.readJSON(raw); err != nil {
+		return nil, nil, err
+	}
+	var rt *route
+	switch {
+	case len(sources) > 0:
+		rt = m.routeOf(sources)
+	case len(s.taxonomy.mappings) > 0:
+		rt = m.classify(&s.taxonomy)
+	default:
+		rt = m.routeOf([]Logsource{{
+			Product:  m.record.fieldText(LogsourceKey + ".product"),
+			Category: m.record.fieldText(LogsourceKey + ".category"),
+			Service:  m.record.fieldText(LogsourceKey + ".service"),
+		}})
+	}
+	return m.run(rt), rt, nil
+}
+
+// fire adds a rule's match and lets it count for the correlations that refer to
+// the rule. References form no cycles (link refuses them), so this ends.
+func (s *ruleSet) fire(out []Match, o *occurrence) []Match {
+	var f follower
+	if o.number >= 0 {
+		f = s.followed[o.number]
+	} else {
+		f = follower{s.users[o.rule], s.quiet[o.rule]}
+	}
+	if !f.quiet {
+		out = append(out, o.full())
+	}
+	for i := range f.users {
+		if match, ok := s.memory.add(&f.users[i], o); ok {
+			out = s.fire(out, o.next(match))
 		}
-		ref := refOf(ev)
-		out = s.fire(out, Match{
-			Rule: r, Time: ref.Time, Entity: entity(ev), Why: r.detection.explain(ev, r.Fields),
-			Event: ev, Refs: []Ref{ref},
-		})
 	}
 	return out
 }
 
-// fire adds a match and lets it count for the correlations that refer to its
-// rule. References form no cycles (link refuses them), so this ends.
-func (s *ruleSet) fire(out []Match, m Match) []Match {
-	if !s.quiet[m.Rule] {
-		out = append(out, m)
+// next is the occurrence of a correlation's match.
+func (o *occurrence) next(match Match) *occurrence {
+	return &occurrence{rule: match.Rule, number: -1, at: o.at, ref: &match.Refs[len(match.Refs)-1], event: o.event, m: o.m, match: &match}
+}
+
+// close ends the windows that end until then, and returns what they make fire.
+func (s *ruleSet) close(until int64) (out []Match) {
+	groups, figures := s.memory.closed(until)
+	if len(groups) == 0 {
+		return nil
 	}
-	for _, user := range s.users[m.Rule] {
-		if next, ok := user.correlation.add(user, m); ok {
-			out = s.fire(out, next)
-		}
+	m := s.machine()
+	defer s.machines.Put(m)
+	for i, g := range groups {
+		m.record.readEvent(g.last)
+		ref := *g.hits[len(g.hits)-1].ref
+		rule := g.rule.correlation.rules[g.hits[len(g.hits)-1].rule]
+		o := occurrence{rule: rule, at: g.hits[len(g.hits)-1].at, ref: &ref, event: &lazyEvent{ev: g.last}, m: m}
+		match := s.memory.fired(g, figures[i], o.entityFor(g.rule), Match{Time: ref.Time, Event: g.last})
+		out = s.fire(out, o.next(match))
 	}
 	return out
 }
 
-// inherit takes over the memory of correlations that did not change.
-func (s *ruleSet) inherit(old *ruleSet) {
-	before := map[string]*Rule{}
-	for _, r := range old.all {
-		before[r.ID] = r
-	}
-	for _, r := range s.all {
-		if b := before[r.ID]; b != nil && r.correlation != nil && b.correlation != nil && r.text == b.text {
-			r.correlation.memory = b.correlation.memory
-		}
-	}
-}
+// entityFields are where an event says whom it is about if no correlation
+// groups it: the flat field Entity of Pasban's own events, else the host.
+func entityFields() [4]string { return [4]string{"Entity", "Computer", "host", "hostname"} }
 
-// entity is whom an event is about if no correlation groups it: the flat field
-// Entity of Pasban's own events, else the host.
-func entity(ev pasban.Event) string {
-	for _, field := range []string{"Entity", "Computer", "host", "hostname"} {
-		if s, ok := ev[field].(string); ok && s != "" {
+func (r *record) entity() string {
+	for _, field := range entityFields() {
+		if s := r.fieldText(field); s != "" {
 			return s
 		}
 	}
 	return ""
+}
+
+// readFields are the fields that the engine itself asks events for.
+func readFields() []string {
+	fields := entityFields()
+	return append(fields[:], "time", "metadata.uid", LogsourceKey+".product", LogsourceKey+".category", LogsourceKey+".service")
 }

@@ -195,7 +195,6 @@ func TestMistakes(t *testing.T) {
 		{"not a number", full + "detection: {s: {F|gt: many}, condition: s}\n", "is not a number"},
 		{"placeholder", full + "detection: {s: {F|expand: '%users%'}, condition: s}\n", "expand"},
 		{"wide alone", full + "detection: {s: {F|wide: x}, condition: s}\n", "follow it by base64"},
-		{"empty contains", full + "detection: {s: {F|contains: ''}, condition: s}\n", "matches everything"},
 		{"no values", full + "detection: {s: {F: []}, condition: s}\n", "has no values"},
 		{"nested value", full + "detection: {s: {F: {G: 1}}, condition: s}\n", "a value is text"},
 		{"empty keyword", full + "detection: {k: ['*'], condition: k}\n", "a keyword is text, and not empty"},
@@ -297,20 +296,21 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("title: x\nid: 00000000-0000-4000-8000-000000000001\nlogsource: {product: p}\ndetection: {s: {'F|re|i': 'a', 'G|base64offset|contains': b}, k: [x], condition: 1 of them}\n"))
 	ev := event("F", "a", "G", []any{"b", nil, map[string]any{"x": 1}}, "time", int64(1))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		rules, problems := parseFile("f.yml", data)
+		rules, problems := parseFile("f.yml", data, nil)
 		if len(rules) == 0 && len(problems) == 0 {
 			t.Fatal("neither a rule nor a problem")
 		}
-		set, bad := newRuleSet(rules, DefaultLimits())
-		if len(bad) > 0 {
+		l := link(rules, DefaultLimits())
+		if len(l.problems) > 0 {
 			return
 		}
-		for _, r := range rules {
-			if r.detection != nil && r.detection.match(ev) && len(r.detection.explain(ev, nil)) == 0 {
+		e := &Engine{}
+		e.rules.Store(l.compile(nil))
+		for _, m := range e.Match(ev) {
+			if len(m.Why) == 0 {
 				t.Fatal("a match without reasons")
 			}
 		}
-		set.match(ev)
 	})
 }
 
@@ -324,40 +324,13 @@ func FuzzPattern(f *testing.F) {
 		}
 		cs := scan(text)
 		p := newPattern(text, cs, true)
-		if got, want := p.match(s), slowMatch(cs, []rune(s)); got != want {
+		if got, want := p.match(&record{}, []byte(s)), slowMatch(cs, []rune(s)); got != want {
 			t.Fatalf("%q against %q: %v, want %v", text, s, got, want)
 		}
+		if got, want := glob(cs, []rune(s)), slowMatch(cs, []rune(s)); got != want {
+			t.Fatalf("the reference, %q against %q: %v, want %v", text, s, got, want)
+		}
 	})
-}
-
-// slowMatch is the definition of wildcards: every way of cutting is tried.
-func slowMatch(cs []char, s []rune) bool {
-	states := map[int]bool{0: true}
-	widen := func() {
-		for i := range cs {
-			if states[i] && cs[i].kind == anyText {
-				states[i+1] = true
-			}
-		}
-	}
-	widen()
-	for _, r := range s {
-		next := map[int]bool{}
-		for i := range states {
-			if i == len(cs) {
-				continue
-			}
-			switch {
-			case cs[i].kind == anyText:
-				next[i] = true
-			case cs[i].kind == anyOne || cs[i].r == r:
-				next[i+1] = true
-			}
-		}
-		states = next
-		widen()
-	}
-	return states[len(cs)]
 }
 
 func TestRulesAreSorted(t *testing.T) {

@@ -1,9 +1,11 @@
 package detect
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // pattern is a Sigma string: literal text with the wildcards * (any text) and
@@ -17,6 +19,9 @@ type pattern struct {
 	cased      bool
 	plain      string // the whole text if it has no ? and at most stars at the ends; lower case unless cased
 	isPlain    bool
+	needle     []byte // the longest run of plain text
+	hook       run    // folded
+	id         string
 }
 
 // char is one position of a pattern.
@@ -136,24 +141,98 @@ func newPattern(text string, cs []char, cased bool) *pattern {
 	if p.isPlain && len(p.segments) == 1 {
 		p.plain, _ = literalText(p.segments[0])
 	}
+	for _, run := range p.runs() {
+		if len(run.text) > len(p.needle) {
+			p.needle = []byte(run.text)
+		}
+	}
+	p.hook, p.id = p.rarest(), p.identity()
 	return p
 }
 
-// match reports whether the whole of s fits the pattern. s must be in lower
-// case unless the pattern is cased.
-func (p *pattern) match(s string) bool {
+// match reports whether the whole of a text fits the pattern. The text must be
+// in lower case unless the pattern is cased.
+func (p *pattern) match(r *record, s []byte) bool {
 	if p.isPlain {
 		switch {
 		case p.head && p.tail:
-			return s == p.plain
+			return string(s) == p.plain
 		case p.head:
-			return strings.HasPrefix(s, p.plain)
+			return len(s) >= len(p.plain) && string(s[:len(p.plain)]) == p.plain
 		case p.tail:
-			return strings.HasSuffix(s, p.plain)
+			return len(s) >= len(p.plain) && string(s[len(s)-len(p.plain):]) == p.plain
 		}
-		return strings.Contains(s, p.plain)
+		return bytes.Contains(s, p.needle)
 	}
-	return p.matchRunes([]rune(s))
+	if !bytes.Contains(s, p.needle) {
+		return false
+	}
+	r.runes = r.runes[:0]
+	for len(s) > 0 {
+		c, n := utf8.DecodeRune(s)
+		r.runes = append(r.runes, c)
+		s = s[n:]
+	}
+	return p.matchRunes(r.runes)
+}
+
+// key says what the pattern asks.
+func (p *pattern) key() string { return p.id }
+
+// identity is a text that differs for patterns that ask something else.
+func (p *pattern) identity() string {
+	out := []byte{'p', '0' + byte(flag(p.head)), '0' + byte(flag(p.tail)), '0' + byte(flag(p.cased))}
+	for _, seg := range p.segments {
+		out = append(out, 0xff) // in no text
+		for _, c := range seg {
+			if c.kind != literal {
+				out = append(out, 0xfe, byte(c.kind))
+				continue
+			}
+			out = utf8.AppendRune(out, c.r)
+		}
+	}
+	return string(out)
+}
+
+// rarest is the run that the fewest texts contain, as far as one can tell.
+func (p *pattern) rarest() (best run) {
+	for _, r := range p.runs() {
+		if r.text = fold(r.text); len(r.text) > len(best.text) {
+			best = r
+		}
+	}
+	return best
+}
+
+// runs cuts a pattern's segments into runs of plain characters. head and tail
+// say whether the first or last one begins or ends the text.
+func (p *pattern) runs() (out []run) {
+	for i, seg := range p.segments {
+		var text []rune
+		from := 0
+		for j := 0; j <= len(seg); j++ {
+			if j < len(seg) && seg[j].kind == literal {
+				text = append(text, seg[j].r)
+				continue
+			}
+			if len(text) > 0 {
+				out = append(out, run{
+					text: string(text),
+					head: p.head && i == 0 && from == 0,
+					tail: p.tail && i == len(p.segments)-1 && j == len(seg),
+				})
+			}
+			text, from = nil, j+1
+		}
+	}
+	return out
+}
+
+// run is text that every match contains, at its start or end if so said.
+type run struct {
+	text       string
+	head, tail bool
 }
 
 // matchRunes takes the first segment from the front and the last from the back

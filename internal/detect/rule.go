@@ -94,9 +94,21 @@ type Rule struct {
 	File           string // where it was read
 	Line           int    // the line of its first key
 
-	text        string       // the source, to see changes
-	detection   *detection   // nil for a correlation
-	correlation *correlation // nil for a detection
+	text        [32]byte   // hash of the file, to see changes
+	whole       bool       // its file has no mistakes
+	detection   *detection // one of these is not nil
+	correlation *correlation
+	filter      *filter
+}
+
+// clone is the rule for another set: what linking writes is not shared.
+func (r *Rule) clone() *Rule {
+	c := *r
+	if r.correlation != nil {
+		own := *r.correlation
+		c.correlation = &own
+	}
+	return &c
 }
 
 // Correlates reports whether the rule is over other rules' matches.
@@ -127,7 +139,7 @@ var (
 // SigmaHQ's own repository adds for its tests.
 var ruleKeys = []string{
 	"title", "id", "name", "related", "taxonomy", "status", "description", "license", "author", "references",
-	"date", "modified", "logsource", "detection", "correlation", "fields", "falsepositives", "level", "tags", "scope",
+	"date", "modified", "logsource", "detection", "correlation", "filter", "fields", "falsepositives", "level", "tags", "scope",
 	"sigma-version", "regression_tests_path", "simulation",
 }
 
@@ -135,8 +147,9 @@ var statusNames = []string{"stable", "test", "experimental", "deprecated", "unsu
 
 // parser reads one file and collects its problems.
 type parser struct {
-	file     string
-	problems config.Problems
+	file         string
+	placeholders placeholders
+	problems     config.Problems
 }
 
 func (p *parser) problem(n *node, field, hint, format string, args ...any) {
@@ -157,8 +170,8 @@ func (p *parser) unknown(n *node, field string, valid []string) {
 }
 
 // parseFile reads every rule of a file. Rules with problems are left out.
-func parseFile(file string, data []byte) ([]*Rule, config.Problems) {
-	p := &parser{file: file}
+func parseFile(file string, data []byte, ph placeholders) ([]*Rule, config.Problems) {
+	p := &parser{file: file, placeholders: ph}
 	var rules []*Rule
 	docs := p.documents(data)
 	if len(docs) == 0 && len(p.problems) == 0 {
@@ -168,7 +181,6 @@ func parseFile(file string, data []byte) ([]*Rule, config.Problems) {
 		before := len(p.problems)
 		r := p.rule(doc)
 		if len(p.problems) == before {
-			r.text = string(data)
 			rules = append(rules, r)
 		}
 	}
@@ -182,17 +194,26 @@ func (p *parser) rule(doc *node) *Rule {
 		return r
 	}
 	p.head(r, doc)
-	det, cor := doc.get("detection"), doc.get("correlation")
+	det, cor, fil := doc.get("detection"), doc.get("correlation"), doc.get("filter")
+	bodies := 0
+	for _, n := range []*node{det, cor, fil} {
+		if n != nil {
+			bodies++
+		}
+	}
 	switch {
-	case det != nil && cor != nil:
-		p.problem(cor, "correlation", "write two documents, separated by ---", "a rule has a detection or a correlation, not both")
-	case det == nil && cor == nil:
+	case bodies > 1:
+		p.problem(doc, "", "write several documents, separated by ---", "a rule has a detection, a correlation or a filter, not several of them")
+	case bodies == 0:
 		p.problem(doc, "detection", "", "the rule detects nothing: it has neither detection nor correlation")
 	case cor != nil:
 		if ls := doc.get("logsource"); ls != nil {
 			p.problem(ls, "logsource", "the rules it refers to have one", "a correlation has no logsource of its own")
 		}
 		r.correlation = p.correlation(cor)
+	case fil != nil:
+		p.logsource(r, doc)
+		r.filter = p.filter(r, fil)
 	default:
 		p.logsource(r, doc)
 		for _, name := range r.Fields {

@@ -34,7 +34,7 @@ func TestOwnRules(t *testing.T) {
 	}
 	loud := 0
 	for _, r := range e.Rules() {
-		if e.rules.quiet[r] {
+		if e.set().quiet[r] {
 			continue
 		}
 		loud++

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"pasban/internal/journal"
@@ -36,8 +37,19 @@ type Sink func(ctx context.Context, matches []Match) error
 // fails, Run keeps the matches and tries again: no event is passed over, and
 // the journal's position stays where it is. After Run has returned it may be
 // called again, and goes on with what is in memory.
+//
+// Where a correlation is asked of windows that have closed, they close with the
+// events' times, and by the clock while the journal is quiet.
 func (e *Engine) Run(ctx context.Context, j *journal.Journal, sink Sink) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var quiet sync.WaitGroup
+	quiet.Go(func() { e.closeQuiet(ctx, sink) })
+	defer quiet.Wait()
+	defer cancel()
 	return j.Tail(ctx, reader, func(ctx context.Context, entries []journal.Entry) error {
+		e.running.Lock()
+		defer e.running.Unlock()
+		e.busy = true
 		if e.seen == 0 && len(entries) > 0 {
 			if err := e.warm(ctx, j, entries[0]); err != nil {
 				return err
@@ -54,15 +66,48 @@ func (e *Engine) Run(ctx context.Context, j *journal.Journal, sink Sink) error {
 			e.count(ev)
 			times = append(times, Time(ev))
 		}
-		if len(e.pending) > 0 {
-			if err := insist(ctx, sink, e.pending); err != nil {
-				return err
-			}
-			e.pending = nil
+		if err := e.handOn(ctx, sink); err != nil {
+			return err
 		}
 		e.handled(times)
 		return nil
 	})
+}
+
+// handOn gives the matches that wait to sink.
+func (e *Engine) handOn(ctx context.Context, sink Sink) error {
+	if len(e.pending) == 0 {
+		return nil
+	}
+	if err := insist(ctx, sink, e.pending); err != nil {
+		return err
+	}
+	e.pending = nil
+	return nil
+}
+
+// quietAfter is how long the journal must have been quiet for windows to close
+// by the clock.
+const quietAfter = 10 * time.Second
+
+// closeQuiet closes windows by the clock while no entries come, until ctx is done.
+func (e *Engine) closeQuiet(ctx context.Context, sink Sink) {
+	tick := time.NewTicker(quietAfter)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			e.running.Lock()
+			if !e.busy {
+				e.pending = append(e.pending, e.closeUntil(now)...)
+				_ = e.handOn(ctx, sink) // fails only if ctx is done: then the next Run hands them on
+			}
+			e.busy = false
+			e.running.Unlock()
+		}
+	}
 }
 
 // insist hands matches on until sink takes them or ctx is done.
@@ -87,9 +132,7 @@ func insist(ctx context.Context, sink Sink, matches []Match) error {
 // warm matches the entries of the longest window before first without handing
 // their matches on.
 func (e *Engine) warm(ctx context.Context, j *journal.Journal, first journal.Entry) error {
-	e.mu.Lock()
-	span := e.rules.maxSpan
-	e.mu.Unlock()
+	span := e.set().maxSpan
 	start := Time(FromEntry(first))
 	span = max(span, TallyStep*tallyParts)
 	if start.IsZero() {

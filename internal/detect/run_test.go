@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -304,4 +305,33 @@ func TestCheckCases(t *testing.T) {
 	if err := CheckCases([]string{filepath.Join(dir, "nothing")}); err == nil {
 		t.Error("a missing directory passes")
 	}
+}
+
+// TestWindowsCloseByTheClock: a window is answered though no further event comes.
+func TestWindowsCloseByTheClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := loadCorrelation(t, "type: event_count\nrules: [a]\ngroup-by: [Who]\ntimespan: 5m\ncondition: {lt: 3}")
+		began := time.Now()
+		if ms := e.Match(event("F", "a", "Who", "x", "time", began.UnixMilli())); len(ms) != 0 {
+			t.Fatalf("fires at once: %v", ms)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var after time.Duration
+		failures := 0
+		sink := func(_ context.Context, ms []Match) error {
+			if failures++; failures < 3 {
+				return errors.New("the disk is full")
+			}
+			if len(ms) != 1 || ms[0].Entity != "x" {
+				t.Errorf("matches are %v", ms)
+			}
+			after = time.Since(began)
+			cancel()
+			return nil
+		}
+		e.closeQuiet(ctx, sink)
+		if after < 5*time.Minute || after > 7*time.Minute {
+			t.Errorf("answered after %v", after)
+		}
+	})
 }

@@ -8,7 +8,7 @@ import (
 // identifier is one named search identifier of a detection.
 type identifier struct {
 	name string
-	test test
+	test expr
 	key  *node
 	used bool // the condition refers to it
 }
@@ -38,7 +38,7 @@ func (p *parser) detection(r *Rule, n *node) *detection {
 		p.problem(n, "detection.condition", "", "the detection has no condition")
 		return nil
 	}
-	var exprs anyExpr
+	var exprs eachOf
 	for _, c := range conditions {
 		if c.kind != scalarNode {
 			p.problem(c, "detection.condition", "", "a condition is text")
@@ -66,12 +66,12 @@ func (p *parser) detection(r *Rule, n *node) *detection {
 
 // search reads one search identifier: a mapping of fields, a list of mappings,
 // or keywords.
-func (p *parser) search(r *Rule, key, n *node) test {
+func (p *parser) search(r *Rule, key, n *node) expr {
 	switch n.kind {
 	case mapNode:
 		return p.fields(r, n)
 	case scalarNode:
-		return p.keywords(key, []*node{n}, false)
+		return p.keywords(key, []*node{n}, modifiers{})
 	case listNode:
 		if len(n.items) == 0 {
 			break
@@ -89,7 +89,7 @@ func (p *parser) search(r *Rule, key, n *node) test {
 			}
 		}
 		if len(words) > 0 {
-			out = append(out, p.keywords(key, words, false))
+			out = append(out, p.keywords(key, words, modifiers{}))
 		}
 		return out
 	}
@@ -98,25 +98,31 @@ func (p *parser) search(r *Rule, key, n *node) test {
 }
 
 // keywords reads texts that may stand anywhere in the event.
-func (p *parser) keywords(key *node, words []*node, all bool) test {
-	t := &keywordTest{all: all}
+func (p *parser) keywords(key *node, words []*node, m modifiers) expr {
+	if m.verb == "" && m.kind == "" {
+		m.verb = "contains"
+	}
+	var each allOf
 	for _, w := range words {
 		if w.kind != scalarNode || strings.Trim(w.text, "*") == "" {
 			p.problem(w, "detection."+key.text, "", "a keyword is text, and not empty")
 			continue
 		}
-		m, err := stringMatcher("contains", w.text, scan(w.text), false)
-		if err != nil {
-			p.problem(w, "detection."+key.text, "", "%v", err)
-			continue
-		}
-		t.matchers = append(t.matchers, m)
+		ms, _ := p.matchers(key, w, m)
+		each = append(each, &keywordTest{matchers: ms})
+	}
+	if m.all {
+		return each
+	}
+	t := &keywordTest{}
+	for _, x := range each {
+		t.matchers = append(t.matchers, x.(*keywordTest).matchers...)
 	}
 	return t
 }
 
 // fields reads a mapping of fields to values.
-func (p *parser) fields(r *Rule, n *node) test {
+func (p *parser) fields(r *Rule, n *node) expr {
 	var out allOf
 	for _, e := range n.entries {
 		name, mods, _ := strings.Cut(e.key.text, "|")
@@ -152,10 +158,14 @@ func (p *parser) knownField(r *Rule, key *node, name string) {
 	}
 }
 
-// unnamed reads keywords with a modifier: '|all': [...].
-func (p *parser) unnamed(e entry, mods string) test {
-	if mods != "all" {
-		p.problem(e.key, e.key.text, "keywords take |all alone", "unknown modifier %q of keywords", mods)
+// unnamed reads keywords with modifiers: '|all': [...].
+func (p *parser) unnamed(e entry, mods string) expr {
+	m, ok := p.modifiers(e.key, strings.Split(mods, "|"))
+	if !ok {
+		return anyOf(nil)
+	}
+	if m.exists || m.ref || m.neq || m.kind != "" && m.kind != "re" {
+		p.problem(e.key, e.key.text, "for example |all or |re", "keywords are of no field: the modifiers %s say nothing about them", mods)
 		return anyOf(nil)
 	}
 	words := e.value.items
@@ -165,11 +175,11 @@ func (p *parser) unnamed(e entry, mods string) test {
 	if len(words) == 0 {
 		p.problem(e.key, e.key.text, "", "there are no keywords")
 	}
-	return p.keywords(e.key, words, true)
+	return p.keywords(e.key, words, m)
 }
 
 // field reads the values of one field.
-func (p *parser) field(e entry, name string, m modifiers) test {
+func (p *parser) field(e entry, name string, m modifiers) expr {
 	values := []*node{e.value}
 	if e.value.kind == listNode {
 		values = e.value.items
@@ -205,8 +215,15 @@ func (p *parser) field(e entry, name string, m modifiers) test {
 		}
 		t.matchers = append(t.matchers, ms...)
 	}
-	if len(each) > 0 {
-		return each
+	if len(each) == 0 {
+		return t
 	}
-	return t
+	t.neq = false
+	if len(t.matchers) > 0 || t.null {
+		each = append(each, t)
+	}
+	if m.neq {
+		return notOf{each}
+	}
+	return each
 }

@@ -1,27 +1,29 @@
 package detect
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"math"
 	"net/netip"
 	"regexp"
-	"slices"
+	"regexp/syntax"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf16"
-
-	"pasban"
 )
 
 // matcher decides over one value of an event.
 type matcher interface {
-	// match gets the value as text, and again in lower case.
-	match(text, lower string) bool
+	// match looks at a value of the record that has text.
+	match(r *record, at int32) bool
 	// words says what is asked, to follow the field's name: `contains "x"`.
 	words() string
+	// key is equal for matchers that ask the same.
+	key() string
+	// cost guesses what match costs.
+	cost() float64
 }
 
 type patternMatcher struct {
@@ -29,14 +31,21 @@ type patternMatcher struct {
 	verb string
 }
 
-func (m patternMatcher) match(text, lower string) bool {
+func (m patternMatcher) match(r *record, at int32) bool {
 	if m.cased {
-		return m.pattern.match(text)
+		return m.pattern.match(r, r.text(at))
 	}
-	return m.pattern.match(lower)
+	return m.pattern.match(r, r.lower(at))
 }
 
 func (m patternMatcher) words() string { return fmt.Sprintf("%s %q", m.verb, m.text) }
+
+func (m patternMatcher) cost() float64 {
+	if m.isPlain {
+		return 1
+	}
+	return 20
+}
 
 // numberMatcher is an unquoted number: it equals the same number written in
 // another way, so 16 also matches "0x10".
@@ -45,29 +54,77 @@ type numberMatcher struct {
 	number float64
 }
 
-func (m numberMatcher) match(text, _ string) bool {
-	if text == m.text {
-		return true
-	}
-	f, ok := parseNumber(text)
+func (m numberMatcher) match(r *record, at int32) bool {
+	f, ok := r.number(at)
 	return ok && f == m.number
 }
 
 func (m numberMatcher) words() string { return "is " + m.text }
+func (m numberMatcher) key() string   { return "number " + m.text }
+func (m numberMatcher) cost() float64 { return 1 }
 
-type regexpMatcher struct{ re *regexp.Regexp }
+// regexpMatcher is a regular expression. It is run only on values that have
+// the plain texts that it cannot match without.
+type regexpMatcher struct {
+	re    *regexp.Regexp
+	needs [][]string // see required
+}
 
-func (m regexpMatcher) match(text, _ string) bool { return m.re.MatchString(text) }
-func (m regexpMatcher) words() string             { return fmt.Sprintf("matches %q", m.re) }
+func newRegexpMatcher(text string) (regexpMatcher, error) {
+	re, err := regexp.Compile(text)
+	if err != nil {
+		return regexpMatcher{}, err
+	}
+	parsed, err := syntax.Parse(text, syntax.Perl)
+	if err != nil {
+		return regexpMatcher{}, err
+	}
+	return regexpMatcher{re, required(parsed.Simplify())}, nil
+}
+
+func (m regexpMatcher) match(r *record, at int32) bool {
+	if !r.values[at].wide && !m.might(r.lower(at)) {
+		return false
+	}
+	return m.re.Match(r.text(at))
+}
+
+// might reports whether a text, which is ASCII in lower case, has what the
+// expression needs. Taking the earliest place of each text never spoils a later one.
+func (m regexpMatcher) might(text []byte) bool {
+	for _, list := range m.needs {
+		end := -1
+		for _, t := range list {
+			if i := bytes.Index(text, []byte(t)); i >= 0 && (end < 0 || i+len(t) < end) {
+				end = i + len(t)
+			}
+		}
+		if end < 0 {
+			return false
+		}
+		text = text[end:]
+	}
+	return true
+}
+
+func (m regexpMatcher) words() string { return fmt.Sprintf("matches %q", m.re) }
+func (m regexpMatcher) key() string   { return "re " + strconv.Quote(m.re.String()) }
+func (m regexpMatcher) cost() float64 { return 200 }
 
 type cidrMatcher struct{ prefix netip.Prefix }
 
-func (m cidrMatcher) match(text, _ string) bool {
-	addr, err := netip.ParseAddr(text)
+func (m cidrMatcher) match(r *record, at int32) bool {
+	text := r.text(at)
+	if len(text) > 64 { // longer than any address
+		return false
+	}
+	addr, err := netip.ParseAddr(string(text))
 	return err == nil && m.prefix.Contains(addr.Unmap().WithZone(""))
 }
 
 func (m cidrMatcher) words() string { return "is within " + m.prefix.String() }
+func (m cidrMatcher) key() string   { return "cidr " + m.prefix.String() }
+func (m cidrMatcher) cost() float64 { return 5 }
 
 // compareMatcher is gt, gte, lt or lte.
 type compareMatcher struct {
@@ -76,14 +133,12 @@ type compareMatcher struct {
 	text   string
 }
 
-func (m compareMatcher) match(text, _ string) bool {
-	f, ok := parseNumber(text)
-	if !ok {
-		return false
-	}
-	return compare(m.op, f, m.number)
+func (m compareMatcher) match(r *record, at int32) bool {
+	f, ok := r.number(at)
+	return ok && compare(m.op, f, m.number)
 }
 
+// compare applies an operator of Sigma: gt, gte, lt, lte, eq or neq.
 func compare(op string, a, b float64) bool {
 	switch op {
 	case "gt":
@@ -92,14 +147,36 @@ func compare(op string, a, b float64) bool {
 		return a >= b
 	case "lt":
 		return a < b
-	default:
+	case "lte":
 		return a <= b
+	case "eq":
+		return a == b
+	default:
+		return a != b
 	}
 }
 
-var compareWords = map[string]string{"gt": "is over", "gte": "is at least", "lt": "is under", "lte": "is at most"}
+// compareWords says an operator in words.
+func compareWords(op string) string {
+	switch op {
+	case "gt":
+		return "over"
+	case "gte":
+		return "at least"
+	case "lt":
+		return "under"
+	case "lte":
+		return "at most"
+	case "eq":
+		return "exactly"
+	default:
+		return "not"
+	}
+}
 
-func (m compareMatcher) words() string { return compareWords[m.op] + " " + m.text }
+func (m compareMatcher) words() string { return "is " + compareWords(m.op) + " " + m.text }
+func (m compareMatcher) key() string   { return m.op + " " + m.text }
+func (m compareMatcher) cost() float64 { return 1 }
 
 // timeMatcher is minute, hour, day, week, month or year: that part of a time, in UTC.
 type timeMatcher struct {
@@ -107,73 +184,50 @@ type timeMatcher struct {
 	number int
 }
 
-func (m timeMatcher) match(text, _ string) bool {
-	t, err := time.Parse(time.RFC3339, text)
+func (m timeMatcher) match(r *record, at int32) bool {
+	text := r.text(at)
+	if len(text) > 64 {
+		return false
+	}
+	t, err := time.Parse(time.RFC3339, string(text))
 	if err != nil {
 		return false
 	}
-	t = t.UTC()
+	return m.partOf(t.UTC()) == m.number
+}
+
+func (m timeMatcher) partOf(t time.Time) int {
+	switch m.part {
+	case "minute":
+		return t.Minute()
+	case "hour":
+		return t.Hour()
+	case "day":
+		return t.Day()
+	case "month":
+		return int(t.Month())
+	case "year":
+		return t.Year()
+	}
 	_, week := t.ISOWeek()
-	got := map[string]int{"minute": t.Minute(), "hour": t.Hour(), "day": t.Day(), "week": week, "month": int(t.Month()), "year": t.Year()}
-	return got[m.part] == m.number
+	return week
 }
 
 func (m timeMatcher) words() string { return fmt.Sprintf("has %s %d (UTC)", m.part, m.number) }
+func (m timeMatcher) key() string   { return fmt.Sprint(m.part, m.number) }
+func (m timeMatcher) cost() float64 { return 10 }
 
-// parseNumber reads a number as logs write it: decimal, or hexadecimal after 0x.
-func parseNumber(s string) (float64, bool) {
-	s = strings.TrimSpace(s)
-	if hex, ok := strings.CutPrefix(strings.ToLower(s), "0x"); ok {
-		u, err := strconv.ParseUint(hex, 16, 64)
-		return float64(u), err == nil
+// compares applies a fieldref to two texts.
+func (t *refTest) compares(text, other []byte) bool {
+	switch t.verb {
+	case "contains":
+		return bytes.Contains(text, other)
+	case "startswith":
+		return bytes.HasPrefix(text, other)
+	case "endswith":
+		return bytes.HasSuffix(text, other)
 	}
-	f, err := strconv.ParseFloat(s, 64)
-	return f, err == nil && !math.IsNaN(f)
-}
-
-// lookup returns the values of a field: the key itself, else the path of its
-// dotted parts through nested objects and the lists on the way. A list gives
-// all its elements. present is false if there is no such field.
-func lookup(ev map[string]any, field string) (values []any, present bool) {
-	if v, ok := ev[field]; ok {
-		return flatten(nil, v), true
-	}
-	for i := range len(field) {
-		if field[i] != '.' {
-			continue
-		}
-		inner, ok := ev[field[:i]]
-		if !ok {
-			continue
-		}
-		for _, v := range flatten(nil, inner) {
-			if m, ok := v.(map[string]any); ok {
-				if found, ok := lookup(m, field[i+1:]); ok {
-					values, present = append(values, found...), true
-				}
-			}
-		}
-		if present {
-			return values, true
-		}
-	}
-	return nil, false
-}
-
-func flatten(out []any, v any) []any {
-	switch list := v.(type) {
-	case []any:
-		for _, e := range list {
-			out = flatten(out, e)
-		}
-		return out
-	case []string:
-		for _, e := range list {
-			out = append(out, e)
-		}
-		return out
-	}
-	return append(out, v)
+	return bytes.Equal(text, other)
 }
 
 // asText writes a scalar as rules see it. Objects and null have no text.
@@ -195,34 +249,6 @@ func asText(v any) (string, bool) {
 		return x.String(), true
 	}
 	return "", false
-}
-
-// allTexts calls yield with every scalar of the event, however deep, until it
-// returns false. A keyword is searched in these.
-func allTexts(v any, yield func(string) bool) bool {
-	switch x := v.(type) {
-	case pasban.Event:
-		return allTexts(map[string]any(x), yield)
-	case map[string]any:
-		for _, e := range x {
-			if !allTexts(e, yield) {
-				return false
-			}
-		}
-	case []any:
-		for _, e := range x {
-			if !allTexts(e, yield) {
-				return false
-			}
-		}
-	case []string:
-		return !slices.ContainsFunc(x, func(s string) bool { return !yield(s) })
-	default:
-		if s, ok := asText(v); ok {
-			return yield(s)
-		}
-	}
-	return true
 }
 
 // encodings of the value modifiers.

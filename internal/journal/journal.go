@@ -16,6 +16,10 @@
 // Two readers follow: the ledger's sequencer takes [Journal.Leaves], detection
 // and the relay use [Journal.Tail], which keeps their position durably.
 //
+// A fact can be hidden until a date (pasban.Hidden): its details are kept apart,
+// sealed under the citizen's key, and [Entry.Disclosed] gives them out when the
+// date has come.
+//
 // # Guarantees
 //
 //   - When Record or Commit returns without an error, the facts are on stable
@@ -84,7 +88,8 @@ type Entry struct {
 	Fact              pasban.Fact
 	Opening           pasban.Opening // zero if Shredded
 	RestrictedOpening pasban.RestrictedOpening
-	Promise           pasban.Promise // zero unless accountable and just committed
+	HiddenOpening     *pasban.HiddenOpening // nil unless the fact is hidden; not to be shown before its date
+	Promise           pasban.Promise        // zero unless accountable and just committed
 	Shredded          bool
 	// Damage is why the row cannot be trusted; only Tail hands such entries
 	// on, with nothing else set but Seq and Index.

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -50,14 +49,18 @@ type Status struct {
 	LastAudit time.Time     // end of the last audit, zero if there was none
 	AuditErr  error         // why it could not tell
 	Damaged   []tiles.Finding
+	Witnesses Witnessing
 	Err       error // what Healthy returns
 }
 
 // Status returns the present state. It does no I/O.
 func (l *Ledger) Status() Status {
 	s := Status{Origin: l.verifier.Name(), Err: l.Healthy()}
-	if cp := l.published.Load(); cp != nil {
+	if cp := l.shown(); cp != nil {
 		s.Size, s.Root, s.Published = uint64(cp.N), cp.Hash.String(), cp.at
+	}
+	if l.cosigner != nil {
+		s.Witnesses = l.cosigner.status()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -77,6 +80,10 @@ func (l *Ledger) Healthy() error {
 		size = uint64(cp.N)
 	}
 	_, refused := l.guard.state()
+	var pending error
+	if l.cosigner != nil {
+		pending = l.cosigner.pending()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h := l.health
@@ -86,6 +93,8 @@ func (l *Ledger) Healthy() error {
 		return h.fatal
 	case !l.running:
 		return unavailable("the ledger is not running", nil)
+	case pending != nil:
+		return pending
 	case h.step != nil:
 		return h.step
 	case refused != nil:
@@ -100,6 +109,14 @@ func (l *Ledger) Healthy() error {
 		return unavailable(fmt.Sprintf("facts have waited %s for the ledger, the limit is %s", age.Round(time.Second), l.o.MaxDelay), nil)
 	}
 	return nil
+}
+
+// Stopped returns why nothing is signed any more, for good; nil otherwise. It
+// does no I/O.
+func (l *Ledger) Stopped() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.health.fatal
 }
 
 // lag returns how many leaves are not among the first size, and how long the
@@ -177,7 +194,7 @@ func (l *Ledger) lookAtCheckpoint(ctx context.Context) uint64 {
 		return uint64(had.N)
 	}
 	cp, err := l.readCheckpoint()
-	if err == nil && had != nil && bytes.Equal(cp.raw, had.raw) {
+	if err == nil && had != nil && cp.Tree == had.Tree { // cosignatures come and go
 		l.backFromTheFuture(ctx)
 		return size()
 	}
@@ -195,14 +212,14 @@ func (l *Ledger) lookAtCheckpoint(ctx context.Context) uint64 {
 	}
 	if problem == "" {
 		l.published.Store(&cp)
-		l.mu.Lock()
-		close(l.wake)
-		l.wake = make(chan struct{})
-		l.mu.Unlock()
+		l.tell()
 		return uint64(cp.N)
 	}
 	if had == nil {
 		return 0
+	}
+	if shown := l.shown(); shown != nil && shown.Tree == had.Tree {
+		had = shown // with its cosignatures
 	}
 	err = durable.WriteFile(filepath.Join(l.dir, tiles.Checkpoint), had.raw, 0o644)
 	if err == nil {
@@ -212,6 +229,35 @@ func (l *Ledger) lookAtCheckpoint(ctx context.Context) uint64 {
 		slog.ErrorContext(ctx, "ledger: a damaged checkpoint", "problem", problem, "err", err)
 	}
 	return size()
+}
+
+// tell lets those know who wait for a new checkpoint: the witnesses first.
+func (l *Ledger) tell() {
+	if l.cosigner == nil {
+		l.wakeAll()
+		return
+	}
+	select {
+	case l.cosigner.published <- struct{}{}:
+	default:
+	}
+}
+
+// wakeAll wakes whoever awaits what the public is shown now.
+func (l *Ledger) wakeAll() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	close(l.wake)
+	l.wake = make(chan struct{})
+}
+
+// shown is the checkpoint that the public is shown, nil if there is none: the
+// newest, once its witnesses had their moment.
+func (l *Ledger) shown() *checkpoint {
+	if l.cosigner != nil {
+		return l.cosigner.served.Load()
+	}
+	return l.published.Load()
 }
 
 // backFromTheFuture gives the checkpoint's file the present time if it has a
@@ -237,7 +283,7 @@ func (l *Ledger) Await(ctx context.Context, index uint64) error {
 		l.mu.Lock()
 		wake := l.wake
 		l.mu.Unlock()
-		if cp := l.published.Load(); cp != nil && index < uint64(cp.N) {
+		if cp := l.shown(); cp != nil && index < uint64(cp.N) {
 			return nil
 		}
 		select {

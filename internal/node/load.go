@@ -21,8 +21,8 @@ type Setup struct {
 
 // Load reads pasban.yaml and every file that it names. The error lists all
 // problems of all files (config.Problems), so that one run of `pasban check`
-// shows everything there is to mend.
-func Load(path string) (*Setup, error) {
+// shows everything there is to mend. The options are for the detection rules.
+func Load(path string, options ...detect.Option) (*Setup, error) {
 	cfg, err := config.Load(path)
 	if err != nil {
 		return nil, err
@@ -41,7 +41,7 @@ func Load(path string) (*Setup, error) {
 	errs = append(errs, add(err))
 	s.Policies, err = access.Load(cfg.Policies)
 	errs = append(errs, add(err))
-	s.Rules, err = detect.Load(cfg.Rules)
+	s.Rules, err = detect.Load(cfg.Rules, options...)
 	errs = append(errs, add(err))
 	errs = append(errs, add(gateway.Check(cfg)))
 	if err := errors.Join(errs...); err != nil {

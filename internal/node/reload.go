@@ -12,6 +12,7 @@ import (
 	"pasban"
 	"pasban/internal/access"
 	"pasban/internal/config"
+	"pasban/internal/detect"
 	"pasban/internal/registry"
 )
 
@@ -36,7 +37,7 @@ func (n *Node) Reload(ctx context.Context) error {
 
 func (n *Node) reload(ctx context.Context) error {
 	old := n.setup.Load()
-	next, err := Load(old.Config.File)
+	next, err := Load(old.Config.File, detect.Reuse(n.rules))
 	if err != nil {
 		return err
 	}
@@ -89,6 +90,8 @@ func changedFixed(a, b *config.Config) []string {
 		"keys.identity": a.Keys.Identity != b.Keys.Identity,
 		"ledger.origin": a.Ledger.Origin != b.Ledger.Origin,
 	}
+	differ["ledger.witnesses"] = !reflect.DeepEqual(a.Ledger.Witnesses, b.Ledger.Witnesses)
+	differ["witness"] = !reflect.DeepEqual(a.Witness, b.Witness)
 	differ["guard"] = !reflect.DeepEqual(a.Guard, b.Guard)
 	rpA, originsA := a.RelyingParty()
 	rpB, originsB := b.RelyingParty()

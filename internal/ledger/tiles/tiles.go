@@ -1,11 +1,11 @@
 // Package tiles reads, builds and audits a ledger's files: the tiles and entry
 // bundles of C2SP tlog-tiles. The node and the auditor's verifier share it, so
-// it imports nothing but package pasban and x/mod/sumdb.
+// it imports nothing but package pasban, x/mod/sumdb and the standard library.
 //
 // # Types
 //
-// A [Source] gives files by name, from a directory ([Dir]) or from wherever
-// its user reads. [HashReader] gives hashes proven to be in a tree. A
+// A [Source] gives files by name, from a directory ([Dir]) or from an address
+// ([Site]). [Extends] checks one checkpoint against an earlier one. [HashReader] gives hashes proven to be in a tree. A
 // [Builder] makes tiles from leaf hashes. [Audit] rehashes everything against
 // a signed size and root, and its [Report] names every file that is not what
 // the root commits to.

@@ -1,0 +1,204 @@
+package detect
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// program finds, for the events of one logsource, the few rules that might
+// hold: those of which the event has a hook.
+type program struct {
+	always   []int32     // rules without a hook
+	present  []ruleField // rules that only ask that a field is there
+	scans    []fieldScan
+	keywords *automaton // over every value of the event, nil if no rule needs it
+	skim     *skim      // finds the same in the event's JSON as it stands; nil if it cannot
+}
+
+type ruleField struct {
+	field int32
+	rules []int32
+}
+
+// fieldScan finds texts in a field. Those with letters beyond ASCII stand apart:
+// most values have none, and the table for the rest is much narrower.
+type fieldScan struct {
+	field       int32
+	plain, wide *automaton // nil for none
+}
+
+// ruleGroup is the rules of one logsource. Most rules of a log ask for one of a few
+// values of the same field, EventID on Windows: they stand apart by its value,
+// so that an event meets only those of its own kind.
+type ruleGroup struct {
+	source   Logsource
+	rest     *program // rules that do not pin the field, or all
+	field    int32    // the field that the others pin, -1 for none
+	byWord   map[string]*program
+	byNumber map[float64]*program
+}
+
+// minPinned is how many rules must pin a field for a group to be divided by it.
+const minPinned = 4
+
+// compiled is a set of rules ready to run. It does not change.
+type compiled struct {
+	names  *vocabulary
+	nodes  []condNode
+	leaves []leaf
+	roots  []int32 // by rule: its condition
+	groups []*ruleGroup
+}
+
+// ruleHooks is what a rule is found by.
+type ruleHooks struct {
+	hooks []hook
+	ok    bool
+}
+
+// compileRules makes the programs of the rules over single events, each with its
+// condition. fields are
+// further fields that events are asked for.
+func compileRules(rules []*Rule, conditions []expr, fields []string) *compiled {
+	c := newCompiler()
+	for _, f := range fields {
+		c.names.id(f)
+	}
+	out := &compiled{roots: make([]int32, len(rules))}
+	sources := map[Logsource][]int32{}
+	var order []Logsource
+	for i, r := range rules {
+		out.roots[i] = conditions[i].compile(c, false)
+		for _, f := range r.Fields {
+			c.names.id(f)
+		}
+		if _, ok := sources[r.Source]; !ok {
+			order = append(order, r.Source)
+		}
+		sources[r.Source] = append(sources[r.Source], int32(i))
+	}
+	uses := c.countHooks()
+	found := make([]ruleHooks, len(rules))
+	for i := range rules {
+		h, _, ok := c.hooks(out.roots[i], uses)
+		found[i] = ruleHooks{h, ok}
+	}
+	for _, s := range order {
+		out.groups = append(out.groups, c.divide(s, sources[s], out.roots, found))
+	}
+	c.names.seal()
+	out.names, out.nodes, out.leaves = c.names, c.nodes, c.leaves
+	return out
+}
+
+// divide divides the rules of a logsource by the field that most of them pin.
+func (c *compiler) divide(source Logsource, rules, roots []int32, found []ruleHooks) *ruleGroup {
+	g := &ruleGroup{source: source, field: -1}
+	pins := make([]map[int32][]pin, len(rules))
+	counts := map[int32]int{}
+	for i, r := range rules {
+		pins[i] = c.pins(roots[r])
+		for f := range pins[i] {
+			counts[f]++
+		}
+	}
+	for _, f := range slices.Sorted(maps.Keys(counts)) {
+		if counts[f] >= minPinned && (g.field < 0 || counts[f] > counts[g.field]) {
+			g.field = f
+		}
+	}
+	var rest []int32
+	words, numbers := map[string][]int32{}, map[float64][]int32{}
+	for i, r := range rules {
+		list, pinned := pins[i][g.field]
+		if g.field < 0 || !pinned {
+			rest = append(rest, r)
+			continue
+		}
+		for _, p := range list {
+			if p.isWord {
+				words[p.word] = append(words[p.word], r)
+			} else {
+				numbers[p.number] = append(numbers[p.number], r)
+			}
+		}
+	}
+	g.rest = newProgram(rest, found, anyField)
+	g.byWord, g.byNumber = map[string]*program{}, map[float64]*program{}
+	for w, list := range words {
+		g.byWord[w] = newProgram(slices.Compact(list), found, g.field)
+	}
+	for f, list := range numbers {
+		g.byNumber[f] = newProgram(slices.Compact(list), found, g.field)
+	}
+	return g
+}
+
+// newProgram makes the program of some rules. Hooks in the pinned field are
+// there already in every event that comes this way.
+func newProgram(rules []int32, found []ruleHooks, pinned int32) *program {
+	p := &program{}
+	texts := map[int32]*[2]builder{}
+	present := map[int32][]int32{}
+	for _, r := range rules {
+		there := pinned != anyField && slices.ContainsFunc(found[r].hooks, func(h hook) bool { return h.field == pinned })
+		if !found[r].ok || there {
+			p.always = append(p.always, r)
+			continue
+		}
+		for _, h := range found[r].hooks {
+			if h.text == "" {
+				present[h.field] = append(present[h.field], r)
+				continue
+			}
+			if texts[h.field] == nil {
+				texts[h.field] = &[2]builder{}
+			}
+			texts[h.field][flag(h.field != anyField && !isASCII(h.text))].add(h, r)
+		}
+	}
+	for f, list := range present {
+		p.present = append(p.present, ruleField{f, slices.Compact(list)})
+	}
+	for f, b := range texts {
+		if f == anyField {
+			p.keywords, p.skim = b[0].build(), newSkim(b[0].targets)
+		} else {
+			p.scans = append(p.scans, fieldScan{f, b[0].build(), b[1].build()})
+		}
+	}
+	slices.SortFunc(p.present, func(a, b ruleField) int { return cmp.Compare(a.field, b.field) })
+	slices.SortFunc(p.scans, func(a, b fieldScan) int { return cmp.Compare(a.field, b.field) })
+	return p
+}
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
+}
+
+// programs calls yield with every program of the set.
+func (c *compiled) programs(yield func(*program)) {
+	for _, g := range c.groups {
+		yield(g.rest)
+		for _, p := range g.byWord {
+			yield(p)
+		}
+		for _, p := range g.byNumber {
+			yield(p)
+		}
+	}
+}
+
+// automataSize is what the automata of all programs take, in bytes.
+func (c *compiled) automataSize() (n int) {
+	c.programs(func(p *program) {
+		for _, s := range p.scans {
+			n += s.plain.size() + s.wide.size()
+		}
+		n += p.keywords.size()
+	})
+	return n
+}
