@@ -39,7 +39,7 @@ func (p *prepared) entry() Entry {
 // prepare fixes and seals facts.
 func (j *Journal) prepare(ctx context.Context, facts []pasban.Fact) ([]*prepared, error) {
 	rows := make([]*prepared, len(facts))
-	ids := make(map[string]bool, len(facts))
+	ids := make(map[string]bool)
 	for i, f := range facts {
 		if f.Subject.ID == "" && f.Subject.CNIC != "" {
 			return nil, &pasban.Error{Kind: pasban.Invalid, Where: "journal",
@@ -55,10 +55,12 @@ func (j *Journal) prepare(ctx context.Context, facts []pasban.Fact) ([]*prepared
 		if f.Body.Version != 1 || f.Body.Kind == "" || f.Body.ID == "" {
 			return nil, &pasban.Error{Kind: pasban.Invalid, Where: "journal", Msg: "a fact was not started with NewFact"}
 		}
-		if ids[f.Body.ID] {
-			return nil, &pasban.Error{Kind: pasban.Conflict, Where: "journal", Msg: "fact " + f.Body.ID + " is given twice"}
+		if len(facts) > 1 {
+			if ids[f.Body.ID] {
+				return nil, &pasban.Error{Kind: pasban.Conflict, Where: "journal", Msg: "fact " + f.Body.ID + " is given twice"}
+			}
+			ids[f.Body.ID] = true
 		}
-		ids[f.Body.ID] = true
 		// As every reader will see it; into a new body, for the lists of the old
 		// one are the caller's, who may share them.
 		p.fact.Body = pasban.Body{}

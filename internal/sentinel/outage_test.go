@@ -64,6 +64,37 @@ func TestHangingStream(t *testing.T) {
 	r.quiet()
 }
 
+// TestServerFallsSilent: the process that sends the stream hangs for long. The
+// guard does not say that it follows, raises an alarm, and goes on where it was
+// when the server is back.
+func TestServerFallsSilent(t *testing.T) {
+	r := newRig(t, 300)
+	r.baseline()
+	r.stop()
+	r.o.Silence = 3 * time.Second
+	r.run()
+	r.follows()
+	r.news()
+	pid := r.sender()
+	r.ok(syscall.Kill(pid, syscall.SIGSTOP))
+	defer syscall.Kill(pid, syscall.SIGCONT)
+	r.app(`UPDATE parcel_owner SET share = 0.5 WHERE parcel_id <= 7`)
+	f := r.alarmed("table-lag")
+	if why := strings.Join(f.Restricted.Reasons, " "); !strings.Contains(why, "sent nothing for") {
+		t.Errorf("the alarm says %q", why)
+	}
+	if st, err := r.s.Status(t.Context()); err != nil || st[0].OK() {
+		t.Errorf("%+v, %v", st, err)
+	}
+	r.ok(syscall.Kill(pid, syscall.SIGCONT))
+	r.follows()
+	r.until("all is recorded", func() bool { return r.recorded() == 7 })
+	r.caughtUp()
+	if a := r.audit(); a.Root != a.Authorised {
+		t.Errorf("%d rows differ", len(a.Differences))
+	}
+}
+
 // sender is the process that sends the stream.
 func (r *rig) sender() (pid int) {
 	r.t.Helper()

@@ -76,6 +76,9 @@ type Options struct {
 	Sealer  journal.Sealer
 	Tables  []config.GuardedTable
 	Log     *slog.Logger // nil is slog.Default()
+	// Silence is how long a guarded server may send nothing until its stream
+	// counts as broken; 0 is a minute.
+	Silence time.Duration
 }
 
 // Sentinel guards the tables of one node. It is safe for concurrent use. Of all
@@ -92,6 +95,9 @@ type Sentinel struct {
 func Open(ctx context.Context, o Options) (*Sentinel, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
+	}
+	if o.Silence == 0 {
+		o.Silence = staleAfter
 	}
 	if err := o.Store.Migrate(ctx, "sentinel", migrations); err != nil {
 		return nil, err

@@ -32,7 +32,8 @@ const (
 	batchMax = 2000
 	// batchWait is how long the first change of a batch waits for more.
 	batchWait = 150 * time.Millisecond
-	// statusEvery is how often the server hears how far the stream is.
+	// statusEvery is how often the server hears how far the stream is, and is asked
+	// to answer.
 	statusEvery = 2 * time.Second
 	// ackIdle is how often an idle stream lets the server forget its log.
 	ackIdle = 10 * time.Second
@@ -72,6 +73,7 @@ type stream struct {
 	expect pglogrepl.LSN // commit of the last recorded transaction, until the server has sent it again; 0 if it need not
 
 	done    pglogrepl.LSN // all before is recorded
+	heard   time.Time     // when the server last sent anything
 	sentAt  time.Time
 	ackedAt time.Time
 }
@@ -92,7 +94,7 @@ func (t *table) follow(ctx context.Context) error {
 	if err != nil {
 		return t.src.fail("the stream does not start", err)
 	}
-	st := &stream{t: t, conn: conn, ackedAt: time.Now()}
+	st := &stream{t: t, conn: conn, heard: time.Now(), ackedAt: time.Now()}
 	if err := st.resume(ctx); err != nil {
 		return err
 	}
@@ -224,6 +226,7 @@ func (s *stream) read(ctx context.Context) error {
 		case err != nil:
 			return s.t.src.fail("the stream broke off", err)
 		}
+		s.heard = time.Now()
 		switch m := msg.(type) {
 		case *pgproto3.CopyData:
 			if err := s.take(ctx, m.Data); err != nil {
@@ -245,7 +248,10 @@ func (s *stream) tend(ctx context.Context) error {
 	if time.Since(s.sentAt) < statusEvery {
 		return nil
 	}
-	return s.confirm(ctx, false)
+	if quiet := time.Since(s.heard); quiet > s.t.s.o.Silence {
+		return s.t.src.fail(fmt.Sprintf("the server has sent nothing for %s, and was asked to", quiet.Round(time.Second)), nil)
+	}
+	return s.confirm(ctx, true)
 }
 
 // confirm tells the server what is recorded. What it is told is kept first:
@@ -255,7 +261,7 @@ func (s *stream) confirm(ctx context.Context, reply bool) error {
 	t.mu.Lock()
 	acked := pglogrepl.LSN(t.rec.Acked)
 	idle := len(s.pending) == 0 && !s.inTx && s.done > acked && time.Since(s.ackedAt) >= ackIdle
-	t.status.Seen = time.Now().UTC().Format(time.RFC3339)
+	t.status.Seen = s.heard.UTC().Format(time.RFC3339)
 	t.mu.Unlock()
 	if s.expect != 0 { // who knows whether what was acknowledged is what it has
 		acked, idle = min(acked, s.from), false

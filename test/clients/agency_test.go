@@ -91,7 +91,7 @@ type agency struct {
 	client   *http.Client
 	vkey     string
 	verifier note.Verifier
-	staff    int // people added by grow
+	staff    int // people added by addClerk
 }
 
 func newAgency(t *testing.T) *agency {
@@ -139,11 +139,7 @@ func (a *agency) get(path string) ([]byte, error) {
 // after it that is not like before.
 func (a *agency) grow(t *testing.T, before []byte) []byte {
 	t.Helper()
-	a.staff++
-	add := command(t, t.Context(), "pasban", "user", "add", "-c", filepath.Join(a.dir, "pasban.yaml"), "--staff", fmt.Sprintf("NEW-%d", a.staff), "--name", "Synthetic Clerk")
-	if out, err := add.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	a.addClerk(t)
 	for end := time.Now().Add(patience); time.Now().Before(end); <-time.After(20 * time.Millisecond) {
 		if now := must(a.get("checkpoint")); !bytes.Equal(now, before) {
 			return now
@@ -151,6 +147,16 @@ func (a *agency) grow(t *testing.T, before []byte) []byte {
 	}
 	t.Fatal("the ledger does not grow")
 	return nil
+}
+
+// addClerk has something happen that the agency must account for.
+func (a *agency) addClerk(t *testing.T) {
+	t.Helper()
+	a.staff++
+	add := command(t, t.Context(), "pasban", "user", "add", "-c", filepath.Join(a.dir, "pasban.yaml"), "--staff", fmt.Sprintf("NEW-%d", a.staff), "--name", "Synthetic Clerk")
+	if out, err := add.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 }
 
 // through is a server that passes the agency's ledger on, after change had each

@@ -124,12 +124,21 @@ func otherWitness(t *testing.T) string {
 
 // theirWitness runs transparency-dev's witness and has it cosign our ledger.
 func theirWitness(t *testing.T, a *agency) {
+	url, vkey := startTheirs(t, a.vkey)
+	a.witnessed(t, url, vkey)
+}
+
+// startTheirs runs transparency-dev's witness for the ledger with this key until
+// the test ends, and returns where it is and its key.
+func startTheirs(t *testing.T, ledger string) (url, vkey string) {
+	t.Helper()
 	skey, vkey, err := note.GenerateKey(rand.Reader, "witness.example/theirs")
 	if err != nil {
 		t.Fatal(err)
 	}
+	verifier := must(note.NewVerifier(ledger))
 	logs := inmemory.New()
-	if err := logs.AddLogs(t.Context(), []config.Log{{VKey: a.vkey, Verifier: a.verifier, Origin: a.verifier.Name()}}); err != nil {
+	if err := logs.AddLogs(t.Context(), []config.Log{{VKey: ledger, Verifier: verifier, Origin: verifier.Name()}}); err != nil {
 		t.Fatal(err)
 	}
 	signer := must(cosig.NewSignerForCosignatureV1(skey))
@@ -139,8 +148,8 @@ func theirWitness(t *testing.T, a *agency) {
 	go func() {
 		ended <- omniwitness.Main(ctx, omniwitness.OperatorConfig{WitnessKeys: []note.Signer{signer}, Logs: logs}, logs, l, &nethttp.Client{})
 	}()
-	defer func() { stop(); <-ended }()
-	a.witnessed(t, "http://"+l.Addr().String(), must(cosig.VKeyToCosignatureV1(vkey)))
+	t.Cleanup(func() { stop(); <-ended })
+	return "http://" + l.Addr().String(), must(cosig.VKeyToCosignatureV1(vkey))
 }
 
 // ourWitness runs `pasban witness` and has transparency-dev's client feed it.

@@ -8,10 +8,10 @@
 //
 // # Guarantees
 //
-// A write is never divided between two files, and the files together never hold
-// more than Keep+1 times Most, whatever fails: what the disk does not take is
-// lost, and the log says so once until it takes something again. Files are of
-// mode 0600.
+// A write is never divided between two files, and none holds more than its
+// bound, but for a single write that is larger, whatever fails: what the disk
+// does not take is lost, and the node's log says so once until it takes something
+// again. Files are of mode 0600.
 //
 // # What it must never do
 //
@@ -72,7 +72,7 @@ func (f *File) Open() error {
 	return f.open()
 }
 
-// Write appends p, as a whole or, with an error, not at all or in part.
+// Write appends p. With an error it is not there, or its beginning is.
 func (f *File) Write(p []byte) (n int, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
