@@ -53,5 +53,7 @@ story: build
 	bin/pasban demo --once
 
 bench:
+	test/install
 	test/install bench
+	npm ci --prefix test/browser --no-audit --no-fund
 	go run ./test/bench $(ARGS)

@@ -3,8 +3,8 @@
 //
 // # Main types
 //
-// A [Document] is a list of [Block]s, each in a language: [Heading], [Text], [Row]
-// and [Codes]. A [Printer] holds the fonts and writes documents.
+// A [Document] is a list of [Block]s, each in a language: [Heading], [Text], [Row],
+// [NewPage] and [Codes]. A [Printer] holds the fonts and writes documents.
 //
 // # The way of a text
 //
@@ -82,6 +82,9 @@ type Row struct {
 	Lang        string
 	Label, Text string
 }
+
+// NewPage lets what follows begin on a page of its own.
+type NewPage struct{}
 
 // Codes are QR codes side by side, in order.
 type Codes struct {

@@ -189,6 +189,12 @@ func (r Row) lay(s *sheet) {
 	s.y -= 3
 }
 
+func (NewPage) lay(s *sheet) {
+	if s.y < pageHeight-margin {
+		s.turn()
+	}
+}
+
 // codeWidth is the side of a code with its margin: two stand side by side.
 const codeWidth = measure / 2
 

@@ -133,6 +133,7 @@ func (p *Portal) document(rc proven, lang string) (paper.Document, error) {
 	for _, l := range langs {
 		doc.Blocks = append(doc.Blocks, p.inWords(rc, l)...)
 	}
+	doc.Blocks = append(doc.Blocks, paper.NewPage{})
 	for _, l := range langs {
 		doc.Blocks = append(doc.Blocks,
 			paper.Heading{Lang: l, Level: 2, Text: p.o.Pages.T(l, "portal.receipt.codes")},

@@ -28,7 +28,7 @@ func TestReceiptToCarry(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range r.story() {
-		for _, lang := range page.Langs() {
+		for _, lang := range page.Langs()[i%2 : i%2+1] { // the PDF tells it in both
 			w := r.asCitizen().get(fmt.Sprintf("/%s/receipt/%d/pdf", lang, i))
 			if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "application/pdf" || w.Header().Get("Cache-Control") != "no-store" ||
 				w.Header().Get("Content-Disposition") != fmt.Sprintf(`attachment; filename="pasban-receipt-%d.pdf"`, i) {

@@ -201,7 +201,7 @@ func floodSections(dir string) ([]section, error) {
 			}
 		}
 	}
-	return append(done, packageSections(list, seen, 1, "one attack")...), nil
+	return append(done, packageSections(list, seen, 1, "one attack", busy())...), nil
 }
 
 // connectionTables are attacks below requests.

@@ -227,6 +227,7 @@ func comparePackages(dir string, list []table, rounds int, length string) ([]sec
 			}
 		}
 	}
+	load := busy()
 	// seen[bench][metric] has one figure a round.
 	seen := map[string]map[string][]float64{}
 	for round := range rounds {
@@ -239,7 +240,7 @@ func comparePackages(dir string, list []table, rounds int, length string) ([]sec
 			}
 		}
 	}
-	return packageSections(list, seen, rounds, length), nil
+	return packageSections(list, seen, rounds, length, load), nil
 }
 
 // names are the benchmarks that a table's rows need, each once.
@@ -291,11 +292,11 @@ func measure(binary, pkg, name, length string, seen map[string]map[string][]floa
 }
 
 // packageSections writes the tables of Go benchmarks.
-func packageSections(list []table, seen map[string]map[string][]float64, rounds int, length string) (out []section) {
+func packageSections(list []table, seen map[string]map[string][]float64, rounds int, length, load string) (out []section) {
 	for _, t := range list {
 		var w strings.Builder
-		fmt.Fprintf(&w, "%s %s; %s, %s/%s, %d processors; %d rounds, in each every benchmark for %s, one after the other; medians with minimum and maximum, ratios within each round.\n\n`go test -run '^$' -bench '%s' %s`\n\n| what | unit | median | min–max | ratio | to |\n|---|---|---|---|---|---|\n",
-			t.says, today(), runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), rounds, length, strings.Join(tops(t), "|"), t.pkg)
+		fmt.Fprintf(&w, "%s %s; %s, %s/%s, %d processors%s; %d rounds, in each every benchmark for %s, one after the other; medians with minimum and maximum, ratios within each round.\n\n`go test -run '^$' -bench '%s' %s`\n\n| what | unit | median | min–max | ratio | to |\n|---|---|---|---|---|---|\n",
+			t.says, today(), runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), load, rounds, length, strings.Join(tops(t), "|"), t.pkg)
 		for _, r := range t.rows {
 			own := seen[r.bench][r.metric]
 			ratio, to := "", ""

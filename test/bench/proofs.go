@@ -170,6 +170,7 @@ func browserSection(ctx context.Context, dir string, rounds int) (section, error
 	if err := os.WriteFile(file, data, 0o600); err != nil {
 		return section{}, err
 	}
+	load := busy()
 	cmd := exec.CommandContext(ctx, "node", "speed.mjs", file, fmt.Sprint(4*rounds))
 	cmd.Dir, cmd.Stderr = "test/browser", os.Stderr
 	out, err := cmd.Output()
@@ -183,7 +184,7 @@ func browserSection(ctx context.Context, dir string, rounds int) (section, error
 	ms := func(what string, v []float64, aim float64) string {
 		return bar{what, spreadOf(v), false, aim, " ms"}.String()
 	}
-	text := fmt.Sprintf("The citizen's page in %s, with the scripts as they are served: from the press of the button to the verdict on the page, with fetching from the same machine, parsing, checking and comparing with the cards. The processor is slowed by the browser (Emulation.setCPUThrottlingRate), which slows the page's own thread; SHA-256 and Ed25519 run in threads of the browser's. The ledger has 2³² leaves and the map 2²⁴ citizens, simulated: the proofs are as long as they would be. %s; every figure from %d presses, the first on a fresh page each time.\n\n`go run ./test/bench -only ledger`\n\n", t.Browser, today(), 4*rounds)
+	text := fmt.Sprintf("The citizen's page in %s, with the scripts as they are served: from the press of the button to the verdict on the page, with fetching from the same machine, parsing, checking and comparing with the cards. The processor is slowed by the browser (Emulation.setCPUThrottlingRate), which slows the page's own thread; SHA-256 and Ed25519 run in threads of the browser's. The ledger has 2³² leaves and the map 2²⁴ citizens, simulated: the proofs are as long as they would be. %s%s; every figure from %d presses, each on a page that was just opened.\n\n`go run ./test/bench -only ledger`\n\n", t.Browser, today(), load, 4*rounds)
 	text += "| what | median (min–max) | aim | holds |\n|---|---|---|---|\n" +
 		ms("an entry's receipt, processor 6 × slower, ms", t.Receipts["6"], 50) + ms("the same at full speed, ms", t.Receipts["1"], 50) +
 		ms("the complete list of 1,000 entries, processor 6 × slower, ms", t.Lists["6"], 1000) + ms("the same at full speed, ms", t.Lists["1"], 1000) +

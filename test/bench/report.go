@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"os/exec"
 	"runtime"
 	"runtime/debug"
@@ -17,6 +18,16 @@ type section struct{ title, text string }
 
 // today stands in every section: they may be made on different days.
 func today() string { return time.Now().UTC().Format("2 January 2006") }
+
+// busy is how much else the machine did before a run: what a reader must know of
+// figures that wait for processors and disks. It is "" where nobody counts that.
+func busy() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if f := strings.Fields(string(text)); err == nil && len(f) > 0 {
+		return ", load average before it " + f[0]
+	}
+	return ""
+}
 
 // bar is a figure that is aimed at.
 type bar struct {
