@@ -7,7 +7,7 @@
 
 SHELL       := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: build demo test lint unit web web-check browser story bench
+.PHONY: build demo test lint unit clients web web-check browser story bench
 
 export PASBAN_TESTDATA ?= $(abspath ../shared/data)
 
@@ -19,7 +19,7 @@ build:
 demo: build
 	bin/pasban demo $(ARGS)
 
-test: tools lint web-check unit browser story
+test: tools lint web-check unit clients browser story
 	@echo "all of make test passed"
 
 .PHONY: tools
@@ -31,10 +31,14 @@ lint:
 	go vet ./...
 	@fix=$$(go fix -diff ./... 2>&1 || true); if [ -n "$$fix" ]; then echo "go fix would change:"; echo "$$fix"; exit 1; fi
 	go tool staticcheck ./...
+	cd test/clients && go vet ./... && go tool -modfile=../../go.mod staticcheck ./...
 
 unit:
 	go test -race -timeout 20m ./...
 	go test ./internal/gateway -run TestCoreRuleSet   # the whole suite: the race detector gets every tenth case
+
+clients: build
+	cd test/clients && PASBAN_BIN=$(CURDIR)/bin/pasban go test -count=1 ./...
 
 web:
 	cd web && npm ci --no-audit --no-fund && npm run build

@@ -22,13 +22,14 @@ const (
 	KindDecision Kind = "decision" // policy refused a named person's access
 	KindAdmin    Kind = "admin"    // people, keys, configuration or policy changed
 	KindHeads    Kind = "heads"    // the map of where every citizen's list ends was committed
+	KindOpening  Kind = "opening"  // a look that was hidden was disclosed at its date
 	KindSignin   Kind = "signin"   // an attempt to sign in, good or bad
 	KindBlock    Kind = "block"    // the gateway turned a request away
 	KindAlarm    Kind = "alarm"    // a watcher of Pasban's own found something wrong
 )
 
 // kindCodes are the public bytes of accountable kinds in a leaf; they never change.
-var kindCodes = map[Kind]byte{KindLook: 1, KindChange: 2, KindDecision: 3, KindAdmin: 4, KindHeads: 5}
+var kindCodes = map[Kind]byte{KindLook: 1, KindChange: 2, KindDecision: 3, KindAdmin: 4, KindHeads: 5, KindOpening: 6}
 
 // Accountable reports whether facts of this kind become leaves of the ledger.
 func (k Kind) Accountable() bool { return kindCodes[k] != 0 }
@@ -39,35 +40,44 @@ func (k Kind) Accountable() bool { return kindCodes[k] != 0 }
 // Restricted is what only an auditor or a court may read besides (who exactly,
 // from where). The body carries a digest of the restricted part, so that
 // neither can be exchanged afterwards.
+//
+// A fact whose Body.Hidden.Until is set is hidden until then: Seal moves the
+// body's details into a part of their own, of which the body carries a digest
+// too. In a fact that was read back Body is what the leaf commits to, and the
+// details stand in Details.
 type Fact struct {
 	Subject    Subject // the citizen concerned; zero if none
 	Body       Body
+	Details    Details // of a hidden fact that was read back
 	Restricted Restricted
+}
+
+// Whole returns the body with the details that a hidden fact keeps back: what
+// the agency itself knows of it.
+func (f Fact) Whole() Body {
+	b := f.Body
+	if b.Who.Kind == ActorHidden {
+		b.Details = f.Details
+	}
+	return b
 }
 
 // Body is the part of a fact that its leaf commits to, as canonical JSON
 // (RFC 8785). It holds only strings, lists of strings and a few integers below 2^53,
 // so that every language canonicalises it alike.
 type Body struct {
-	Version    int      `json:"v"`      // 1
-	ID         string   `json:"id"`     // 128 random bits in hex; the incident id that people are shown
-	Kind       Kind     `json:"kind"`   //
-	Time       string   `json:"time"`   // RFC 3339 UTC with milliseconds
-	Agency     string   `json:"agency"` // the agency's id
-	Who        Who      `json:"who"`
-	Subject    CNIC     `json:"subject,omitempty"`  // the citizen concerned
-	List       Place    `json:"list,omitzero"`      // the fact's place in the citizen's list
-	Service    string   `json:"service,omitempty"`  // declared service, or host of the guarded site
-	Resource   string   `json:"resource,omitempty"` // record id, or pattern of the site's route
-	Action     string   `json:"action,omitempty"`   // view, create, change, …
-	Fields     []string `json:"fields,omitempty"`   // the fields opened or changed
-	Purpose    string   `json:"purpose,omitempty"`
-	Case       string   `json:"case,omitempty"`
-	Basis      string   `json:"basis,omitempty"`
-	Mode       Mode     `json:"mode,omitempty"`
-	Outcome    Outcome  `json:"outcome"`
-	Heads      Heads    `json:"heads,omitzero"`       // of a fact of kind heads
-	Restricted string   `json:"restricted,omitempty"` // SHA-256 of salt ‖ restricted part, base64url
+	Version    int     `json:"v"`      // 1
+	ID         string  `json:"id"`     // 128 random bits in hex; the incident id that people are shown
+	Kind       Kind    `json:"kind"`   //
+	Time       string  `json:"time"`   // RFC 3339 UTC with milliseconds
+	Agency     string  `json:"agency"` // the agency's id
+	Details            // in the same JSON object
+	Subject    CNIC    `json:"subject,omitempty"` // the citizen concerned
+	List       Place   `json:"list,omitzero"`     // the fact's place in the citizen's list
+	Hidden     Hidden  `json:"hidden,omitzero"`   // of a fact whose details are disclosed later
+	Outcome    Outcome `json:"outcome"`
+	Heads      Heads   `json:"heads,omitzero"`       // of a fact of kind heads
+	Restricted string  `json:"restricted,omitempty"` // SHA-256 of salt ‖ restricted part, base64url
 }
 
 // Outcome says how an attempt ended.
@@ -113,7 +123,7 @@ func NewFact(kind Kind, agency string, a Actor, now time.Time) Fact {
 	}
 	return Fact{
 		Body: Body{
-			Version: 1, ID: NewID(), Kind: kind, Agency: agency, Who: who,
+			Version: 1, ID: NewID(), Kind: kind, Agency: agency, Details: Details{Who: who},
 			Time: now.UTC().Format(TimeFormat), Outcome: Allowed,
 		},
 		Restricted: Restricted{Actor: a.ID},
@@ -130,8 +140,13 @@ func NewID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// Sealed facts are opened in two parts: an Opening opens the leaf, a
-// RestrictedOpening opens the digest inside the leaf's body.
+// Sealed is what opens a fact: an Opening opens the leaf, a RestrictedOpening
+// and, for a hidden fact, a HiddenOpening open the digests inside the leaf's body.
+type Sealed struct {
+	Opening    Opening
+	Restricted RestrictedOpening
+	Hidden     *HiddenOpening // nil unless the fact is hidden
+}
 
 // Opening is what reveals a leaf: the salt and the canonical body. Whoever has
 // it can recompute the leaf and so check it against the ledger.
@@ -147,22 +162,31 @@ type RestrictedOpening struct {
 	Part []byte `json:"part"` // canonical JSON of a Restricted
 }
 
-// Seal fixes a fact: it draws both salts, sets the body's digest of the
-// restricted part, and returns the openings whose leaf can then be computed.
-// It fails only if the fact cannot be written as canonical JSON.
-func (f Fact) Seal() (Opening, RestrictedOpening, error) {
+// Seal fixes a fact: it draws the salts, sets the body's digests of the
+// restricted part and of what is hidden, and returns the openings whose leaf can
+// then be computed. It fails if the fact cannot be written as canonical JSON, or
+// is to be hidden and is no allowed look at a citizen's data.
+func (f Fact) Seal() (Sealed, error) {
 	part, err := Canonical(f.Restricted)
 	if err != nil {
-		return Opening{}, RestrictedOpening{}, err
+		return Sealed{}, err
 	}
-	restricted := RestrictedOpening{Salt: salt(), Part: part}
+	out := Sealed{Restricted: RestrictedOpening{Salt: salt(), Part: part}}
 	f.Body.Subject = f.Subject.CNIC
-	f.Body.Restricted = base64.RawURLEncoding.EncodeToString(restricted.digest())
+	f.Body.Restricted = base64.RawURLEncoding.EncodeToString(out.Restricted.digest())
+	if f.Body.Hidden.Until != "" {
+		h, err := f.Body.hide()
+		if err != nil {
+			return Sealed{}, err
+		}
+		out.Hidden = &h
+	}
 	body, err := Canonical(f.Body)
 	if err != nil {
-		return Opening{}, RestrictedOpening{}, err
+		return Sealed{}, err
 	}
-	return Opening{Kind: f.Body.Kind, Salt: salt(), Body: body}, restricted, nil
+	out.Opening = Opening{Kind: f.Body.Kind, Salt: salt(), Body: body}
+	return out, nil
 }
 
 // Parse reads the body. It fails if the bytes are not a body of version 1, if
@@ -181,6 +205,9 @@ func (o Opening) Parse() (Body, error) {
 		return Body{}, err
 	}
 	if err := b.Heads.check(b.Kind); err != nil {
+		return Body{}, err
+	}
+	if err := b.Hidden.check(b); err != nil {
 		return Body{}, err
 	}
 	if again, err := Canonical(b); err != nil || !bytes.Equal(again, o.Body) {
@@ -204,10 +231,13 @@ func (r RestrictedOpening) Parse(b Body) (Restricted, error) {
 	return part, nil
 }
 
-func (r RestrictedOpening) digest() []byte {
+func (r RestrictedOpening) digest() []byte { return digest(r.Salt, r.Part) }
+
+// digest is how a body commits to a part that is not in it.
+func digest(salt, part []byte) []byte {
 	h := sha256.New()
-	h.Write(r.Salt)
-	h.Write(r.Part)
+	h.Write(salt)
+	h.Write(part)
 	return h.Sum(nil)
 }
 

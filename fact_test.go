@@ -29,11 +29,11 @@ func lookFact() pasban.Fact {
 
 func seal(t testing.TB, f pasban.Fact) (pasban.Opening, pasban.RestrictedOpening) {
 	t.Helper()
-	o, r, err := f.Seal()
+	sealed, err := f.Seal()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return o, r
+	return sealed.Opening, sealed.Restricted
 }
 
 func TestNewFact(t *testing.T) {
@@ -81,8 +81,10 @@ func TestSealAndParse(t *testing.T) {
 func TestBodyIsCanonical(t *testing.T) {
 	b := pasban.Body{
 		Version: 1, ID: "00", Kind: pasban.KindLook, Time: "2026-11-23T15:15:00.123Z", Agency: "a",
-		Who: pasban.Who{Kind: pasban.ActorPerson, Staff: "032"}, Service: `<b>&"\/` + "\b\t\n\f\r\x01\x7f", Resource: "زمین\u2028é e\u0301😀",
-		Fields: []string{"z", "a"}, Outcome: pasban.Allowed,
+		Outcome: pasban.Allowed, Details: pasban.Details{
+			Who: pasban.Who{Kind: pasban.ActorPerson, Staff: "032"}, Service: `<b>&"\/` + "\b\t\n\f\r\x01\x7f", Resource: "زمین\u2028é e\u0301😀",
+			Fields: []string{"z", "a"},
+		},
 	}
 	want := `{"agency":"a","fields":["z","a"],"id":"00","kind":"look","outcome":"allow","resource":"زمین` + "\u2028é e\u0301😀" +
 		`","service":"<b>&\"\\/\b\t\n\f\r\u0001` + "\x7f" + `","time":"2026-11-23T15:15:00.123Z","v":1,"who":{"kind":"person","staff":"032"}}`

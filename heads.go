@@ -19,6 +19,7 @@ type Heads struct {
 	Labels   int64  `json:"labels"`             // citizens in the map
 	Root     string `json:"root"`               // of the map, base64url without padding
 	Key      string `json:"key"`                // public key of the labels (RFC 9381), base64url without padding
+	Watch    string `json:"watch,omitempty"`    // WatchDigest of the labels of the lists that grew since the epoch before
 	Previous string `json:"previous,omitempty"` // Merkle leaf hash of the epoch before, base64url without padding; "" for epoch 1
 }
 
@@ -31,7 +32,7 @@ func (h Heads) check(k Kind) error {
 	switch {
 	case k != KindHeads && h == Heads{}:
 	case k == KindHeads && h.Epoch >= 1 && h.Epoch < most && h.Size >= 1 && h.Size < most && h.Labels >= 0 && h.Labels < most &&
-		is(h.Root) && is(h.Key) && (h.Previous == "") == (h.Epoch == 1) && (h.Epoch == 1 || is(h.Previous)):
+		is(h.Root) && is(h.Key) && (h.Previous == "") == (h.Epoch == 1) && (h.Epoch == 1 || is(h.Previous)) && (h.Watch == "" || is(h.Watch)):
 	default:
 		return &Error{Kind: Invalid, Msg: fmt.Sprintf("a body of kind %q does not say what it should of the map of heads", k)}
 	}
@@ -45,6 +46,9 @@ func (h Heads) check(k Kind) error {
 //	node of a label  SHA-256(0x02 ‖ label ‖ value)
 //	inner node       SHA-256(0x03 ‖ left ‖ right)
 //	value            SHA-256(blind ‖ number, 8 bytes big-endian ‖ Merkle leaf hash of the last entry)
+//
+// A label that is not in the map has a place in it, too: the way down by its bits
+// ends at an empty subtree or at the node of another label that begins alike.
 //
 // label and blind are the first and the last 32 bytes of the VRF's value for the
 // citizen's number: who is not shown the proof learns neither who nor how many.
@@ -85,13 +89,12 @@ func SplitLabel(value [vrf.ValueSize]byte) (label Label, blind [32]byte) {
 	return Label(value[:32]), [32]byte(value[32:])
 }
 
-// mapRoot computes the root that a proof leads to: siblings from the label's
-// node upwards.
-func mapRoot(label Label, value MapHash, proof []tlog.Hash) (MapHash, error) {
+// mapRoot computes the root that a proof leads to: siblings from the node in the
+// label's place upwards.
+func mapRoot(label Label, h MapHash, proof []tlog.Hash) (MapHash, error) {
 	if len(proof) > 256 {
 		return MapHash{}, &Error{Kind: Invalid, Msg: "the proof of the list's end is longer than a label"}
 	}
-	h := LabelNode(label, value)
 	for i, sibling := range proof {
 		if depth := len(proof) - 1 - i; label[depth/8]>>(7-depth%8)&1 == 0 {
 			h = InnerNode(h, MapHash(sibling))

@@ -15,7 +15,7 @@ const LeafSize = 2 + sha256.Size
 // Leaf is the public entry of the ledger for one fact:
 //
 //	byte 0      version, 1
-//	byte 1      kind: 1 look, 2 change, 3 decision, 4 admin, 5 heads
+//	byte 1      kind: 1 look, 2 change, 3 decision, 4 admin, 5 heads, 6 opening
 //	bytes 2–33  SHA-256(salt ‖ canonical JSON of the body)
 //
 // It carries nothing else: no name, no time, no id.

@@ -19,7 +19,8 @@ func FuzzAt(f *testing.F) {
 		fact := lookFact()
 		fact.Body.Action, fact.Body.Agency, fact.Body.Case = action, agency, field
 		fact.Body.Fields = []string{field, "kind", action}
-		o, _, err := fact.Seal()
+		sealed, err := fact.Seal()
+		o := sealed.Opening
 		if err != nil || number < 1 || number > 1<<50 {
 			return
 		}

@@ -35,6 +35,7 @@ const (
 	ActorCitizen   ActorKind = "citizen"   // the data subject, or another citizen
 	ActorSystem    ActorKind = "system"    // an automatic check, no person saw it
 	ActorAnonymous ActorKind = "anonymous" // not signed in
+	ActorHidden    ActorKind = "hidden"    // said when the entry is disclosed
 )
 
 // Role is what an actor may be at an agency; policies speak of roles.
@@ -79,6 +80,8 @@ type Purpose struct {
 	Code  string // one of the route's or service's declared purposes, e.g. "mutation"
 	Case  string // the agency's case number
 	Basis string // the law that allows it, from the service's declaration
+	// HideUntil is when the citizen is told of it; the zero time: at once.
+	HideUntil time.Time
 }
 
 // Decision is the verdict of policy and the reasons for it. The zero value

@@ -1,7 +1,9 @@
 package pasban
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -27,10 +29,23 @@ type Receipt struct {
 	Proof      []tlog.Hash        `json:"proof"`      // RFC 6962, section 2.1.1
 	Checkpoint string             `json:"checkpoint"` // C2SP tlog-checkpoint, signed note
 	Restricted *RestrictedOpening `json:"restricted,omitempty"`
+	Hidden     *HiddenOpening     `json:"hidden,omitempty"` // of an entry that was hidden, once it is disclosed
 }
 
-// ParseReceipt reads a receipt's JSON form. It does not verify it.
+// ParseReceipt reads a receipt in any of the forms that citizens are handed: its
+// JSON, the PDF that it is attached to, or the texts of its QR codes. It does not
+// verify it.
 func ParseReceipt(data []byte) (Receipt, error) {
+	switch start := bytes.TrimSpace(data); {
+	case bytes.HasPrefix(start, []byte(pdfMark)):
+		return parsePDF(start)
+	case len(start) >= len(codePrefix) && strings.EqualFold(string(start[:len(codePrefix)]), codePrefix):
+		return parseCodes(start)
+	}
+	return parseReceiptJSON(data)
+}
+
+func parseReceiptJSON(data []byte) (Receipt, error) {
 	var r Receipt
 	if err := json.Unmarshal(data, &r); err != nil {
 		return Receipt{}, &Error{Kind: Invalid, Msg: "not a receipt", Err: err}
@@ -42,8 +57,8 @@ func ParseReceipt(data []byte) (Receipt, error) {
 }
 
 // Verify checks the whole receipt against the ledger's key: the checkpoint's
-// signature, the inclusion of the leaf, and that the body and any restricted
-// part are those that the leaf commits to. It returns the verified body; text
+// signature, the inclusion of the leaf, and that the body and any restricted or
+// hidden part are those that the leaf commits to. It returns the verified body; text
 // shown to a person must be rendered from that.
 func (r Receipt) Verify(v note.Verifier) (Body, error) {
 	cp, err := OpenCheckpoint([]byte(r.Checkpoint), v)
@@ -72,7 +87,7 @@ func (r Receipt) Verify(v note.Verifier) (Body, error) {
 			return Body{}, err
 		}
 	}
-	return body, nil
+	return body.unfold(r.Hidden)
 }
 
 // reveal recomputes a leaf from what opens it. The body is in any form of JSON.
@@ -93,11 +108,12 @@ type Checkpoint struct {
 }
 
 // OpenCheckpoint verifies a signed checkpoint (C2SP tlog-checkpoint) with the
-// ledger's key and reads it.
+// ledger's key and reads it. Its error says which it is: no checkpoint at all,
+// another ledger's, signed by a key that is not known, or altered.
 func OpenCheckpoint(signed []byte, v note.Verifier) (Checkpoint, error) {
 	n, err := note.Open(signed, note.VerifierList(v))
 	if err != nil {
-		return Checkpoint{}, &Error{Kind: Invalid, Msg: "the checkpoint is not signed by key " + v.Name(), Err: err}
+		return Checkpoint{}, unsigned(err, v)
 	}
 	line := strings.SplitN(n.Text, "\n", 4)
 	if len(line) < 4 || line[0] == "" {
@@ -115,4 +131,21 @@ func OpenCheckpoint(signed []byte, v note.Verifier) (Checkpoint, error) {
 		return Checkpoint{}, &Error{Kind: Invalid, Msg: fmt.Sprintf("the checkpoint is of ledger %q, the key of %q", line[0], v.Name())}
 	}
 	return Checkpoint{Origin: line[0], Tree: tlog.Tree{N: size, Hash: root}}, nil
+}
+
+// unsigned says why a note does not bear the key's signature.
+func unsigned(err error, v note.Verifier) error {
+	bad := &Error{Kind: Invalid, Err: err}
+	key := fmt.Sprintf("%s+%08x", v.Name(), v.KeyHash())
+	if stranger, ok := errors.AsType[*note.UnverifiedNoteError](err); ok {
+		bad.Msg = "the checkpoint is not signed by key " + key + ", only by keys not known here"
+		if origin, _, _ := strings.Cut(stranger.Note.Text, "\n"); origin != v.Name() {
+			bad.Msg = fmt.Sprintf("the checkpoint is of another ledger, %.100q; the key is %s", origin, key)
+		}
+	} else if _, ok := errors.AsType[*note.InvalidSignatureError](err); ok {
+		bad.Msg = "the checkpoint or its signature by key " + key + " was altered"
+	} else {
+		bad.Msg = "not a signed checkpoint"
+	}
+	return bad
 }

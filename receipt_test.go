@@ -212,6 +212,48 @@ func TestOpenCheckpoint(t *testing.T) {
 	}
 }
 
+// What is wrong with a checkpoint is told apart.
+func TestOpenCheckpointSaysWhy(t *testing.T) {
+	s, v := newKey(t, origin)
+	stranger, _ := newKey(t, origin)
+	elsewhere, _ := newKey(t, "elsewhere.example/ledger")
+	var l memLog
+	l.add(t, tlog.RecordHash([]byte("x")))
+	good := l.checkpoint(t, s, "")
+	sign := func(text string) string {
+		signed, err := note.Sign(&note.Note{Text: text}, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(signed)
+	}
+	key := fmt.Sprintf("%s+%08x", v.Name(), v.KeyHash())
+	for _, c := range []struct{ name, signed, want string }{
+		{"nothing", "", "not a signed checkpoint"},
+		{"garbage", "\xff\x00<html>", "not a signed checkpoint"},
+		{"cut off", good[:len(good)/2], "not a signed checkpoint"},
+		{"cut off in the signature", good[:len(good)-3], "not a signed checkpoint"},
+		{"unsigned", good[:strings.Index(good, "\n\n")+2], "not a signed checkpoint"},
+		{"too many signatures", good + strings.Repeat(good[strings.Index(good, "\n\n")+2:], 100), "not a signed checkpoint"},
+		{"another size", strings.Replace(good, "\n1\n", "\n2\n", 1), "the checkpoint or its signature by key " + key + " was altered"},
+		{"another key", l.checkpoint(t, stranger, ""), "the checkpoint is not signed by key " + key + ", only by keys not known here"},
+		{"another ledger", l.checkpoint(t, elsewhere, ""), `the checkpoint is of another ledger, "elsewhere.example/ledger"; the key is ` + key},
+		{"another ledger's text by our key", sign(strings.Replace(good[:strings.Index(good, "\n\n")+1], "land", "sand", 1)), `the checkpoint is of ledger "sand`},
+		{"two lines", sign(origin + "\n1\n"), "the checkpoint lacks its three lines"},
+		{"a negative size", sign(origin + "\n-1\n" + tlog.Hash{}.String() + "\n"), "the checkpoint's size is not a number"},
+		{"a size that is written otherwise", sign(origin + "\n01\n" + tlog.Hash{}.String() + "\n"), "the checkpoint's size is not a number"},
+		{"a size beyond all", sign(origin + "\n9223372036854775808\n" + tlog.Hash{}.String() + "\n"), "the checkpoint's size is not a number"},
+		{"no root", sign(origin + "\n1\nAAAA\n"), "the checkpoint's root is not a hash"},
+	} {
+		if _, err := pasban.OpenCheckpoint([]byte(c.signed), v); err == nil || !strings.HasPrefix(err.Error(), c.want) || pasban.KindOf(err) != pasban.Invalid {
+			t.Errorf("%s: %v, want %s…", c.name, err, c.want)
+		}
+	}
+	if _, err := pasban.OpenCheckpoint([]byte(good), v); err != nil {
+		t.Error(err)
+	}
+}
+
 // anything is a verifier that takes every signature, so that the parser behind
 // the signature is reached.
 type anything struct{ note.Verifier }

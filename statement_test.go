@@ -3,6 +3,7 @@ package pasban_test
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"flag"
@@ -19,15 +20,22 @@ import (
 )
 
 // list makes a statement of n entries, of which the first covered are under the
-// epoch; the citizen's label lies 24 nodes deep, as among millions.
-func list(t testing.TB, s note.Signer, n, covered int) pasban.Statement {
+// epoch; the citizen's label lies 24 nodes deep, as among millions. edits change
+// the facts before they are sealed.
+func list(t testing.TB, s note.Signer, n, covered int, edits ...func(i int, f *pasban.Fact)) pasban.Statement {
 	t.Helper()
-	key := vrf.NewKey([32]byte{7})
 	st := pasban.Statement{Schema: pasban.StatementSchema, Citizen: "61101-1234567-1", Number: int64(covered)}
 	var last, end tlog.Hash
 	for i := range n {
-		o, _ := seal(t, lookFact())
-		o = o.At(pasban.NextPlace(int64(i), last))
+		f := lookFact()
+		for _, edit := range edits {
+			edit(i, &f)
+		}
+		sealed, err := f.Seal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := sealed.Opening.At(pasban.NextPlace(int64(i), last))
 		leaf, err := o.Leaf()
 		if err != nil {
 			t.Fatal(err)
@@ -36,15 +44,32 @@ func list(t testing.TB, s note.Signer, n, covered int) pasban.Statement {
 		if i < covered {
 			end = last
 		}
-		st.Entries = append(st.Entries, pasban.StatementEntry{Index: uint64(i), Kind: o.Kind, Salt: o.Salt, Body: o.Body})
+		st.Entries = append(st.Entries, pasban.StatementEntry{Index: uint64(i), Kind: o.Kind, Salt: o.Salt, Body: o.Body, Hidden: sealed.Hidden})
 	}
+	commit(t, s, &st, end)
+	return st
+}
+
+// commit puts the end of a statement's list into a map and the map into a
+// ledger; what the statement says of an empty or a destroyed list is taken as
+// it is.
+func commit(t testing.TB, s note.Signer, st *pasban.Statement, end tlog.Hash) {
+	t.Helper()
+	key := vrf.NewKey([32]byte{7})
 	value, proof, err := key.Prove([]byte(st.Citizen))
 	if err != nil {
 		t.Fatal(err)
 	}
 	st.Label = proof
 	label, blind := pasban.SplitLabel(value)
-	root := pasban.LabelNode(label, pasban.HeadValue(blind, st.Number, end))
+	var root pasban.MapHash
+	switch {
+	case st.Number > 0:
+		root = pasban.LabelNode(label, pasban.HeadValue(blind, st.Number, end))
+	case st.Other != nil: // alike in the first 24 bits
+		st.Other.Label = append(label[:3:3], st.Other.Label[3:]...)
+		root = pasban.LabelNode(pasban.Label(st.Other.Label), pasban.MapHash(st.Other.Value))
+	}
 	for depth := 23; depth >= 0; depth-- {
 		sibling := tlog.RecordHash([]byte{byte(depth)})
 		st.Proof = append(st.Proof, sibling)
@@ -56,11 +81,27 @@ func list(t testing.TB, s note.Signer, n, covered int) pasban.Statement {
 	}
 	f := pasban.NewFact(pasban.KindHeads, "land-records", pasban.Actor{Kind: pasban.ActorSystem}, time.Now())
 	f.Body.Action = "commit"
-	f.Body.Heads = pasban.Heads{Epoch: 1, Size: int64(covered), Labels: 1,
+	size := max(1, st.Number)
+	f.Body.Heads = pasban.Heads{Epoch: 1, Size: size, Labels: 1,
 		Root: base64.RawURLEncoding.EncodeToString(root[:]), Key: base64.RawURLEncoding.EncodeToString(key.Public())}
-	st.Epoch = receipt(t, s, f, int64(n), int64(n)+1)
+	at := max(size, int64(len(st.Entries)))
+	st.Epoch = receipt(t, s, f, at, at+1)
 	st.Epoch.Restricted = nil
-	return st
+}
+
+// unseen are statements of lists of which nothing can be read: an empty one, one
+// in whose place stands another, one that was destroyed.
+func unseen(t testing.TB, s note.Signer) (empty, beside, destroyed pasban.Statement) {
+	t.Helper()
+	empty = pasban.Statement{Schema: pasban.StatementSchema, Citizen: "61101-1234567-1", Entries: []pasban.StatementEntry{}}
+	beside, destroyed = empty, empty
+	other := sha256.Sum256([]byte("another"))
+	beside.Other = &pasban.OtherLabel{Label: other[:], Value: other[:]}
+	destroyed.Number, destroyed.Last = 5, other[:]
+	commit(t, s, &empty, tlog.Hash{})
+	commit(t, s, &beside, tlog.Hash{})
+	commit(t, s, &destroyed, other)
+	return empty, beside, destroyed
 }
 
 func TestStatement(t *testing.T) {
@@ -91,7 +132,23 @@ func TestStatement(t *testing.T) {
 	if err := validate(data); err != nil {
 		t.Error(err)
 	}
-	for _, change := range [][2]string{{`statement.v1`, `statement.v2`}, {`"number":10,"label"`, `"number":0,"label"`}, {`"index":3`, `"index":-3`}, {`"kind":"heads"`, `"kind":"look"`}, {`"entries"`, `"entry"`}} {
+	empty, beside, destroyed := unseen(t, s)
+	for i, st := range []pasban.Statement{empty, beside, destroyed} {
+		data, err := json.Marshal(st)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := validate(data); err != nil {
+			t.Error(err)
+		}
+		if st, err = pasban.ParseStatement(data); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := st.Verify(v); err != nil || got.Erased != []int64{0, 0, 5}[i] || len(got.Entries) != 0 {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	for _, change := range [][2]string{{`statement.v1`, `statement.v2`}, {`"number":10,"label"`, `"number":-1,"label"`}, {`"index":3`, `"index":-3`}, {`"kind":"heads"`, `"kind":"look"`}, {`"entries"`, `"entry"`}} {
 		bad := bytes.Replace(data, []byte(change[0]), []byte(change[1]), 1)
 		if bytes.Equal(bad, data) {
 			t.Fatalf("%s is not there", change[0])
@@ -151,6 +208,14 @@ func FuzzStatement(f *testing.F) {
 		ids[b.ID] = true
 	}
 	f.Add(good)
+	empty, beside, destroyed := unseen(f, s)
+	for _, st := range []pasban.Statement{empty, beside, destroyed} {
+		data, err := json.Marshal(st)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
 	f.Add([]byte(`{"schema":"pasban.statement.v1","entries":[{}],"proof":["x"],"epoch":{}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		st, err := pasban.ParseStatement(data)
@@ -203,6 +268,9 @@ func TestStatementOfTheBrowser(t *testing.T) {
 	var made struct {
 		VKey      string           `json:"vkey"`
 		Statement pasban.Statement `json:"statement"`
+		Empty     pasban.Statement `json:"empty"`
+		Beside    pasban.Statement `json:"beside"`
+		Destroyed pasban.Statement `json:"destroyed"`
 	}
 	if *update {
 		skey, vkey, err := note.GenerateKey(rand.Reader, origin)
@@ -213,7 +281,15 @@ func TestStatementOfTheBrowser(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		made.VKey, made.Statement = vkey, list(t, s, 12, 10)
+		made.VKey, made.Statement = vkey, list(t, s, 12, 10, func(i int, f *pasban.Fact) {
+			switch i {
+			case 1:
+				f.Body.Hidden.Until = time.Now().Add(-2 * pasban.Grace).UTC().Format(pasban.TimeFormat)
+			case 2:
+				f.Body.Hidden.Until = "2099-01-01T00:00:00.000Z"
+			}
+		})
+		made.Empty, made.Beside, made.Destroyed = unseen(t, s)
 		data, err := json.MarshalIndent(made, "", " ")
 		if err != nil {
 			t.Fatal(err)
@@ -235,5 +311,10 @@ func TestStatementOfTheBrowser(t *testing.T) {
 	}
 	if got, err := made.Statement.Verify(v); err != nil || got.Covered != 10 || len(got.Entries) != 12 {
 		t.Errorf("%d entries, %v", len(got.Entries), err)
+	}
+	for _, st := range []pasban.Statement{made.Empty, made.Beside, made.Destroyed} {
+		if got, err := st.Verify(v); err != nil || got.Covered != 0 || got.Erased != st.Number {
+			t.Errorf("%+v, %v", got, err)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 // Builds the style sheets, scripts and fonts of Pasban's web surfaces into
-// ../internal/page/static, where they are committed so that `go build` needs
-// no Node. With --check it builds into memory and fails on any difference.
+// ../internal/page/static, and the fonts of printed documents into
+// ../internal/paper/fonts, where they are committed so that `go build` needs no
+// Node. With --check it builds into memory and fails on any difference.
 import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import path from "node:path";
@@ -11,6 +12,7 @@ import subset from "subset-font";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const out = path.join(here, "../internal/page/static");
+const printed = path.join(here, "../internal/paper/fonts");
 const own = "/* Pasban; Apache-2.0. Built by web/build.mjs, do not edit. */\n";
 const govuk = "/* Contains govuk-frontend, MIT licence, (c) Crown Copyright (Government Digital Service). */\n";
 
@@ -51,10 +53,17 @@ function urdu() {
   return String.fromCodePoint(...codes);
 }
 
-/** font cuts Noto Nastaliq Urdu (SIL Open Font Licence) down to Urdu. */
-async function font() {
-  const file = "node_modules/@fontsource/noto-nastaliq-urdu/files/noto-nastaliq-urdu-arabic-400-normal.woff2";
-  return subset(await readFile(path.join(here, file)), urdu(), { targetFormat: "woff2" });
+/** latin is every character of Latin text on paper. */
+function latin() {
+  let s = "–—‘’“”•…−";
+  for (let c = 0x20; c < 0x180; c++) if (c < 0x7f || c > 0x9f) s += String.fromCodePoint(c);
+  return s;
+}
+
+/** font cuts a font (Noto, SIL Open Font Licence) down to these characters. */
+async function font(name, file, text, targetFormat) {
+  const source = path.join(here, "node_modules/@fontsource", name, "files", `${name}-${file}-normal.woff2`);
+  return subset(await readFile(source), text, { targetFormat });
 }
 
 /** build returns every output by name. */
@@ -65,7 +74,7 @@ async function build() {
     "portal.css": own + govuk + portal,
     "portal.rtl.css": own + govuk + rtlcss.process(portal),
     "nastaliq.css": own + style("nastaliq"),
-    "nastaliq.woff2": await font(),
+    "nastaliq.woff2": await font("noto-nastaliq-urdu", "arabic-400", urdu(), "woff2"),
     "icon.svg": await readFile(path.join(here, "src/icon.svg")),
     "console.css": own + "/* Contains uPlot, MIT licence, (c) Leon Sorokin. */\n" + uplotCSS.trim() + "\n" + style("console"),
     "htmx.js": own + "/* htmx with hx-csp and hx-sse, 0BSD licence, Big Sky Software. */\n" + await htmx(),
@@ -75,37 +84,46 @@ async function build() {
     "passkey.js": own + await script("src/passkey.js", "esm"),
     "pass.js": own + await script("src/pass.js", "iife"),
   };
-  return new Map(Object.entries(files).map(([name, data]) => [name, Buffer.from(data)]));
+  const paper = {
+    "OFL.txt": await readFile(path.join(here, "node_modules/@fontsource/noto-nastaliq-urdu/LICENSE")),
+    "nastaliq.ttf": await font("noto-nastaliq-urdu", "arabic-400", urdu(), "truetype"),
+    "sans.ttf": await font("noto-sans", "latin-400", latin(), "truetype"),
+    "sans-semibold.ttf": await font("noto-sans", "latin-600", latin(), "truetype"),
+  };
+  const buffers = (files) => new Map(Object.entries(files).map(([name, data]) => [name, Buffer.from(data)]));
+  return [[out, buffers(files)], [printed, buffers(paper)]];
 }
 
-/** different lists the names whose committed file is not the built one. */
-async function different(files) {
+/** different lists the names in dir whose committed file is not the built one. */
+async function different(dir, files) {
   const bad = [];
   for (const [name, data] of files) {
-    const there = await readFile(path.join(out, name)).catch(() => Buffer.alloc(0));
+    const there = await readFile(path.join(dir, name)).catch(() => Buffer.alloc(0));
     if (!there.equals(data)) bad.push(name);
   }
-  for (const name of await readdir(out)) {
+  for (const name of await readdir(dir)) {
     if (!files.has(name)) bad.push(name + " (nothing builds it)");
   }
   return bad;
 }
 
-const files = await build();
-const scripts = files.get("verify.js").length;
+const built = await build();
+const scripts = built[0][1].get("verify.js").length;
 if (scripts > 6 * 1024) throw new Error(`verify.js has ${scripts} bytes, the budget is 6144`);
 if (process.argv.includes("--check")) {
-  const bad = await different(files);
+  const bad = (await Promise.all(built.map(([dir, files]) => different(dir, files)))).flat();
   if (bad.length) {
     console.error("not what web/ builds: " + bad.join(", ") + "\nrun: make -C web");
     process.exit(1);
   }
-  console.log(`${files.size} web assets are what web/ builds`);
+  console.log(`${built.reduce((n, [, files]) => n + files.size, 0)} web assets are what web/ builds`);
 } else {
-  await rm(out, { recursive: true, force: true });
-  await mkdir(out, { recursive: true });
-  for (const [name, data] of files) {
-    await writeFile(path.join(out, name), data);
-    console.log(String(data.length).padStart(8), name);
+  for (const [dir, files] of built) {
+    await rm(dir, { recursive: true, force: true });
+    await mkdir(dir, { recursive: true });
+    for (const [name, data] of files) {
+      await writeFile(path.join(dir, name), data);
+      console.log(String(data.length).padStart(8), name);
+    }
   }
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"pasban"
@@ -34,7 +35,7 @@ func (c *command) newest(ctx context.Context, src tiles.Source) (cp pasban.Check
 		return cp, false
 	}
 	c.report.Size, c.report.Root = cp.N, cp.Hash.String()
-	c.report.add("signature", holds, where, fmt.Sprintf("the checkpoint of %s, %s with root %s, is signed with the key", cp.Origin, leaves(cp.N), cp.Hash))
+	c.report.add("signature", holds, where, fmt.Sprintf("the checkpoint of %s, %s with root %s, is signed with the key", cp.Origin, tiles.Leaves(cp.N), cp.Hash))
 	c.cosigned(where, raw)
 	return cp, true
 }
@@ -56,13 +57,6 @@ func (c *command) cosigned(where string, signed []byte) {
 	c.report.add("witnesses", holds, where, fmt.Sprintf("%d of %d witnesses have cosigned, %d are needed: %s", len(held), c.policy.Size(), c.policy.Need(), strings.Join(who, ", ")))
 }
 
-func leaves(n int64) string {
-	if n == 1 {
-		return "1 leaf"
-	}
-	return fmt.Sprintf("%d leaves", n)
-}
-
 // checkpoint checks the newest checkpoint, and that the ledger still contains
 // all of an earlier one.
 func (c *command) checkpoint(ctx context.Context) {
@@ -82,6 +76,10 @@ func (c *command) checkpoint(ctx context.Context) {
 		return
 	}
 	old, err := pasban.OpenCheckpoint(raw, c.verifier)
+	if err != nil && !isNote(raw) { // says nothing of the ledger
+		c.report.untold("signature", c.old, err)
+		return
+	}
 	if err != nil {
 		c.report.add("signature", doesNotHold, c.old, err.Error())
 		return
@@ -89,52 +87,27 @@ func (c *command) checkpoint(ctx context.Context) {
 	c.consistent(ctx, src, old.Tree, cp.Tree)
 }
 
-// consistent checks that now contains all of old (RFC 6962, section 2.1.2).
+// isNote tells a signed note, whoever signed it, from anything else.
+func isNote(data []byte) bool {
+	_, err := note.Open(data, note.VerifierList())
+	_, ok := errors.AsType[*note.UnverifiedNoteError](err)
+	return ok
+}
+
+// consistent checks that now contains all of old.
 func (c *command) consistent(ctx context.Context, src tiles.Source, old, now tlog.Tree) {
-	does := func(v verdict, format string, args ...any) {
-		c.report.add("consistency", v, c.old, fmt.Sprintf(format, args...))
-	}
+	err := tiles.Extends(ctx, src, old, now)
+	problem, ok := errors.AsType[tiles.Problem](err)
 	switch {
-	case old.N > now.N:
-		does(doesNotHold, "the ledger has lost leaves: %d were signed for, %d are left", old.N, now.N)
-		return
-	case old.N == now.N && old.Hash != now.Hash:
-		does(doesNotHold, "two roots were signed for %s: the ledger was forked", leaves(old.N))
-		return
-	case old.N == now.N || old.N == 0:
-		does(holds, "the ledger contains all of the earlier checkpoint, %s", leaves(old.N))
-		return
-	}
-	watched := &watched{Source: src}
-	proof, err := tlog.ProveTree(now.N, old.N, tiles.HashReader(ctx, watched, now))
-	switch {
-	case watched.err != nil:
-		c.report.untold("consistency", c.args[0], watched.err)
-		return
+	case ok:
+		c.report.add("consistency", doesNotHold, c.old, string(problem))
 	case err != nil:
-		does(doesNotHold, "the ledger's files do not prove that it contains the earlier checkpoint: %v (audit names the file)", err)
-		return
+		c.report.untold("consistency", c.args[0], err)
+	case old.N == now.N || old.N == 0:
+		c.report.add("consistency", holds, c.old, "the ledger contains all of the earlier checkpoint, "+tiles.Leaves(old.N))
+	default:
+		c.report.add("consistency", holds, c.old, fmt.Sprintf("the ledger of %s contains all of the earlier checkpoint, %s", tiles.Leaves(now.N), tiles.Leaves(old.N)))
 	}
-	if err := tlog.CheckTree(proof, now.N, now.Hash, old.N, old.Hash); err != nil {
-		does(doesNotHold, "the ledger does not contain the earlier checkpoint of %s: its past was changed", leaves(old.N))
-		return
-	}
-	does(holds, "the ledger of %s contains all of the earlier checkpoint, %s", leaves(now.N), leaves(old.N))
-}
-
-// watched keeps the first error that is not about the contents of a file.
-type watched struct {
-	tiles.Source
-	err error
-}
-
-// ReadFile implements tiles.Source.
-func (w *watched) ReadFile(ctx context.Context, name string) ([]byte, error) {
-	data, err := w.Source.ReadFile(ctx, name)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && w.err == nil {
-		w.err = err
-	}
-	return data, err
 }
 
 // receipts checks each file on its own.
@@ -155,8 +128,13 @@ func (c *command) receipts() {
 	})
 }
 
-// statements checks each file on its own and tells every entry.
+// statements checks each file on its own, against an earlier one if there is
+// one, and tells every entry.
 func (c *command) statements() {
+	old, ok := c.earlier()
+	if !ok {
+		return
+	}
 	c.files("statement", large, func(name string, data []byte) error {
 		s, err := pasban.ParseStatement(data)
 		if err != nil {
@@ -167,15 +145,14 @@ func (c *command) statements() {
 			c.report.add("statement", doesNotHold, name, err.Error())
 			return nil
 		}
-		detail := fmt.Sprintf("the list of %s is whole: %d entries up to epoch %d, committed %s", s.Citizen, v.Covered, v.Heads.Epoch, v.Time)
-		if v.Erased > 0 {
-			detail += fmt.Sprintf("; the %d before them were erased, so that nobody can read them", v.Erased)
-		}
-		if newer := len(v.Entries) - v.Covered; newer > 0 {
-			detail += fmt.Sprintf("; the %d after them are not yet covered", newer)
-		}
-		c.report.add("statement", holds, name, detail)
+		c.report.add("statement", holds, name, wholeness(s, v))
 		c.cosigned(name, []byte(s.Epoch.Checkpoint))
+		if old != nil {
+			c.goesOn(name, v, *old)
+		}
+		for _, number := range v.Overdue {
+			c.report.add("disclosure", doesNotHold, fmt.Sprintf("%s: entry %d", name, number), "it was to be disclosed more than a day before the list was made, and is still hidden")
+		}
 		for i, b := range v.Entries {
 			detail := describe(b)
 			if i >= v.Covered {
@@ -185,6 +162,67 @@ func (c *command) statements() {
 		}
 		return nil
 	})
+}
+
+// earlier reads and verifies --old. It has reported what is wrong when ok is
+// false.
+func (c *command) earlier() (old *pasban.Verified, ok bool) {
+	if c.old == "" {
+		return nil, true
+	}
+	data, err := readFile(c.old, large)
+	if err != nil {
+		c.report.untold("statement", c.old, err)
+		return nil, false
+	}
+	s, err := pasban.ParseStatement(data)
+	if err != nil {
+		c.report.untold("statement", c.old, err)
+		return nil, false
+	}
+	v, err := s.Verify(c.verifier)
+	if err != nil {
+		c.report.add("statement", doesNotHold, c.old, err.Error())
+		return nil, false
+	}
+	return &v, true
+}
+
+// goesOn checks a statement against an earlier one.
+func (c *command) goesOn(name string, v, old pasban.Verified) {
+	if err := v.Extends(old); err != nil {
+		c.report.add("consistency", doesNotHold, name, fmt.Sprintf("it does not go on from %s: %v", c.old, err))
+		return
+	}
+	detail := fmt.Sprintf("it goes on from %s: every entry of epoch %d is in its place at epoch %d", c.old, old.Heads.Epoch, v.Heads.Epoch)
+	if since := v.Erased - old.Erased; since > 0 {
+		detail += fmt.Sprintf("; %d were erased since", since)
+	}
+	c.report.add("consistency", holds, name, detail)
+}
+
+// wholeness tells what a statement was found to prove.
+func wholeness(s pasban.Statement, v pasban.Verified) string {
+	epoch := fmt.Sprintf("epoch %d, committed %s", v.Heads.Epoch, v.Time)
+	var detail string
+	switch {
+	case s.Number == 0:
+		detail = fmt.Sprintf("the list of %s is empty up to %s", s.Citizen, epoch)
+	case v.Covered == 0:
+		detail = fmt.Sprintf("the list of %s has %d entries up to %s; all of them were erased, so that nobody can read them", s.Citizen, v.Erased, epoch)
+	default:
+		detail = fmt.Sprintf("the list of %s is whole: %d entries up to %s", s.Citizen, v.Covered, epoch)
+		if v.Erased > 0 {
+			detail += fmt.Sprintf("; the %d before them were erased, so that nobody can read them", v.Erased)
+		}
+	}
+	if newer := len(v.Entries) - v.Covered; newer > 0 {
+		detail += fmt.Sprintf("; the %d after them are not yet covered", newer)
+	}
+	if n := len(v.Closed); n > 0 {
+		detail += fmt.Sprintf("; %d of them are hidden until a date that they name", n)
+	}
+	return detail
 }
 
 // files reads each file, of at most so many bytes, and hands it to a check; an error is one that could not
@@ -211,9 +249,15 @@ func (c *command) files(what string, most int64, check func(name string, data []
 // describe tells a verified body in words.
 func describe(b pasban.Body) string {
 	var s strings.Builder
+	if b.Who.Kind == pasban.ActorHidden {
+		return fmt.Sprintf("%s, %s at agency %s: who, what and why is hidden until %s", b.Time, b.Kind, b.Agency, b.Hidden.Until)
+	}
 	fmt.Fprintf(&s, "%s, %s by %s", b.Time, b.Kind, b.Who.Kind)
 	if b.Who.Role != "" {
 		fmt.Fprintf(&s, " (%s)", b.Who.Role)
+	}
+	if b.Hidden.Until != "" && b.Who.Kind != pasban.ActorHidden {
+		fmt.Fprintf(&s, ", hidden until %s", b.Hidden.Until)
 	}
 	for _, part := range [][2]string{
 		{"agency", b.Agency}, {"service", b.Service}, {"record", b.Resource}, {"action", b.Action},
@@ -250,9 +294,13 @@ func (c *command) audit(ctx context.Context) {
 		c.report.add("tree", doesNotHold, c.args[0], fmt.Sprintf("%d of %d files are not what the checkpoint commits to", n, report.Files))
 		return
 	}
-	detail := fmt.Sprintf("%s and %d files are what the checkpoint commits to", leaves(report.Leaves), report.Files)
+	c.report.Kinds = report.Kinds
+	detail := fmt.Sprintf("%s and %d files are what the checkpoint commits to", tiles.Leaves(report.Leaves), report.Files)
+	if n := report.Kinds[string(pasban.KindHeads)]; n > 0 {
+		detail += fmt.Sprintf("; %d of them commit to where the citizens' lists end: that is the number of the newest epoch", n)
+	}
 	if n := report.Kinds[""]; n > 0 {
-		detail += fmt.Sprintf("; %s of a kind that this program does not know", leaves(n))
+		detail += fmt.Sprintf("; %s of a kind that this program does not know", tiles.Leaves(n))
 	}
 	c.report.add("tree", holds, c.args[0], detail)
 }

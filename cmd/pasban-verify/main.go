@@ -13,7 +13,7 @@
 //
 //	pasban-verify checkpoint --key KEY LEDGER [--old FILE]
 //	pasban-verify receipt    --key KEY FILE...
-//	pasban-verify statement  --key KEY FILE...
+//	pasban-verify statement  --key KEY FILE... [--old FILE]
 //	pasban-verify audit      --key KEY LEDGER
 //	pasban-verify table      --key KEY PROOF [ROWS]
 //
@@ -29,14 +29,24 @@
 // the checkpoint after each audit (it is one small file, LEDGER/checkpoint).
 //
 // receipt: the fact in the receipt is in the ledger that the key signed for,
-// word for word. This needs no network and works years later.
+// word for word. FILE is the receipt as JSON, the PDF that it is attached to, or
+// the texts of its QR codes, as a scanner gives them, one after the other in any
+// order. What is told is told from the receipt itself; what the pages of a PDF
+// show is not looked at. This needs no network and works years later.
 //
 // statement: the citizen's list in the file is whole up to the epoch that it
 // names: no entry left out, moved, altered or put in, none cut off at its end.
-// This needs no network either.
+// An empty list is proven, too; of entries that were destroyed, how many there
+// were. With --old, a statement of the same citizen that you kept from an earlier
+// day: this one goes on from it, every entry of then in its place. An entry that
+// was lawfully hidden says until when; one that is hidden for longer than a day
+// after that date does not hold. This needs no network either.
 //
 // audit: every leaf and every tile is rehashed; together they give the root
-// that was signed. A file that is not what the root commits to is named.
+// that was signed. A file that is not what the root commits to is named. Leaves
+// are counted by kind. Those of kind heads are the epochs of the citizens' lists:
+// the newest epoch (LEDGER/heads) has their number, or there are two sets of
+// lists, and different people are shown different ones.
 //
 // table: the proof (from `pasban sentinel prove`) is in the ledger that the key
 // signed for. A proof of a row shows the row's last authorised version. With
@@ -83,13 +93,13 @@ import (
 const usage = `usage:
   pasban-verify checkpoint --key KEY LEDGER [--old FILE]   signature, and consistency with an earlier checkpoint
   pasban-verify receipt    --key KEY FILE...               the fact is in the ledger (- reads standard input)
-  pasban-verify statement  --key KEY FILE...               the citizen's list is whole
+  pasban-verify statement  --key KEY FILE... [--old FILE]  the citizen's list is whole, and goes on from an earlier one
   pasban-verify audit      --key KEY LEDGER                rehash every leaf and tile
   pasban-verify table      --key KEY PROOF [ROWS]          a guarded table, or a row of it, against the ledger
 
 KEY is the ledger's verifier key or a file that holds it; LEDGER a directory or an https address.
 flags:
-  --old FILE   a checkpoint kept from an earlier day (checkpoint only)
+  --old FILE   a checkpoint, or a statement, kept from an earlier day
   --ca FILE    trust the authorities in this PEM file, and no others, for an https address
   --witness KEY   a witness's verifier key or a file that holds it; may be repeated
   --need K     how many of the witnesses must have cosigned (all of them without it)
@@ -203,8 +213,8 @@ func (c *command) parse(args []string) error {
 		return wrong("table needs a proof, and may have the table's rows")
 	case !files && c.name != "table" && len(c.args) != 1:
 		return wrong(c.name + " needs one ledger, a directory or an https address")
-	case c.old != "" && c.name != "checkpoint":
-		return wrong("--old belongs to checkpoint")
+	case c.old != "" && c.name != "checkpoint" && c.name != "statement":
+		return wrong("--old belongs to checkpoint and statement")
 	case c.key == "":
 		return &pasban.Error{Kind: pasban.Invalid, Msg: "the ledger's key is missing", Hint: "--key KEY, from somewhere other than the ledger itself"}
 	}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"compress/zlib"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -38,7 +40,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata", RequireExplicitExec: true, RequireUniqueNames: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"mkledger": mkledger, "mkstatement": mkstatement, "cosign": cosign, "edit": edit, "serve": serve, "schema": schema,
+			"mkledger": mkledger, "mkforms": mkforms, "mkstatement": mkstatement, "cosign": cosign, "edit": edit, "serve": serve, "schema": schema,
 		},
 	})
 }
@@ -61,7 +63,7 @@ func signer(ts *testscript.TestScript, name string) note.Signer {
 
 // mkledger KEY DIR N [SALT] writes a ledger of N leaves, signed with the key,
 // and DIR.receipt-I.json for the first and the last of them. Ledgers of one
-// SALT are one ledger at several sizes.
+// SALT are one ledger at several sizes; the leaves of SALT heads are of that kind.
 func mkledger(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 {
 		ts.Fatalf("usage: mkledger KEY DIR N [SALT]")
@@ -69,6 +71,14 @@ func mkledger(ts *testscript.TestScript, neg bool, args []string) {
 	s, dir := signer(ts, args[0]), ts.MkAbs(args[1])
 	n, err := strconv.ParseInt(args[2], 10, 64)
 	ts.Check(err)
+	writeLedger(ts, s, dir, n, fmt.Sprint(args[3:]))
+}
+
+// checker ends a test at an error: a script, or a fuzz target's set-up.
+type checker interface{ Check(error) }
+
+// writeLedger is mkledger without the script around it.
+func writeLedger(ts checker, s note.Signer, dir string, n int64, salt string) {
 	put := func(name string, data []byte) error {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -80,7 +90,10 @@ func mkledger(ts *testscript.TestScript, neg bool, args []string) {
 	openings := make([]pasban.Opening, n)
 	var bundle []byte
 	for i := range n {
-		openings[i] = opening(ts, fmt.Sprint(args[3:], i))
+		openings[i] = opening(ts, fmt.Sprint(salt, i))
+		if salt == "[heads]" {
+			openings[i].Kind = pasban.KindHeads
+		}
 		leaf, err := openings[i].Leaf()
 		ts.Check(err)
 		bundle = tiles.AppendEntry(bundle, leaf[:])
@@ -112,6 +125,28 @@ func mkledger(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		ts.Check(os.WriteFile(fmt.Sprintf("%s.receipt-%d.json", dir, i), data, 0o600))
 	}
+}
+
+// mkforms RECEIPT PDF CODES writes a receipt's other forms: attached to a PDF, as
+// a program that compresses leaves it, and as texts of codes.
+func mkforms(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: mkforms RECEIPT PDF CODES")
+	}
+	data := []byte(ts.ReadFile(args[0]))
+	var pdf bytes.Buffer
+	pdf.WriteString("%PDF-1.7\n1 0 obj\n<</Type/EmbeddedFile/Filter/FlateDecode>>\nstream\n")
+	z := zlib.NewWriter(&pdf)
+	_, err := z.Write(data)
+	ts.Check(err)
+	ts.Check(z.Close())
+	pdf.WriteString("\nendstream\nendobj\n%%EOF\n")
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), pdf.Bytes(), 0o600))
+	r, err := pasban.ParseReceipt(data)
+	ts.Check(err)
+	codes, err := r.Codes()
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(strings.Join(codes, "\n")+"\n"), 0o600))
 }
 
 // cosign WITNESS DIR adds that witness's cosignature to DIR's checkpoint and to
@@ -147,20 +182,51 @@ func cosign(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// mkstatement KEY FILE writes the statement of a citizen with four entries, of
-// which an epoch covers three; the map has no other label.
+// mkstatement KEY FILE [COVERED [SALT [DATE]]] writes the statement of a citizen's
+// list of which an epoch covers that many entries (3 without it), and which has one
+// more unless it is empty; the map has no other label. Epoch 1, of 25 November
+// 2026, covers up to three entries, epoch 2 more. Lists of one SALT are one list at
+// several times. The second entry is hidden until DATE, and not opened.
 func mkstatement(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: mkstatement KEY FILE")
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: mkstatement KEY FILE [COVERED [SALT [DATE]]]")
 	}
-	s, key := signer(ts, args[0]), vrf.NewKey([32]byte{1})
-	st := pasban.Statement{Schema: pasban.StatementSchema, Citizen: "61101-1234567-1", Number: 3}
+	list := madeList{covered: 3}
+	if len(args) > 2 {
+		var err error
+		list.covered, err = strconv.Atoi(args[2])
+		ts.Check(err)
+	}
+	if len(args) > 3 {
+		list.salt = args[3]
+	}
+	if len(args) > 4 {
+		list.hidden = args[4]
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), statement(ts, signer(ts, args[0]), list), 0o600))
+}
+
+// madeList says what mkstatement makes.
+type madeList struct {
+	covered      int
+	salt, hidden string
+}
+
+// statement is mkstatement without the script around it.
+func statement(ts checker, s note.Signer, list madeList) []byte {
+	key := vrf.NewKey([32]byte{1})
+	covered := list.covered
+	st := pasban.Statement{Schema: pasban.StatementSchema, Citizen: "61101-1234567-1", Number: int64(covered), Entries: []pasban.StatementEntry{}}
 	var last, end tlog.Hash
-	for i := range 4 {
-		o := opening(ts, fmt.Sprint(i)).At(pasban.NextPlace(int64(i), last))
+	for i := 0; covered > 0 && i <= covered; i++ {
+		o := opening(ts, fmt.Sprint(list.salt, i))
+		if i == 1 && list.hidden != "" {
+			o = hidden(ts, list.hidden)
+		}
+		o = o.At(pasban.NextPlace(int64(i), last))
 		leaf, err := o.Leaf()
 		ts.Check(err)
-		if last = leaf.Hash(); i == 2 {
+		if last = leaf.Hash(); i == covered-1 {
 			end = last
 		}
 		st.Entries = append(st.Entries, pasban.StatementEntry{Index: uint64(i), Kind: o.Kind, Salt: o.Salt, Body: o.Body})
@@ -168,11 +234,18 @@ func mkstatement(ts *testscript.TestScript, neg bool, args []string) {
 	value, proof, err := key.Prove([]byte(st.Citizen))
 	ts.Check(err)
 	label, blind := pasban.SplitLabel(value)
-	root := pasban.LabelNode(label, pasban.HeadValue(blind, 3, end))
+	var root pasban.MapHash // of an empty map
+	if covered > 0 {
+		root = pasban.LabelNode(label, pasban.HeadValue(blind, st.Number, end))
+	}
 	f := pasban.NewFact(pasban.KindHeads, "land-records", pasban.Actor{Kind: pasban.ActorSystem}, time.UnixMilli(1795464900123))
-	f.Body.Heads = pasban.Heads{Epoch: 1, Size: 3, Labels: 1, Root: base64.RawURLEncoding.EncodeToString(root[:]), Key: base64.RawURLEncoding.EncodeToString(key.Public())}
-	o, _, err := f.Seal()
+	f.Body.Heads = pasban.Heads{Epoch: 1, Size: max(1, st.Number), Labels: 1, Root: base64.RawURLEncoding.EncodeToString(root[:]), Key: base64.RawURLEncoding.EncodeToString(key.Public())}
+	if covered > 3 {
+		f.Body.Heads.Epoch, f.Body.Heads.Previous = 2, pasban.NextPlace(1, tlog.RecordHash([]byte("epoch 1"))).Previous
+	}
+	sealed, err := f.Seal()
 	ts.Check(err)
+	o := sealed.Opening
 	leaf, err := o.Leaf()
 	ts.Check(err)
 	b := tiles.NewBuilder(func(tlog.Tile, []byte) error { return nil })
@@ -194,17 +267,26 @@ func mkstatement(ts *testscript.TestScript, neg bool, args []string) {
 		Proof: []tlog.Hash{left}, Checkpoint: string(signed)}
 	data, err := json.Marshal(st)
 	ts.Check(err)
-	ts.Check(os.WriteFile(ts.MkAbs(args[1]), data, 0o600))
+	return data
 }
 
 // opening makes the same synthetic fact for the same seed.
-func opening(ts *testscript.TestScript, seed string) pasban.Opening {
+func opening(ts checker, seed string) pasban.Opening {
 	salt := tlog.RecordHash([]byte(seed))
 	f := pasban.NewFact(pasban.KindLook, "land-records", pasban.Actor{Kind: pasban.ActorPerson, Role: pasban.RoleOfficer}, time.UnixMilli(1795464900123))
 	f.Body.ID, f.Body.Subject, f.Body.Resource, f.Body.Fields = "00112233445566778899aabbccddeeff", "61101-1234567-1", "LT-1", []string{"price"}
 	body, err := pasban.Canonical(f.Body)
 	ts.Check(err)
 	return pasban.Opening{Kind: pasban.KindLook, Salt: salt[:], Body: body}
+}
+
+// hidden is a look that the citizen is told of at a date.
+func hidden(ts checker, date string) pasban.Opening {
+	f := pasban.NewFact(pasban.KindLook, "land-records", pasban.Actor{Kind: pasban.ActorPerson, Role: pasban.RoleSupervisor}, time.UnixMilli(1795464900123))
+	f.Subject.CNIC, f.Body.Hidden.Until = "61101-1234567-1", date+"T00:00:00.000Z"
+	sealed, err := f.Seal()
+	ts.Check(err)
+	return sealed.Opening
 }
 
 // edit FILE changes one bit in the middle of a file.

@@ -26,7 +26,7 @@ func (v verdict) String() string {
 
 // check is one line of the report.
 type check struct {
-	Check   string  `json:"check"` // signature, witnesses, consistency, receipt, file or tree
+	Check   string  `json:"check"` // signature, witnesses, consistency, receipt, statement, entry, disclosure, file or tree
 	Verdict verdict `json:"verdict"`
 	Where   string  `json:"where"`
 	Detail  string  `json:"detail"`
@@ -40,7 +40,10 @@ type report struct {
 	Verdict verdict `json:"verdict"`
 	Size    int64   `json:"size,omitempty"` // of the ledger, where one was read
 	Root    string  `json:"root,omitempty"`
-	Checks  []check `json:"checks"`
+	// Kinds is how many leaves the audited ledger has of each kind; "" is any
+	// kind that is not known here.
+	Kinds  map[string]int64 `json:"kinds,omitempty"`
+	Checks []check          `json:"checks"`
 
 	out   io.Writer // where lines go, nil for none
 	cause error     // of the first check that could not be told

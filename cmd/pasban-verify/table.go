@@ -52,7 +52,11 @@ func (c *command) table() {
 
 func (c *command) row(name, line string, ok bool, err error) {
 	if !ok {
-		c.report.add("row", doesNotHold, name, fmt.Sprintf("the row is not what the ledger commits to: %v", err))
+		detail := "the row is not what the ledger commits to"
+		if err != nil {
+			detail += ": " + err.Error()
+		}
+		c.report.add("row", doesNotHold, name, detail)
 		return
 	}
 	c.report.add("row", holds, name, "the row's authorised version is "+line)
@@ -73,19 +77,15 @@ func (c *command) rows(name string, said rowtree.Said) {
 	sum := rowtree.NewSum(*said.Layout)
 	in := bufio.NewReaderSize(f, 1<<20)
 	for {
-		line, err := in.ReadBytes('\n')
-		if len(line) > large {
-			err = errors.New("a row is longer than any of a table")
-		}
-		if n := len(line); err == nil {
-			sum.Add(line[:n-1])
-			continue
-		}
-		if errors.Is(err, io.EOF) && len(line) == 0 {
+		line, err := readLine(in)
+		if errors.Is(err, io.EOF) {
 			break
 		}
-		c.report.untold("rows", name, fmt.Errorf("row %d: %w", sum.Rows+1, err))
-		return
+		if err != nil {
+			c.report.untold("rows", name, fmt.Errorf("row %d: %w", sum.Rows+1, err))
+			return
+		}
+		sum.Add(line)
 	}
 	root := rowtree.Root(said.Layout.ID(), sum.Rows, sum.Hashes())
 	if root != said.Root {
@@ -93,4 +93,26 @@ func (c *command) rows(name string, said rowtree.Said) {
 		return
 	}
 	c.report.add("rows", holds, name, fmt.Sprintf("%d rows of %s are what was authorised", sum.Rows, said.Layout.Table))
+}
+
+// readLine returns the next line without its end, for use until the next call;
+// io.EOF after the last one. A last line that does not end was cut off.
+func readLine(in *bufio.Reader) (line []byte, err error) {
+	for {
+		part, err := in.ReadSlice('\n')
+		if line == nil && err == nil {
+			return part[:len(part)-1], nil
+		}
+		line = append(line, part...)
+		switch {
+		case len(line) > large:
+			return nil, errors.New("longer than any row of a table")
+		case err == nil:
+			return line[:len(line)-1], nil
+		case errors.Is(err, io.EOF) && len(line) > 0:
+			return nil, errors.New("it was cut off")
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return nil, err
+		}
+	}
 }

@@ -116,6 +116,14 @@ func TestReload(t *testing.T) {
 	for _, hint := range []string{"upstream", "restart the node to change them", "pasban.yaml"} {
 		says(hint, 1)
 	}
+	// A log that was set aside begins anew, also with a bad file.
+	access := s.data("log/access.log")
+	check(t, os.Rename(access, access+"-yesterday"))
+	s.signal(syscall.SIGHUP)
+	says(kept, 4)
+	underLoad()
+	check(t, await(func() error { _, err := os.Stat(access); return err }))
+
 	s.write(good)
 	s.signal(syscall.SIGHUP)
 	says("the configuration was reloaded", 11)

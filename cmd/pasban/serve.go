@@ -20,7 +20,8 @@ func (c *cli) serveCmd() *cobra.Command {
 		Short: "Run a node: guard the sites and services of a configuration",
 		Long: `serve runs until SIGTERM or SIGINT, and then lets requests under way end.
 SIGHUP reads the configuration again; if it is bad, or changes what cannot
-change while running, the old one stays in force and the log says why.`,
+change while running, the old one stays in force and the log says why. It also
+has the logs under data/log go on in new files, if they were set aside.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.serve(cmd.Context(), node.Options{Log: c.logger(), RebuildLedger: rebuild})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"time"
@@ -84,6 +85,9 @@ func (c *cli) printStatus(s node.Status) {
 	fmt.Fprintf(c.out, "agency   %s, up since %s\n", s.Agency, s.Started)
 	fmt.Fprintf(c.out, "journal  %d facts, %d of them leaves\n", s.Figures.Facts, s.Figures.Leaves)
 	fmt.Fprintf(c.out, "ledger   %d leaves under the last checkpoint, %.1f s behind\n", s.Figures.Checkpoint, s.Figures.LagSeconds)
+	if w := s.Figures.Witnesses; w != nil {
+		printWitnesses(c.out, w)
+	}
 	for _, cert := range s.Figures.Certificates {
 		switch {
 		case cert.Problem != "": // told above
@@ -97,5 +101,18 @@ func (c *cli) printStatus(s node.Status) {
 		if n := s.Figures.OpenAlerts[level]; n > 0 {
 			fmt.Fprintf(c.out, "alerts   %d open, %s\n", n, level)
 		}
+	}
+}
+
+func printWitnesses(out io.Writer, w *node.Witnessing) {
+	ago := func(seconds *float64) string {
+		if seconds == nil {
+			return "not since the start"
+		}
+		return time.Duration(*seconds*float64(time.Second)).Round(time.Second).String() + " ago"
+	}
+	fmt.Fprintf(out, "final    %d leaves, cosigned by %d of %d witnesses, %s\n", w.Final, w.Need, len(w.Of), ago(w.FinalSeconds))
+	for _, m := range w.Of {
+		fmt.Fprintf(out, "witness  %s cosigned %d leaves, %s\n", m.Name, m.Size, ago(m.Seconds))
 	}
 }

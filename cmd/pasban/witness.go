@@ -95,7 +95,7 @@ func (c *cli) witness(ctx context.Context, o witnessFlags) error {
 	if o.plain == (o.cert != "" || o.key != "") {
 		return &pasban.Error{Kind: pasban.Invalid, Msg: "either --cert and --key, or --plain", Hint: "--plain is for a proxy that ends TLS"}
 	}
-	logs, err := logKeys(o.logs)
+	logs, err := verifiers("--log", o.logs)
 	if err != nil {
 		return err
 	}
@@ -153,15 +153,16 @@ func serveUntil(ctx context.Context, srv *http.Server, l net.Listener) error {
 	return nil
 }
 
-// logKeys takes each text for a verifier key, or else for a file with one.
-func logKeys(texts []string) ([]note.Verifier, error) {
+// verifiers takes each text of a flag for a ledger's verifier key, or else for a
+// file with one.
+func verifiers(flag string, texts []string) ([]note.Verifier, error) {
 	var out []note.Verifier
 	for _, text := range texts {
 		v, err := note.NewVerifier(text)
 		if err != nil {
 			data, readErr := os.ReadFile(text)
 			if readErr != nil {
-				return nil, &pasban.Error{Kind: pasban.Invalid, Where: "--log", Msg: "not a verifier key, and not a file that holds one", Err: readErr}
+				return nil, &pasban.Error{Kind: pasban.Invalid, Where: flag, Msg: "not a verifier key, and not a file that holds one", Err: readErr}
 			}
 			if v, err = note.NewVerifier(strings.TrimSpace(string(data))); err != nil {
 				return nil, &pasban.Error{Kind: pasban.Invalid, Where: text, Msg: "not a ledger's verifier key", Err: err}

@@ -17,20 +17,25 @@
 //	           and citizen if the person is known as one
 //	           Citizen::"<subject id>" in Role::"citizen"; id, role, kind
 //	           Visitor::"anonymous"; id "", role "", kind
-//	action     Action::"view", "list", "create", "change", "approve"
+//	action     Action::"view", "list", "create", "change", "approve", "hide"
 //	resource   Data::"<service>/<resource>" in Service::"<service>"; service,
 //	           and owner (a Citizen) if it is one citizen's data
 //	context    purpose, case, purposes (a set: those to choose from), fields (a
 //	           set), mode, time (a datetime), auth_age (seconds since the last
 //	           passkey, -1 if never), requester (the actor id of whoever asked
-//	           for what is to be approved, "" otherwise)
+//	           for what is to be approved, "" otherwise), hide_days (days, rounded
+//	           up, for which the look is to be kept from the citizen; 0: not at all)
+//
+// A look that is to be hidden is decided twice: whether it may happen, and with
+// action "hide" whether the citizen may be told of it only later.
 //
 // # Guarantees
 //
 // What no policy permits is denied; a forbid wins over every permit; a policy
 // that cannot be evaluated denies and says so. A policy that names an unknown
 // action, role, entity type or attribute is refused when it is loaded, because
-// at run time it would silently never apply. An Engine never changes: the same
+// at run time it would silently never apply. Hiding is permitted by policies
+// that name the action "hide" and by no other, also not by those for all actions. An Engine never changes: the same
 // request always gets the same decision.
 //
 // # What this package must never do
@@ -58,10 +63,11 @@ const (
 	Create  = "create"  // begin a record
 	Change  = "change"  // change a record or move it on in its workflow
 	Approve = "approve" // confirm what someone else asked for
+	Hide    = "hide"    // have the citizen told of a look only at a later date
 )
 
 // Actions lists every action, in the order shown to people.
-func Actions() []string { return []string{View, List, Create, Change, Approve} }
+func Actions() []string { return []string{View, List, Create, Change, Approve, Hide} }
 
 // Request is what is to be decided: who wants to do what to whose data, and why.
 type Request struct {
@@ -95,6 +101,16 @@ type scope struct{ action, service string }
 type Engine struct {
 	byScope map[scope][]*policy // in the order of the files
 	byID    map[cedar.PolicyID]*policy
+}
+
+// Permits reports whether any policy could permit an action.
+func (e *Engine) Permits(action string) bool {
+	for s, list := range e.byScope {
+		if s.action == action && slices.ContainsFunc(list, func(p *policy) bool { return p.cedar.Effect() == cedar.Permit }) {
+			return true
+		}
+	}
+	return false
 }
 
 // Len returns the number of policies.
@@ -223,8 +239,18 @@ func (r Request) cedar() (cedar.Request, types.EntityGetter) {
 			"purpose": cedar.String(r.Purpose.Code), "case": cedar.String(r.Purpose.Case),
 			"purposes": set(r.AllowedPurposes), "fields": set(r.Fields), "mode": cedar.String(r.Mode),
 			"time": cedar.NewDatetime(r.Now), "auth_age": age, "requester": cedar.String(r.Requester),
+			"hide_days": cedar.Long(r.hideDays()),
 		}),
 	}, entities
+}
+
+// hideDays is for how many days the look is to be hidden, a begun one counting whole.
+func (r Request) hideDays() int64 {
+	const day = 24 * time.Hour
+	if r.Purpose.HideUntil.IsZero() {
+		return 0
+	}
+	return int64((max(0, r.Purpose.HideUntil.Sub(r.Now)) + day - 1) / day)
 }
 
 func citizen(id pasban.SubjectID) cedar.EntityUID {

@@ -58,6 +58,11 @@ var (
 func TestExamplePolicies(t *testing.T) {
 	e := examples(t)
 	none := pasban.Purpose{}
+	ordered := append(slices.Clone(purposes), "inquiry")
+	fresh := func(r *access.Request) { r.Actor.AuthAt = now.Add(-time.Minute) }
+	byOrder := func(days int) pasban.Purpose {
+		return pasban.Purpose{Code: "inquiry", Case: "W.P. 17/2026", HideUntil: now.AddDate(0, 0, days)}
+	}
 	for _, row := range []struct {
 		name    string
 		actor   pasban.Actor
@@ -98,6 +103,14 @@ func TestExamplePolicies(t *testing.T) {
 		{"officer, a search form", officer, access.View, "", none, nil, nil, "pages-about-nobody"},
 		{"a role by name only", pasban.Actor{Role: pasban.RoleCitizen}, access.View, "aa", none, purposes, nil, "-"},
 		{"citizens of no subject", pasban.Actor{Role: pasban.RoleCitizen}, access.View, "", none, purposes, nil, "-"},
+		{"supervisor hides, by order", supervisor, access.Hide, "aa", byOrder(180), ordered, fresh, "supervisors-hide-what-a-court-ordered"},
+		{"supervisor hides for longer", supervisor, access.Hide, "aa", byOrder(184), ordered, fresh, "-"},
+		{"supervisor hides, without a passkey", supervisor, access.Hide, "aa", byOrder(180), ordered, nil, "-"},
+		{"supervisor hides a case", supervisor, access.Hide, "aa", forACase, ordered, fresh, "-"},
+		{"supervisor hides, own file", supervisor, access.Hide, "ss", byOrder(180), ordered, fresh, "-nobody-handles-their-own-file"},
+		{"officer hides", officer, access.Hide, "aa", byOrder(180), ordered, fresh, "-"},
+		{"analyst hides", analyst, access.Hide, "aa", byOrder(180), ordered, fresh, "-watchers-see-no-citizen"},
+		{"citizen hides", aysha, access.Hide, "aa", byOrder(1), ordered, fresh, "-"},
 		{"unknown action", officer, "peek", "aa", forACase, purposes, nil, "-"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -223,6 +236,32 @@ func TestWithoutID(t *testing.T) {
 	}
 }
 
+// TestHideIsNamed: secrecy is never permitted by a policy that does not speak of
+// it, and forbidden by every one that forbids all.
+func TestHideIsNamed(t *testing.T) {
+	hide := access.Request{Actor: officer, Action: access.Hide, Service: "s", Subject: "aa", Now: now, Purpose: pasban.Purpose{HideUntil: now.Add(time.Hour)}}
+	const named = `permit (principal, action == Action::"hide", resource) when { context.hide_days == 1 };`
+	for _, row := range []struct {
+		policies []string
+		want     bool
+		permits  bool
+	}{
+		{[]string{`permit (principal in Role::"officer", action, resource);`}, false, false},
+		{[]string{named}, true, true},
+		{[]string{named, `forbid (principal, action, resource);`}, false, true},
+		{[]string{`permit (principal in Role::"officer", action in [Action::"view", Action::"hide"], resource in Service::"s");`}, true, true},
+		{[]string{`forbid (principal, action == Action::"hide", resource);`}, false, false},
+	} {
+		e, err := load(t, row.policies...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := e.Decide(hide); d.Allow != row.want || e.Permits(access.Hide) != row.permits {
+			t.Errorf("%v: allowed %v, permitted by some policy %v", row.policies, d.Allow, e.Permits(access.Hide))
+		}
+	}
+}
+
 // TestVocabulary evaluates every attribute that the checks admit, so that what
 // a policy may name and what it is given are one list.
 func TestVocabulary(t *testing.T) {
@@ -231,7 +270,7 @@ func TestVocabulary(t *testing.T) {
 		principal.citizen == Citizen::"cc" && principal == Person::"p" &&
 		resource.service == "s" && resource.owner == Citizen::"aa" && resource == Data::"s/r" && resource in Service::"s" &&
 		context.purpose == "a" && context.case == "c" && context.purposes.contains("a") && context.fields.contains("phone") &&
-		context.mode == "emergency" && context.time > datetime("2026-01-01") && context.auth_age == 90 && context.requester == "q"
+		context.mode == "emergency" && context.time > datetime("2026-01-01") && context.auth_age == 90 && context.requester == "q" && context.hide_days == 3
 	};`)
 	if err != nil {
 		t.Fatal(err)
@@ -239,7 +278,7 @@ func TestVocabulary(t *testing.T) {
 	d := e.Decide(access.Request{
 		Actor:  pasban.Actor{ID: "p", Kind: pasban.ActorPerson, Role: pasban.RoleOfficer, Staff: "7", Subject: "cc", AuthAt: now.Add(-90 * time.Second)},
 		Action: access.View, Service: "s", Resource: "r", Subject: "aa", Fields: []string{"phone"},
-		Purpose: pasban.Purpose{Code: "a", Case: "c"}, AllowedPurposes: []string{"a"}, Mode: pasban.ModeEmergency, Requester: "q", Now: now,
+		Purpose: pasban.Purpose{Code: "a", Case: "c", HideUntil: now.Add(49 * time.Hour)}, AllowedPurposes: []string{"a"}, Mode: pasban.ModeEmergency, Requester: "q", Now: now,
 	})
 	if !d.Allow {
 		t.Error(d)

@@ -63,6 +63,9 @@ func TestBudgetWindow(t *testing.T) {
 			{62 * time.Minute, officer, "d", false}, // the second budget
 			{63 * time.Minute, officer, "a", true},  // new to the hour, not to the day
 			{25 * time.Hour, officer, "d", true},
+			{time.Hour, officer, "f", false}, // the clock was set back: what was spent later is spent
+			{time.Hour, officer, "a", true},  // counted already
+			{1000 * time.Hour, officer, "f", true},
 		} {
 			ok, reason, err := spend(t.Context(), st, b, step.actor, step.subject, now.Add(step.after))
 			if err != nil || ok != step.want || ok == (reason != "") {

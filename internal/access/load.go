@@ -135,6 +135,9 @@ func syntaxProblem(file string, err error) config.Problem {
 // scopes lists where in the index a policy belongs.
 func scopes(p *ast.Policy) []scope {
 	actions := Actions()
+	if p.Effect == ast.EffectPermit { // secrecy is never permitted by the way
+		actions = slices.DeleteFunc(actions, func(a string) bool { return a == Hide })
+	}
 	switch s := p.Action.(type) {
 	case ast.ScopeTypeEq:
 		actions = []string{string(s.Entity.ID)}
@@ -283,7 +286,7 @@ func vocabulary() map[string][]string {
 	return map[string][]string{
 		"principal": {"id", "role", "kind", "staff", "citizen"},
 		"resource":  {"service", "owner"},
-		"context":   {"purpose", "case", "purposes", "fields", "mode", "time", "auth_age", "requester"},
+		"context":   {"purpose", "case", "purposes", "fields", "mode", "time", "auth_age", "requester", "hide_days"},
 		"action":    nil,
 	}
 }

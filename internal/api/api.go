@@ -6,7 +6,7 @@
 // A request under /api/v1/ is checked (media type, size, origin), its JSON is
 // decoded strictly, and what it wants is asked of the registry on behalf of
 // whoever is signed in, for the purpose and case that the headers
-// Pasban-Purpose and Pasban-Case or the session give. The answer carries one
+// Pasban-Purpose, Pasban-Case and Pasban-Hide-Until or the session give. The answer carries one
 // Pasban-Promise header per citizen. [API.OpenAPI] writes the description
 // (OpenAPI 3.1) of exactly the services that are declared.
 //
@@ -143,11 +143,8 @@ func (a *API) ask(r *http.Request) (registry.Ask, error) {
 	if !ok {
 		return registry.Ask{}, &pasban.Error{Kind: pasban.Unauthenticated, Msg: "sign in first"}
 	}
-	out := registry.Ask{Actor: visitor.Actor, Purpose: pasban.Purpose{Code: visitor.Purpose.Code, Case: visitor.Purpose.Case}, Client: identity.ClientOf(r)}
-	if code, number := r.Header.Get("Pasban-Purpose"), r.Header.Get("Pasban-Case"); code != "" || number != "" {
-		out.Purpose = pasban.Purpose{Code: clean(code, 64), Case: clean(number, 128)}
-	}
-	return out, nil
+	purpose, err := registry.PurposeOf(r.Header, visitor.Purpose)
+	return registry.Ask{Actor: visitor.Actor, Purpose: purpose, Client: identity.ClientOf(r)}, err
 }
 
 func clean(s string, max int) string {

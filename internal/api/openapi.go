@@ -55,8 +55,9 @@ func describe(paths object, s *registry.Service, name string) {
 	base := "/api/v1/services/" + s.ID
 	codes := s.PurposeCodes()
 	why := []any{
-		parameter("Pasban-Purpose", "header", false, object{"type": "string", "enum": codes}, "Why. Needed of officers unless their session says it."),
-		parameter("Pasban-Case", "header", false, object{"type": "string", "maxLength": 128}, "The case number. Needed of officers unless their session says it."),
+		parameter(registry.PurposeHeader, "header", false, object{"type": "string", "enum": codes}, "Why. Needed of officers unless their session says it."),
+		parameter(registry.CaseHeader, "header", false, object{"type": "string", "maxLength": 128}, "The case number. Needed of officers unless their session says it."),
+		parameter(registry.HideHeader, "header", false, object{"type": "string"}, "The date at which the citizen is told of the look (2027-05-01, or RFC 3339), where a policy permits that they are told later. It cannot be moved."),
 	}
 	id := parameter("id", "path", true, object{"type": "string", "pattern": "^" + s.Prefix + "-[0-9]{4}-[0-9A-Z]{5}-[0-9A-Z]{5}$"}, "The reference number")
 	promised := object{pasban.PromiseHeader: object{"$ref": "#/components/headers/" + pasban.PromiseHeader}}

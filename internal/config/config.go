@@ -83,6 +83,8 @@ type Config struct {
 	Keys Keys `yaml:"keys"`
 	// Ledger is the public log of accountable facts.
 	Ledger Ledger `yaml:"ledger"`
+	// Witness has this node watch the ledgers of others.
+	Witness Witness `yaml:"witness"`
 	// Identity says how people sign in.
 	Identity Identity `yaml:"identity"`
 	// Access bounds what policies allow.
@@ -201,15 +203,6 @@ type Ledger struct {
 	Epoch time.Duration `yaml:"epoch" default:"1m"`
 	// Witnesses cosign checkpoints.
 	Witnesses Witnesses `yaml:"witnesses"`
-}
-
-// Witnesses cosign checkpoints (C2SP tlog-witness). Not in this build: need
-// must be 0 and of empty.
-type Witnesses struct {
-	// Need is how many cosignatures make a checkpoint final.
-	Need int `yaml:"need" min:"0"`
-	// Of are the witnesses' verifier keys.
-	Of []string `yaml:"of"`
 }
 
 // Identity says how people sign in.

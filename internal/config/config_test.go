@@ -146,7 +146,6 @@ func TestProblems(t *testing.T) {
 		{"relay", minimal + "relay: nats://x", "relay: this build has none only"},
 		{"events", minimal + "events: victorialogs://x", "events: this build has embedded only"},
 		{"kek", minimal + "keys: {kek: 'pkcs11:token=x'}", "keys.kek: this build has age only"},
-		{"witnesses", minimal + "ledger: {witnesses: {need: 1}}", "this build does not ask witnesses"},
 		{"oidc", minimal + "identity: {oidc: [{name: {en: a, ur: b}, issuer: https://id, client_id: x}]}", "does not ask OpenID Connect"},
 		{"origin", minimal + "ledger: {origin: 'a b'}", "not a name for a ledger"},
 		{"web origin", minimal + "identity: {rp: a.example, origins: ['http://a.example']}", "not an origin that passkeys work on"},

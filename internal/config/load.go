@@ -72,6 +72,9 @@ func (k *checker) fill() {
 	if c.Ledger.Origin == "" && c.Agency.ID != "" {
 		c.Ledger.Origin = c.Agency.ID + "/ledger"
 	}
+	if c.Witness.Name == "" && c.Ledger.Origin != "" {
+		c.Witness.Name = c.Ledger.Origin + "/witness"
+	}
 	if c.Access.Budgets == nil {
 		c.Access.Budgets = []Budget{
 			{Role: pasban.RoleOfficer, Subjects: 50, Per: time.Hour},
@@ -92,7 +95,7 @@ func (k *checker) fill() {
 // paths makes every path absolute and expands the patterns of file lists.
 func (k *checker) paths() {
 	c := k.c
-	for _, p := range []*string{&c.Data, &c.TLS.Cert, &c.TLS.Key, &c.TLS.ACME.CAFile, &c.Keys.Identity, &c.Limits.Countries.File} {
+	for _, p := range []*string{&c.Data, &c.TLS.Cert, &c.TLS.Key, &c.TLS.ACME.CAFile, &c.Keys.Identity, &c.Limits.Countries.File, &c.Ledger.Witnesses.CAFile} {
 		*p = k.abs(*p)
 	}
 	for i := range c.Sites {

@@ -212,7 +212,9 @@ func TestPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.ledger.status = ledger.Status{Origin: "land.example/ledger", Size: 12345, Root: "cm9vdA==", Published: time.Now().Add(-42 * time.Second), Lag: 2,
-		LastAudit: time.Now().Add(-3 * time.Hour), Damaged: []tiles.Finding{{Path: "tile/0/000", Problem: hostile}}, Err: errors.New(hostile)}
+		LastAudit: time.Now().Add(-3 * time.Hour), Damaged: []tiles.Finding{{Path: "tile/0/000", Problem: hostile}}, Err: errors.New(hostile),
+		Witnesses: ledger.Witnessing{Need: 1, Size: 12340, Final: time.Now().Add(-time.Minute), Problem: errors.New(hostile), Of: []ledger.WitnessStatus{
+			{Name: "a.example/w", Size: 12340, Cosigned: time.Now().Add(-time.Minute)}, {Name: hostile, Err: errors.New(hostile)}}}}
 	for _, lang := range page.Langs() {
 		for _, path := range paths(alert.ID, fact) {
 			join := "?"
@@ -233,7 +235,8 @@ func TestPages(t *testing.T) {
 	if body := r.get("/soc/alerts/" + alert.ID); !strings.Contains(body, "&lt;script&gt;alert(1)") || !strings.Contains(body, "analyst:1") || !strings.Contains(body, `<a href="/soc/events/`) {
 		t.Errorf("the alert's page lacks the note, who wrote it or the events:\n%s", body)
 	}
-	if body := r.get("/soc/ledger"); !strings.Contains(body, "12,345") || !strings.Contains(body, "tile/0/000") || !strings.Contains(body, "answering 503") {
+	if body := r.get("/soc/ledger"); !strings.Contains(body, "12,345") || !strings.Contains(body, "tile/0/000") || !strings.Contains(body, "answering 503") ||
+		!strings.Contains(body, "a.example/w") || !strings.Contains(body, "12,340 entries are final (1 of 2 witnesses needed)") {
 		t.Errorf("the ledger's page lacks its figures:\n%s", body)
 	}
 }

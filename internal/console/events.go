@@ -12,6 +12,7 @@ import (
 
 	"pasban"
 	"pasban/internal/detect"
+	"pasban/internal/ledger"
 	"pasban/internal/page"
 	"pasban/internal/soc"
 )
@@ -173,6 +174,20 @@ type LedgerView struct {
 	Leaves     uint64
 	VKey       string
 	MayAct     bool
+
+	Witnesses []WitnessRow
+	Need      int    // of them make a checkpoint final
+	Final     uint64 // leaves under the newest final checkpoint
+	FinalAge  string // "" if there is none
+	NotFinal  string // why the newest have not been final for long
+}
+
+// WitnessRow is one who cosigns the ledger.
+type WitnessRow struct {
+	Name    string
+	Size    uint64
+	Age     string // of its last cosignature, "" if there was none since the start
+	Problem string
 }
 
 // Damage is one file of the ledger that does not hold.
@@ -196,9 +211,32 @@ func (c *Console) ledgerView(ctx context.Context, lang string) (LedgerView, erro
 			view.Problem = err.Error()
 		}
 	}
+	c.witnesses(&view, s.Witnesses, lang)
 	var err error
 	view.Facts, view.Leaves, err = c.o.Journal.Head(ctx)
 	return view, err
+}
+
+// witnesses fills in how the ledger stands with its witnesses.
+func (c *Console) witnesses(view *LedgerView, w ledger.Witnessing, lang string) {
+	now := c.o.Now()
+	view.Need, view.Final = w.Need, w.Size
+	if !w.Final.IsZero() {
+		view.FinalAge = c.ago(lang, now.Sub(w.Final))
+	}
+	if w.Problem != nil {
+		view.NotFinal = w.Problem.Error()
+	}
+	for _, m := range w.Of {
+		row := WitnessRow{Name: m.Name, Size: m.Size}
+		if !m.Cosigned.IsZero() {
+			row.Age = c.ago(lang, now.Sub(m.Cosigned))
+		}
+		if m.Err != nil {
+			row.Problem = m.Err.Error()
+		}
+		view.Witnesses = append(view.Witnesses, row)
+	}
 }
 
 func (c *Console) ledger(w http.ResponseWriter, r *http.Request, v Visitor) {

@@ -32,7 +32,8 @@ type TablesView struct {
 type TableView struct {
 	sentinel.Status
 	Good     bool
-	Problems []string
+	Problems []Problem
+	TakenAt  time.Time // the baseline
 	AuditAge string
 	SeenAge  string
 	Rows     string
@@ -40,13 +41,17 @@ type TableView struct {
 	Diff     []DiffView
 }
 
+// Problem is what is wrong with a guarded table. Detail is in English, as the
+// guard or the database said it.
+type Problem struct{ Text, Detail string }
+
 // DiffView is one row that differs, with CNICs shortened.
 type DiffView struct {
 	sentinel.Difference
 	Age    string
 	Fields string
-	Was    string
-	Is     string
+	Was    string // "" if there was no row
+	Is     string // "" if there is no row
 }
 
 // RequestView is a request that waits for a second person.
@@ -73,7 +78,8 @@ func (c *Console) tables(w http.ResponseWriter, r *http.Request, v Visitor) {
 	}
 	var view TablesView
 	for _, s := range list {
-		t := TableView{Status: s, Good: s.OK(), Problems: s.Problems(), AuditAge: age(s.Audit), SeenAge: age(s.Seen), Rows: page.Num(lang, int(s.Rows)), Lag: page.Num(lang, int(s.LagBytes))}
+		t := TableView{Status: s, Good: s.OK(), Problems: c.tableProblems(lang, s), AuditAge: age(s.Audit), SeenAge: age(s.Seen), Rows: page.Num(lang, int(s.Rows)), Lag: page.Num(lang, int(s.LagBytes))}
+		t.TakenAt, _ = time.Parse(time.RFC3339, s.Taken) // shown only with a baseline, which has it
 		diff, err := c.o.Tables.Differences(r.Context(), s.Table)
 		if err != nil {
 			c.fail(w, r, err)
@@ -96,17 +102,34 @@ func (c *Console) tables(w http.ResponseWriter, r *http.Request, v Visitor) {
 	c.render(w, r, v, http.StatusOK, "tables", "nav.tables", view)
 }
 
+// tableProblems says in words why a table is not as it should be; what they are
+// is [sentinel.Status.Problems].
+func (c *Console) tableProblems(lang string, s sentinel.Status) (out []Problem) {
+	add := func(on bool, key, detail string, args ...any) {
+		if on {
+			out = append(out, Problem{c.say(lang, "tables.problem."+key, args...), detail})
+		}
+	}
+	add(s.Baseline == "", "baseline", "pasban sentinel baseline")
+	add(s.Problem != "", "guard", s.Problem)
+	add(s.Baseline != "" && !s.Follows && s.Problem == "", "stream", "")
+	add(s.Open > 0, "open", "", "Count", s.Open)
+	add(s.Blind != "", "blind", s.Blind)
+	add(s.Changed != "", "definition", "")
+	return out
+}
+
 // diffView shows a difference without a CNIC: analysts work by row and column,
 // and nobody opens a citizen's record on this page.
 func (c *Console) diffView(lang string, d sentinel.Difference, now time.Time) DiffView {
 	text := func(s *string) string {
 		if s == nil {
-			return c.say(lang, "tables.no_row")
+			return ""
 		}
 		return maskRow(*s)
 	}
 	d.Key = maskRow(d.Key)
-	return DiffView{Difference: d, Age: c.ago(lang, now.Sub(d.Found)), Fields: strings.Join(d.Columns, c.say(lang, "comma")), Was: text(d.Before), Is: text(d.After)}
+	return DiffView{Difference: d, Age: c.ago(lang, now.Sub(d.Found)), Fields: strings.Join(d.Columns, ", "), Was: text(d.Before), Is: text(d.After)}
 }
 
 // maskRow hides the CNICs of a row, all but the last three digits: enough to see

@@ -62,7 +62,7 @@ func TestTables(t *testing.T) {
 		t.Fatal(err)
 	}
 	body := r.get("/soc/tables")
-	for _, want := range []string{"public.parcel_owner", "1,234,567", `value="d1"`, "…671", "…213", "/soc/events/ee", "1 rows are not what was authorised", "3 min", "(contested)"} {
+	for _, want := range []string{"public.parcel_owner", "1,234,567", `value="d1"`, "…671", "…213", "/soc/events/ee", "1 row is not what was authorised.", "3 min", "(contested)"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page lacks %q", want)
 		}

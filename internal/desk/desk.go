@@ -57,10 +57,10 @@ type Records interface {
 
 var _ Records = (*registry.Registry)(nil)
 
-// Work keeps what an officer works on in their session. An empty purpose and
-// case end it. Its errors of kind Invalid have purpose or case as Where.
+// Work keeps what an officer works on in their session. An empty code and case
+// end it. Its errors of kind Invalid have purpose, case or hide as Where.
 type Work interface {
-	SetWork(ctx context.Context, s *identity.Session, purpose, caseNo string) error
+	SetWork(ctx context.Context, s *identity.Session, p pasban.Purpose) error
 }
 
 var _ Work = (*identity.Identity)(nil)
@@ -72,12 +72,16 @@ type Page struct {
 	Purposes []string // codes of the purposes that its routes allow
 }
 
-// Options are the parts that the desk works with. All but Sites are required.
+// Options are the parts that the desk works with. All but Sites and Hides are
+// required.
 type Options struct {
 	Pages   *page.Pages
 	Records Records
 	Work    Work
 	Sites   func() []Page // asked for every page, since a reload may change them; nil: none
+	// Hides says whether any policy lets citizens be told of a look only later;
+	// asked for every page as well; nil: none does.
+	Hides func() bool
 }
 
 // Desk answers the officers' pages.
@@ -93,6 +97,9 @@ func New(o Options) (*Desk, error) {
 	}
 	if o.Sites == nil {
 		o.Sites = func() []Page { return nil }
+	}
+	if o.Hides == nil {
+		o.Hides = func() bool { return false }
 	}
 	sub, err := fs.Sub(templates, "templates")
 	if err != nil {

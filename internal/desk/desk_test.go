@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -83,7 +84,7 @@ func newRig(t testing.TB) *rig {
 	r.id, err = identity.New(t.Context(), st, identity.Options{Agency: "land-records", Journal: r.journal, Sealer: v, Subjects: v, Pages: pages,
 		RPID: "land.example", Origins: []string{"https://land.example"}})
 	must(err)
-	d, err := desk.New(desk.Options{Pages: pages, Records: r.records, Work: r.id, Sites: func() []desk.Page {
+	d, err := desk.New(desk.Options{Pages: pages, Records: r.records, Work: r.id, Hides: guard.Hides, Sites: func() []desk.Page {
 		return []desk.Page{{Title: config.Text{En: "Old register <b>", Ur: "پرانا رجسٹر"}, URL: "/records/search", Purposes: []string{"mutation", "inspection", "odd_one"}}}
 	}})
 	must(err)
@@ -275,6 +276,31 @@ func TestPurposeComesFirst(t *testing.T) {
 	status(t, "end", res, http.StatusSeeOther)
 	res, _ = v.get(r.path())
 	status(t, "record after the end", res, http.StatusSeeOther)
+}
+
+// TestHideUntil: an officer who works on an order says when citizens are told.
+func TestHideUntil(t *testing.T) {
+	r := newRig(t)
+	v := r.as("supervisor:lhr-001")
+	_, html := v.get("/desk")
+	has(t, html, "Tell the citizen later", `name="hide" type="date"`)
+	for _, bad := range []string{"tomorrow", "2020-01-01"} {
+		res, html := v.post("/desk/work", "purpose", "inquiry", "case", "W.P. 17/2026", "hide", bad, "next", r.path())
+		status(t, bad, res, http.StatusBadRequest)
+		has(t, html, "Enter a date that is still to come", `value="`+bad+`"`, `name="next" value="`+r.path()+`"`)
+	}
+	date := time.Now().In(page.Zone()).AddDate(0, 1, 0)
+	res, _ := v.post("/desk/work", "purpose", "inquiry", "case", "W.P. 17/2026", "hide", date.Format(time.DateOnly))
+	status(t, "order", res, http.StatusSeeOther)
+	_, html = v.get("/desk")
+	has(t, html, "Citizens are told of it on "+page.Date("en", date), `value="`+date.Format(time.DateOnly)+`"`)
+	// Who did not sign in with a passkey just now may look, and may not hide it.
+	res, html = v.get(r.path())
+	status(t, "hidden look", res, http.StatusForbidden)
+	has(t, html, "no policy permits supervisor to hide this")
+	if n, _ := r.looks(pasban.KindLook); n != 0 {
+		t.Errorf("%d looks", n)
+	}
 }
 
 func TestWorkRefused(t *testing.T) {

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"time"
 
 	"pasban"
 	"pasban/internal/identity"
 	"pasban/internal/page"
+	"pasban/internal/registry"
 )
 
 // Purpose is a reason that an officer can give.
@@ -52,6 +54,7 @@ func (d *Desk) purposeName(lang, code string) string {
 type WorkView struct {
 	Purpose string // its name; "" if none was chosen
 	Now     string // a sentence with purpose, case, and until when they hold
+	Hidden  string // a sentence that citizens are told of it later; "" if at once
 }
 
 func (d *Desk) workOf(r *http.Request, s *identity.Session) WorkView {
@@ -61,7 +64,11 @@ func (d *Desk) workOf(r *http.Request, s *identity.Session) WorkView {
 	}
 	lang := page.Lang(r)
 	name := d.purposeName(lang, p.Code)
-	return WorkView{Purpose: name, Now: d.say(r, "work.now", "Purpose", name, "Case", p.Case, "Until", page.Clock(lang, s.Work.Until))}
+	v := WorkView{Purpose: name, Now: d.say(r, "work.now", "Purpose", name, "Case", p.Case, "Until", page.Clock(lang, s.Work.Until))}
+	if !p.HideUntil.IsZero() {
+		v.Hidden = d.say(r, "work.hidden", "Date", page.Date(lang, p.HideUntil))
+	}
+	return v
 }
 
 // ServiceLink leads to a declared service's list.
@@ -76,7 +83,10 @@ type HomeView struct {
 	Purposes []Purpose
 	Purpose  string // chosen or sent
 	Case     string
-	Errors   map[string]string // by field, purpose or case
+	Hides    bool              // whether hiding is offered
+	Hide     string            // the date that was chosen or sent, as a date field has it
+	Earliest string            // that can be chosen
+	Errors   map[string]string // by field: purpose, case or hide
 	Next     string            // where to go on
 	Services []ServiceLink
 	Sites    []SiteLink
@@ -86,6 +96,12 @@ func (d *Desk) homeView(r *http.Request, s *identity.Session) HomeView {
 	lang := page.Lang(r)
 	p := s.Purpose()
 	v := HomeView{Work: d.workOf(r, s), Purposes: d.purposes(lang), Purpose: p.Code, Case: p.Case, Errors: map[string]string{}}
+	if v.Hides = d.o.Hides(); v.Hides {
+		v.Earliest = time.Now().In(page.Zone()).AddDate(0, 0, 1).Format(time.DateOnly)
+		if !p.HideUntil.IsZero() {
+			v.Hide = p.HideUntil.In(page.Zone()).Format(time.DateOnly)
+		}
+	}
 	for _, service := range d.o.Records.Services() {
 		v.Services = append(v.Services, ServiceLink{service.Name.In(lang), service.Summary.In(lang), "/desk/services/" + service.ID})
 	}
@@ -110,22 +126,27 @@ func (d *Desk) setWork(w http.ResponseWriter, r *http.Request, s *identity.Sessi
 	if next == "" {
 		next = "/desk"
 	}
-	purpose, caseNo := r.PostForm.Get("purpose"), r.PostForm.Get("case")
+	p := pasban.Purpose{Code: r.PostForm.Get("purpose"), Case: r.PostForm.Get("case")}
+	var err error
+	if p.HideUntil, err = registry.ParseHideUntil(r.PostForm.Get("hide")); err != nil {
+		d.workAgain(w, r, s, "hide")
+		return
+	}
 	if r.PostForm.Has("end") {
-		purpose, caseNo, next = "", "", "/desk"
-	} else if !slices.ContainsFunc(d.purposes("en"), func(p Purpose) bool { return p.Code == purpose }) {
+		p, next = pasban.Purpose{}, "/desk"
+	} else if !slices.ContainsFunc(d.purposes("en"), func(known Purpose) bool { return known.Code == p.Code }) {
 		d.workAgain(w, r, s, "purpose")
 		return
-	} else if caseNo == "" {
+	} else if p.Case == "" {
 		d.workAgain(w, r, s, "case")
 		return
 	}
-	err := d.o.Work.SetWork(r.Context(), s, purpose, caseNo)
+	err = d.o.Work.SetWork(r.Context(), s, p)
 	e, ok := errors.AsType[*pasban.Error](err)
 	switch {
 	case err == nil:
 		d.see(w, r, next)
-	case ok && e.Kind == pasban.Invalid && (e.Where == "purpose" || e.Where == "case"):
+	case ok && e.Kind == pasban.Invalid && (e.Where == "purpose" || e.Where == "case" || e.Where == "hide"):
 		d.workAgain(w, r, s, e.Where)
 	default:
 		d.o.Pages.Error(w, r, err)
@@ -136,6 +157,7 @@ func (d *Desk) setWork(w http.ResponseWriter, r *http.Request, s *identity.Sessi
 func (d *Desk) workAgain(w http.ResponseWriter, r *http.Request, s *identity.Session, field string) {
 	v := d.homeView(r, s)
 	v.Purpose, v.Case, v.Next = r.PostForm.Get("purpose"), r.PostForm.Get("case"), identity.SafeNext(r.PostForm.Get("next"))
+	v.Hide = r.PostForm.Get("hide")
 	v.Errors[field] = d.say(r, "work.error."+field)
 	d.render(w, r, s, http.StatusBadRequest, page.View{Name: "home", Title: d.say(r, "home.title"), Data: v})
 }

@@ -40,7 +40,7 @@ type caseFact struct {
 	Repeat int           `yaml:"repeat" default:"1" min:"1" max:"1000"`
 	Every  time.Duration `yaml:"every"`
 
-	Kind      string            `yaml:"kind" required:"true" enum:"look|change|decision|admin|signin|block|alarm"`
+	Kind      string            `yaml:"kind" required:"true" enum:"look|change|decision|admin|opening|signin|block|alarm"`
 	Action    string            `yaml:"action"`
 	Outcome   string            `yaml:"outcome" default:"allow" enum:"allow|deny"`
 	Actor     string            `yaml:"actor"`
@@ -52,6 +52,7 @@ type caseFact struct {
 	Purpose   string            `yaml:"purpose"`
 	Case      string            `yaml:"case"`
 	Mode      string            `yaml:"mode"`
+	Hidden    string            `yaml:"hidden"` // when the citizen is told of it
 	Fields    []string          `yaml:"fields"`
 	IP        string            `yaml:"ip"`
 	UserAgent string            `yaml:"user_agent"`
@@ -200,7 +201,7 @@ func (f caseFact) fact(seq uint64, now time.Time, n string) pasban.Fact {
 	b.ID = fmt.Sprintf("%032x", seq)
 	b.Action, b.Outcome = f.Action, pasban.Outcome(f.Outcome)
 	b.Service, b.Resource, b.Purpose, b.Case = put(f.Service), put(f.Resource), f.Purpose, put(f.Case)
-	b.Mode, b.Fields = pasban.Mode(f.Mode), f.Fields
+	b.Mode, b.Fields, b.Hidden.Until = pasban.Mode(f.Mode), f.Fields, f.Hidden
 	fact.Restricted = pasban.Restricted{
 		Actor: actor.ID, IP: put(f.IP), UserAgent: f.UserAgent, Method: f.Method, Path: put(f.Path), Status: f.Status,
 		Policies: f.Policies, Reasons: all(f.Reasons), Rules: f.Rules, More: map[string]string{},

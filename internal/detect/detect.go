@@ -211,10 +211,11 @@ type source struct {
 	data []byte
 }
 
-// isRuleFile says which files of a directory hold rules.
+// isRuleFile says which files of a directory hold rules. An info.yml describes
+// regression cases, as SigmaHQ keeps them.
 func isRuleFile(name string) bool {
 	ext := path.Ext(name)
-	return (ext == ".yml" || ext == ".yaml") && !strings.HasSuffix(strings.TrimSuffix(name, ext), ".test")
+	return (ext == ".yml" || ext == ".yaml") && !strings.HasSuffix(strings.TrimSuffix(name, ext), ".test") && path.Base(name) != "info.yml"
 }
 
 func readRules(fsys fs.FS, label func(string) string) ([]source, error) {

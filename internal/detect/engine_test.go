@@ -198,13 +198,13 @@ func TestFilters(t *testing.T) {
 					adm = append(adm, m.Rule.Title)
 				}
 			}
-			plain := ""
+			var plain strings.Builder
 			for _, f := range []string{"a", "b"} {
 				if len(e.Match(event("F", f, "User", "clerk"))) > 0 {
-					plain += f
+					plain.WriteString(f)
 				}
 			}
-			if got := plain + "/" + strings.Join(adm, " "); got != c.want {
+			if got := plain.String() + "/" + strings.Join(adm, " "); got != c.want {
 				t.Errorf("fires %s, want %s", got, c.want)
 			}
 			if len(e.Rules()) != 2 {

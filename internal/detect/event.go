@@ -47,7 +47,7 @@ func Fields() []Field {
 		{"EventTime", "string", "when it happened, RFC 3339 UTC with milliseconds"},
 		{"LocalHour", "integer", "hour of the day in Pakistan (UTC+5), 0 to 23"},
 		{"LocalWeekday", "string", "day of the week in Pakistan, Monday to Sunday"},
-		{"Kind", "string", "look, change, decision, admin, signin, block or alarm"},
+		{"Kind", "string", "look, change, decision, admin, opening, signin, block or alarm"},
 		{"Agency", "string", "id of the agency"},
 		{"Entity", "string", "whom or what the event is about: actor, client address or part of Pasban"},
 		{"Actor", "string", "agency-internal id of who acted; missing for the anonymous"},
@@ -64,6 +64,7 @@ func Fields() []Field {
 		{"Basis", "string", "the law that allows it"},
 		{"Mode", "string", "person, automatic or emergency"},
 		{"Outcome", "string", "allow or deny"},
+		{"HiddenUntil", "string", "when the citizen is told of a look that is hidden until then, RFC 3339 UTC with milliseconds"},
 		{"SrcIP", "string", "the client's address"},
 		{"UserAgent", "string", "the client's User-Agent header"},
 		{"Host", "string", "the host asked for"},
@@ -129,9 +130,10 @@ var pkt = time.FixedZone("PKT", 5*60*60)
 // was destroyed keeps what the journal still knows.
 func FromEntry(e journal.Entry) pasban.Event {
 	if e.Damage != nil { // its time is not known
-		e.Fact.Body = pasban.Body{Kind: pasban.KindAlarm, Action: "journal-damaged", Outcome: pasban.Denied}
-		e.Fact.Body.Service = "journal"
+		e.Fact.Body = pasban.Body{Kind: pasban.KindAlarm, Outcome: pasban.Denied}
+		e.Fact.Body.Action, e.Fact.Body.Service = "journal-damaged", "journal"
 	}
+	e.Fact.Body = e.Fact.Whole() // what is hidden from the citizen is not from the watch
 	ev := flat(e)
 	t, err := time.Parse(time.RFC3339Nano, e.Fact.Body.Time)
 	if err == nil {
@@ -154,6 +156,7 @@ func flat(e journal.Entry) pasban.Event {
 		"Subject": string(e.Fact.Subject.ID), "Service": b.Service, "Resource": maskWritten(b.Resource),
 		"Action": b.Action, "Purpose": b.Purpose, "Case": mask(b.Case), "Basis": b.Basis, "Mode": string(b.Mode),
 		"Outcome": string(b.Outcome), "SrcIP": r.IP, "UserAgent": mask(r.UserAgent), "Host": r.Host, "Method": r.Method,
+		"HiddenUntil": b.Hidden.Until,
 	} {
 		if value != "" {
 			ev[name] = value
@@ -220,7 +223,7 @@ func serviceOf(b pasban.Body, r pasban.Restricted) string {
 		return ServiceSentinel
 	}
 	switch b.Kind {
-	case pasban.KindLook, pasban.KindChange:
+	case pasban.KindLook, pasban.KindChange, pasban.KindOpening:
 		return ServiceRegistry
 	case pasban.KindDecision:
 		return ServiceAccess

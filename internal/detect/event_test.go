@@ -26,6 +26,7 @@ func anyFact(kind pasban.Kind) pasban.Fact {
 	f.Subject = pasban.Subject{ID: "aa01", CNIC: cnic}
 	b := &f.Body
 	b.Subject = cnic
+	b.Hidden.Until = "2027-05-01T00:00:00.000Z"
 	b.Service, b.Resource, b.Action, b.Fields = "land.example", "GET /records/{cnic}", "view", []string{"owner", "share"}
 	b.Purpose, b.Case, b.Basis, b.Mode = "mutation", "M-17 "+cnic, "Land Revenue Act 1967", pasban.ModePerson
 	f.Restricted = pasban.Restricted{
@@ -38,7 +39,7 @@ func anyFact(kind pasban.Kind) pasban.Fact {
 }
 
 func kinds() []pasban.Kind {
-	return []pasban.Kind{pasban.KindLook, pasban.KindChange, pasban.KindDecision, pasban.KindAdmin, pasban.KindSignin, pasban.KindBlock, pasban.KindAlarm}
+	return []pasban.Kind{pasban.KindLook, pasban.KindChange, pasban.KindDecision, pasban.KindAdmin, pasban.KindSignin, pasban.KindBlock, pasban.KindAlarm, pasban.KindOpening}
 }
 
 // TestEventsHoldNoPerson: neither CNIC nor query nor what a citizen wrote.
@@ -105,6 +106,7 @@ func TestClasses(t *testing.T) {
 		{pasban.KindSignin, "signout", ServiceIdentity, 3002, 2},
 		{pasban.KindLook, "view", ServiceRegistry, 6001, 2},
 		{pasban.KindLook, "audit", ServiceRegistry, 6001, 2},
+		{pasban.KindOpening, "disclose", ServiceRegistry, 6001, 2},
 		{pasban.KindChange, "create", ServiceRegistry, 6001, 1},
 		{pasban.KindChange, "approve", ServiceRegistry, 6001, 3},
 		{pasban.KindDecision, "view", ServiceAccess, 6001, 2},
@@ -191,6 +193,17 @@ func TestDamagedAndShredded(t *testing.T) {
 	ev = FromEntry(journal.Entry{Seq: 9, Shredded: true, Fact: pasban.Fact{Subject: pasban.Subject{ID: "aa"}, Body: pasban.Body{Version: 1, ID: "x", Kind: pasban.KindLook, Time: "2026-11-23T00:00:00.000Z"}}})
 	if ev["Kind"] != "look" || ev["Subject"] != "aa" || ev["Actor"] != nil || Time(ev).IsZero() {
 		t.Errorf("a shredded entry becomes %v", ev)
+	}
+}
+
+// A look that is hidden from the citizen is watched like any other.
+func TestHiddenLook(t *testing.T) {
+	body := pasban.Body{Version: 1, ID: "x", Kind: pasban.KindLook, Time: "2026-11-23T00:00:00.000Z", Outcome: pasban.Allowed}
+	body.Who.Kind, body.Hidden.Until = pasban.ActorHidden, "2027-05-01T00:00:00.000Z"
+	ev := FromEntry(journal.Entry{Seq: 1, Fact: pasban.Fact{Subject: pasban.Subject{ID: "aa"}, Body: body,
+		Details: pasban.Details{Who: pasban.Who{Kind: pasban.ActorPerson, Role: pasban.RoleOfficer}, Service: "land", Purpose: "inquiry"}}})
+	if ev["ActorKind"] != "person" || ev["Role"] != "officer" || ev["Service"] != "land" || ev["Purpose"] != "inquiry" || ev["HiddenUntil"] != "2027-05-01T00:00:00.000Z" {
+		t.Errorf("a hidden look becomes %v", ev)
 	}
 }
 

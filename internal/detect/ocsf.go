@@ -135,7 +135,7 @@ func classOf(b pasban.Body, r pasban.Restricted) (class, activity int) {
 			return classAuthentication, 2
 		}
 		return classAuthentication, 1
-	case pasban.KindLook, pasban.KindChange, pasban.KindDecision:
+	case pasban.KindLook, pasban.KindChange, pasban.KindDecision, pasban.KindOpening:
 		verbs := map[string]int{"create": 1, "view": 2, "change": 3, "update": 3, "delete": 4, "search": 5, "export": 7}
 		if id, ok := verbs[b.Action]; ok {
 			return classWebResources, id

@@ -2,11 +2,8 @@ package gateway
 
 import (
 	"encoding/json"
-	"log/slog"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,15 +12,14 @@ import (
 	"unicode/utf8"
 
 	"pasban"
-	"pasban/internal/durable"
+	"pasban/internal/gateway/logfile"
 	"pasban/internal/identity"
 )
 
 // Bounds of the access log.
 const (
-	accessQueue = 1 << 20  // bytes that wait for the disk; lines beyond are dropped and counted
-	accessMost  = 64 << 20 // bytes; then it starts anew, the file before kept with ".1" added
-	accessText  = 512      // bytes of one value
+	accessQueue = 1 << 20 // bytes that wait for the disk; lines beyond are dropped and counted
+	accessText  = 512     // bytes of one value
 )
 
 // accessLog writes a line for each request. Requests never wait for the disk;
@@ -34,6 +30,7 @@ const (
 // are masked in every other, and queries are not written at all: they hold
 // names, one-time codes and tokens, which no pattern finds.
 type accessLog struct {
+	file    *logfile.File
 	dropped atomic.Uint64
 	some    chan struct{} // the first line waits
 	stop    chan struct{}
@@ -51,9 +48,9 @@ const accessWait = 100 * time.Millisecond
 // openAccessLog starts the writer. The file is made when there is something to
 // write.
 func openAccessLog(path string) *accessLog {
-	l := &accessLog{some: make(chan struct{}, 1), stop: make(chan struct{})}
+	l := &accessLog{file: logfile.New(path), some: make(chan struct{}, 1), stop: make(chan struct{})}
 	l.end = sync.OnceFunc(func() { close(l.stop) })
-	l.stopped.Go(func() { l.run(&rotated{path: path}) })
+	l.stopped.Go(l.run)
 	return l
 }
 
@@ -61,7 +58,7 @@ func openAccessLog(path string) *accessLog {
 func (l *accessLog) Close() error {
 	l.end()
 	l.stopped.Wait()
-	return nil
+	return l.file.Close()
 }
 
 // linePool lends the space in which a line is made.
@@ -94,8 +91,7 @@ func (l *accessLog) write(form string, v *visit, r *http.Request, took time.Dura
 }
 
 // run writes what waits, a little after the first of it has come.
-func (l *accessLog) run(f *rotated) {
-	defer f.close()
+func (l *accessLog) run() {
 	var batch []byte
 	for open := true; open; {
 		select {
@@ -114,64 +110,8 @@ func (l *accessLog) run(f *rotated) {
 		batch, l.waiting = l.waiting, batch[:0]
 		l.mu.Unlock()
 		if len(batch) > 0 {
-			f.write(batch)
+			_, _ = l.file.Write(batch) // it says in the node's log what it does not take
 		}
-	}
-}
-
-// rotated is a file that starts anew when it is full. It belongs to one
-// goroutine. A disk that takes nothing is complained of once until it does.
-type rotated struct {
-	path   string
-	file   *os.File
-	size   int64
-	broken bool
-}
-
-func (f *rotated) write(p []byte) {
-	err := f.ready(int64(len(p)))
-	if err == nil {
-		var n int
-		n, err = f.file.Write(p)
-		f.size += int64(n)
-	}
-	if err != nil && !f.broken {
-		slog.Error("the access log is not writable", "path", f.path, "err", err)
-	}
-	f.broken = err != nil
-}
-
-// ready opens the file, anew if it is full.
-func (f *rotated) ready(n int64) error {
-	if f.file != nil && f.size+n > accessMost {
-		f.close()
-		if err := os.Rename(f.path, f.path+".1"); err != nil {
-			return err
-		}
-	}
-	if f.file != nil {
-		return nil
-	}
-	if err := durable.MkdirAll(filepath.Dir(f.path), durable.DirMode); err != nil {
-		return err
-	}
-	file, err := os.OpenFile(f.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	info, err := file.Stat()
-	if err != nil {
-		file.Close()
-		return err
-	}
-	f.file, f.size = file, info.Size()
-	return nil
-}
-
-func (f *rotated) close() {
-	if f.file != nil {
-		f.file.Close()
-		f.file = nil
 	}
 }
 

@@ -1,8 +1,11 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -167,17 +170,34 @@ func TestVisitorWhoLeaves(t *testing.T) {
 	}
 }
 
-func TestAccessLogStartsAnew(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "access.log")
-	f := &rotated{path: path, size: 0}
-	f.write([]byte("one\n"))
-	f.size = accessMost - 2
-	f.write([]byte("two\n"))
-	f.close()
-	for name, want := range map[string]string{path: "two\n", path + ".1": "one\n"} {
-		if text, err := os.ReadFile(name); string(text) != want {
-			t.Errorf("%s: %q, %v", name, text, err)
+// TestLogsAreSetAside: another program sets both logs aside and says so; what
+// comes then is in new files, and nothing in two.
+func TestLogsAreSetAside(t *testing.T) {
+	site := siteOf(upstreamOf(t, fixedPage), config.Route{Match: "/", SignIn: "none"})
+	site.WAF.Mode = "block"
+	g, _ := newGateway(t, withLog("combined"), site)
+	written := func(path string) (text []byte) { // requests do not wait for the access log
+		for end := time.Now().Add(time.Minute); len(text) == 0; time.Sleep(10 * time.Millisecond) {
+			var err error
+			if text, err = os.ReadFile(path); err != nil && !errors.Is(err, fs.ErrNotExist) || time.Now().After(end) {
+				t.Fatal(path, " stays empty: ", err)
+			}
 		}
+		return text
+	}
+	for name, other := range map[string]string{"first": "second", "second": "first"} {
+		get(g, "GET", "/"+name+"?q=%3Cscript%3Ealert(1)%3C/script%3E")
+		for _, file := range []string{"access.log", "waf.log"} {
+			path := filepath.Join(g.o.Config.Data, "log", file)
+			text := written(path)
+			if !bytes.Contains(text, []byte("/"+name)) || bytes.Contains(text, []byte("/"+other)) {
+				t.Errorf("%s after the %s request: %s", file, name, text)
+			}
+			if err := os.Rename(path, path+"."+name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		g.ReopenLogs()
 	}
 }
 

@@ -42,7 +42,12 @@ func (gd *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// For what purpose? Staff say it before they look.
-	purpose := gd.purpose(visitor, r)
+	purpose, err := registry.PurposeOf(r.Header, visitor.Purpose)
+	if err != nil {
+		g.fail(w, r, http.StatusBadRequest, err)
+		return
+	}
+	purpose.Basis = gd.route.Basis
 	if gd.needsPurpose(visitor) && (purpose.Code == "" || purpose.Case == "") {
 		gd.askPurpose(w, r)
 		return
@@ -156,17 +161,6 @@ func headers(d registry.Disclosure) []string {
 // their own data need no reason; policies decide whether it is their own.
 func (gd *guarded) needsPurpose(v Visitor) bool {
 	return len(gd.route.Purposes) > 0 && v.Actor.Role != pasban.RoleCitizen
-}
-
-// purpose is what the session works on, or what a program says with each
-// request: a page of another site cannot set these headers.
-func (gd *guarded) purpose(v Visitor, r *http.Request) pasban.Purpose {
-	p := v.Purpose
-	if code, number := r.Header.Get("Pasban-Purpose"), r.Header.Get("Pasban-Case"); code != "" || number != "" {
-		p = pasban.Purpose{Code: clean(code, 64), Case: clean(number, 128)}
-	}
-	p.Basis = gd.route.Basis
-	return p
 }
 
 // askPurpose sends people to where they say what they work on, and tells

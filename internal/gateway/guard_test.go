@@ -231,6 +231,16 @@ func TestWhoMayComeHere(t *testing.T) {
 	if w.Code != http.StatusOK || p.looks[0].Purpose.Code != "dispute" || p.looks[0].Purpose.Case != "SYN/9" {
 		t.Errorf("purpose by header: %d, %+v", w.Code, p.looks)
 	}
+	// Who asks for secrecy is understood or refused.
+	w = get(g, "GET", "/records/"+first, "Pasban-Purpose", "dispute", "Pasban-Case", "SYN/9", "Pasban-Hide-Until", "2027-05-01")
+	if until := p.looks[len(p.looks)-1].Purpose.HideUntil; w.Code != http.StatusOK || until.Format(time.RFC3339) != "2027-05-01T00:00:00+05:00" {
+		t.Errorf("hidden until: %d, %v", w.Code, until)
+	}
+	asked := len(p.looks)
+	w = get(g, "GET", "/records/"+first, "Pasban-Purpose", "dispute", "Pasban-Case", "SYN/9", "Pasban-Hide-Until", "next May")
+	if w.Code != http.StatusBadRequest || len(p.looks) != asked {
+		t.Errorf("hidden until no date: %d, %d looks", w.Code, len(p.looks)-asked)
+	}
 	for _, bad := range []string{"/records/not-a-number", "/records/1234"} {
 		if w := get(g, "GET", bad, "Pasban-Purpose", "dispute", "Pasban-Case", "SYN/9"); w.Code != http.StatusBadRequest {
 			t.Errorf("%s: %d", bad, w.Code)

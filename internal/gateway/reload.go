@@ -2,6 +2,13 @@ package gateway
 
 import "pasban/internal/gateway/waf"
 
+// ReopenLogs has the access log and the firewall's go on in new files, if
+// somebody set the old ones aside.
+func (g *Gateway) ReopenLogs() {
+	g.access.file.Reopen()
+	g.log.Reopen()
+}
+
 // use makes a state the current one. The one before it is closed when its last
 // request has ended: a request keeps the rules, routes and connections that it
 // began with.

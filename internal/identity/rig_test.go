@@ -286,7 +286,7 @@ func BenchmarkMiddleware(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if err := r.SetWork(b.Context(), list[0], "mutation", "M-1"); err != nil {
+	if err := r.SetWork(b.Context(), list[0], pasban.Purpose{Code: "mutation", Case: "M-1"}); err != nil {
 		b.Fatal(err)
 	}
 	h := r.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

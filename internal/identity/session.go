@@ -35,6 +35,8 @@ type Work struct {
 	Purpose string    `json:"purpose"`
 	Case    string    `json:"case"`
 	Until   time.Time `json:"until"`
+	// HideUntil is when citizens are told of the looks; zero: at once.
+	HideUntil time.Time `json:"hide_until,omitzero"`
 }
 
 // Actor is the person as decisions and facts see them.
@@ -46,7 +48,7 @@ func (s *Session) Purpose() pasban.Purpose {
 	if s.Work.Purpose == "" || !time.Now().Before(s.Work.Until) {
 		return pasban.Purpose{}
 	}
-	return pasban.Purpose{Code: s.Work.Purpose, Case: s.Work.Case}
+	return pasban.Purpose{Code: s.Work.Purpose, Case: s.Work.Case, HideUntil: s.Work.HideUntil}
 }
 
 // signIn is the sealed part of a session.
@@ -251,19 +253,24 @@ func setCookie(w http.ResponseWriter, name, value string) {
 var purposeForm = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,63}$`)
 
 // SetWork keeps what the session's person is working on, for WorkLife from
-// now: the purpose's code and the case number. An empty purpose and case end it.
-func (i *Identity) SetWork(ctx context.Context, s *Session, purpose, caseNo string) error {
-	caseNo = strings.TrimSpace(caseNo)
+// now: the purpose's code, the case number, and when citizens are told of it if
+// not at once. An empty code and case end it.
+func (i *Identity) SetWork(ctx context.Context, s *Session, p pasban.Purpose) error {
+	caseNo := strings.TrimSpace(p.Case)
 	work, sealed := Work{}, []byte(nil)
-	if purpose != "" || caseNo != "" {
-		if !purposeForm.MatchString(purpose) {
+	if p.Code != "" || caseNo != "" {
+		if !purposeForm.MatchString(p.Code) {
 			return &pasban.Error{Kind: pasban.Invalid, Where: "purpose", Msg: "choose a purpose"}
 		}
 		unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
 		if caseNo == "" || len(caseNo) > 64 || strings.ContainsFunc(caseNo, unprintable) {
 			return &pasban.Error{Kind: pasban.Invalid, Where: "case", Msg: "give the case number", Hint: "at most 64 printable characters"}
 		}
-		work = Work{Purpose: purpose, Case: caseNo, Until: time.Now().Add(i.o.WorkLife)}
+		now := time.Now()
+		if !p.HideUntil.IsZero() && !p.HideUntil.After(now) {
+			return &pasban.Error{Kind: pasban.Invalid, Where: "hide", Msg: "give a date that is still to come"}
+		}
+		work = Work{Purpose: p.Code, Case: caseNo, Until: now.Add(i.o.WorkLife), HideUntil: p.HideUntil}
 		var err error
 		if sealed, err = i.seal(ctx, "", rowWork, s.hash, work); err != nil {
 			return err

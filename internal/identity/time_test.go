@@ -140,14 +140,18 @@ func TestWork(t *testing.T) {
 		}
 		s := list[0]
 		for _, bad := range [][2]string{{"", "M-1"}, {"mutation", ""}, {"mutation", " "}, {"Mutation", "M-1"}, {"mutation", "M\n1"}, {"mutation", strings.Repeat("x", 65)}} {
-			if err := r.SetWork(t.Context(), s, bad[0], bad[1]); pasban.KindOf(err) != pasban.Invalid || err == nil {
+			if err := r.SetWork(t.Context(), s, pasban.Purpose{Code: bad[0], Case: bad[1]}); pasban.KindOf(err) != pasban.Invalid || err == nil {
 				t.Errorf("SetWork(%q): %v", bad, err)
 			}
 		}
-		if err := r.SetWork(t.Context(), s, "mutation", " M-2026/1 "); err != nil {
+		if err := r.SetWork(t.Context(), s, pasban.Purpose{Code: "mutation", Case: "M-1", HideUntil: time.Now()}); pasban.KindOf(err) != pasban.Invalid {
+			t.Errorf("hidden until now: %v", err)
+		}
+		date := time.Now().Add(24 * time.Hour).UTC().Truncate(time.Second)
+		if err := r.SetWork(t.Context(), s, pasban.Purpose{Code: "mutation", Case: " M-2026/1 ", HideUntil: date}); err != nil {
 			t.Fatal(err)
 		}
-		if got := session(); got != (pasban.Purpose{Code: "mutation", Case: "M-2026/1"}) {
+		if got := session(); got != (pasban.Purpose{Code: "mutation", Case: "M-2026/1", HideUntil: date}) {
 			t.Errorf("%+v", got)
 		}
 		for range 5 {
@@ -161,13 +165,13 @@ func TestWork(t *testing.T) {
 		if got := session(); got != (pasban.Purpose{}) {
 			t.Errorf("after two hours: %+v", got)
 		}
-		if err := r.SetWork(t.Context(), s, "", ""); err != nil {
+		if err := r.SetWork(t.Context(), s, pasban.Purpose{}); err != nil {
 			t.Errorf("end: %v", err)
 		}
 		if err := r.SignOutEverywhere(httptestRequest(), s); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.SetWork(t.Context(), s, "mutation", "M-1"); pasban.KindOf(err) != pasban.Conflict {
+		if err := r.SetWork(t.Context(), s, pasban.Purpose{Code: "mutation", Case: "M-1"}); pasban.KindOf(err) != pasban.Conflict {
 			t.Errorf("on an ended session: %v", err)
 		}
 	})

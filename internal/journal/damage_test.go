@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"pasban"
@@ -296,4 +297,51 @@ func TestFactsAreTheCallers(t *testing.T) {
 	if shared[0] != "name" {
 		t.Error("the entry's fields are the caller's own")
 	}
+}
+
+// TestSubmittedTwice: a fact that is recorded already is refused when it comes
+// again, alone or among others, and nobody else is.
+func TestSubmittedTwice(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		j := open(t, st)
+		once := look(ayesha, 1)
+		first, err := j.Record(t.Context(), once)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for i := range 64 {
+			wg.Go(func() {
+				if i%8 == 0 {
+					if e, err := j.Record(t.Context(), once); err == nil {
+						t.Errorf("recorded again as %d", e[0].Seq)
+					} else if pasban.KindOf(err) != pasban.Conflict {
+						t.Errorf("refused with %v", err)
+					}
+					return
+				}
+				if _, err := j.Record(t.Context(), look(ayesha, i)); err != nil {
+					t.Errorf("another fact: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		twin := look(ayesha, 2)
+		if _, err := j.Record(t.Context(), twin, twin); err == nil || pasban.KindOf(err) != pasban.Conflict {
+			t.Errorf("twice at once: %v", err)
+		}
+		if _, err := j.Commit(t.Context(), func(*store.Tx) ([]pasban.Fact, error) { return []pasban.Fact{once}, nil }); err == nil || pasban.KindOf(err) != pasban.Conflict {
+			t.Errorf("committed again: %v", err)
+		}
+		if err := j.Healthy(t.Context()); err != nil {
+			t.Errorf("after a refusal: %v", err)
+		}
+		seq, leaves, err := j.Head(t.Context())
+		if err != nil || seq != 57 || leaves != 57 {
+			t.Errorf("%d facts, %d leaves, %v; want 57", seq, leaves, err)
+		}
+		if e, err := j.ByID(t.Context(), once.Body.ID); err != nil || e.Seq != first[0].Seq || e.Leaf != first[0].Leaf {
+			t.Errorf("the first is now %+v, %v", e, err)
+		}
+	})
 }

@@ -16,6 +16,10 @@
 // Two readers follow: the ledger's sequencer takes [Journal.Leaves], detection
 // and the relay use [Journal.Tail], which keeps their position durably.
 //
+// A fact can be hidden until a date (pasban.Hidden): its details are kept apart,
+// sealed under the citizen's key, and [Entry.Disclosed] gives them out when the
+// date has come.
+//
 // # Guarantees
 //
 //   - When Record or Commit returns without an error, the facts are on stable
@@ -84,7 +88,8 @@ type Entry struct {
 	Fact              pasban.Fact
 	Opening           pasban.Opening // zero if Shredded
 	RestrictedOpening pasban.RestrictedOpening
-	Promise           pasban.Promise // zero unless accountable and just committed
+	HiddenOpening     *pasban.HiddenOpening // nil unless the fact is hidden; not to be shown before its date
+	Promise           pasban.Promise        // zero unless accountable and just committed
 	Shredded          bool
 	// Damage is why the row cannot be trusted; only Tail hands such entries
 	// on, with nothing else set but Seq and Index.
@@ -194,23 +199,54 @@ func (j *Journal) Healthy(ctx context.Context) error {
 // Record makes facts durable. When it returns without an error they are, in
 // the order given, and accountable ones carry a promise. When it returns an
 // error none of them is there, unless the error says that the outcome is not
-// known or that a promise could not be signed.
+// known or that a promise could not be signed. A fact that is there already is
+// refused with kind Conflict.
 func (j *Journal) Record(ctx context.Context, facts ...pasban.Fact) ([]Entry, error) {
 	if len(facts) == 0 {
 		return nil, nil
 	}
-	rows, err := j.prepare(ctx, facts)
-	if err != nil {
-		return nil, err
+	for tries := 1; ; tries++ {
+		rows, err := j.prepare(ctx, facts)
+		if err != nil {
+			return nil, err
+		}
+		err = j.st.Write(ctx, func(tx *store.Tx) error {
+			j.stage(tx, rows)
+			return nil
+		})
+		if err == nil {
+			return j.promise(rows)
+		}
+		if err := j.twice(ctx, err, rows); err != nil {
+			return nil, err
+		}
+		if tries == recordTries || !j.st.Unique(err) {
+			return nil, unavailable("record a fact", err)
+		}
 	}
-	err = j.st.Write(ctx, func(tx *store.Tx) error {
-		j.stage(tx, rows)
+}
+
+// recordTries is how often facts are tried whose group was refused for a fact
+// of somebody else's.
+const recordTries = 10
+
+// twice says which of the rows is in the journal already, after the storage
+// refused the group that they were in. nil is none.
+func (j *Journal) twice(ctx context.Context, refused error, rows []*prepared) error {
+	if !j.st.Unique(refused) {
 		return nil
-	})
-	if err != nil {
-		return nil, unavailable("record a fact", err)
 	}
-	return j.promise(rows)
+	for _, p := range rows {
+		var seq int64
+		err := j.st.QueryRow(ctx, `SELECT seq FROM journal WHERE id = ?`, p.fact.Body.ID).Scan(&seq)
+		if err == nil {
+			return &pasban.Error{Kind: pasban.Conflict, Where: "journal", Msg: fmt.Sprintf("fact %s is recorded already, as number %d", p.fact.Body.ID, seq)}
+		}
+		if !errors.Is(err, sql.ErrNoRows) {
+			return unavailable("look for a fact", err)
+		}
+	}
+	return nil
 }
 
 // Commit makes data and the facts about it durable together: step changes data
@@ -236,6 +272,9 @@ func (j *Journal) Commit(ctx context.Context, step func(tx *store.Tx) ([]pasban.
 	case own != nil && errors.Is(err, own):
 		return nil, err
 	case err != nil:
+		if err := j.twice(ctx, err, rows); err != nil {
+			return nil, err
+		}
 		return nil, unavailable("commit a change and its facts", err)
 	}
 	return j.promise(rows)

@@ -239,8 +239,8 @@ func TestCommit(t *testing.T) {
 		}
 		// A fact that the table refuses fails the group, and the data with it.
 		again := entries[0].Fact
-		if _, err := change(4, []pasban.Fact{again}, nil); pasban.KindOf(err) != pasban.Unavailable {
-			t.Errorf("error %v, want unavailable", err)
+		if _, err := change(4, []pasban.Fact{again}, nil); pasban.KindOf(err) != pasban.Conflict {
+			t.Errorf("error %v, want a conflict", err)
 		}
 		var rows int
 		if err := st.QueryRow(t.Context(), `SELECT COUNT(*) FROM plot`).Scan(&rows); err != nil || rows != 1 {

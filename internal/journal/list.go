@@ -2,6 +2,8 @@ package journal
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -154,6 +156,30 @@ type Head struct {
 	Leaf    tlog.Hash // Merkle leaf hash of the last
 }
 
+// ListEnd returns the last entry of a citizen's list among the first size leaves;
+// it is of kind NotFound if there is none.
+func (j *Journal) ListEnd(ctx context.Context, id pasban.SubjectID, size uint64) (Head, error) {
+	h := Head{Subject: id}
+	var leaf []byte
+	err := j.st.QueryRow(ctx, `SELECT list_number, leaf_index, leaf FROM journal
+		WHERE subject = ? AND leaf_index IS NOT NULL AND leaf_index < ? AND list_number IS NOT NULL ORDER BY seq DESC LIMIT 1`, string(id), int64(size)).Scan(&h.Number, &h.Index, &leaf)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return Head{}, &pasban.Error{Kind: pasban.NotFound, Where: "journal", Msg: "the citizen has no list"}
+	case err != nil:
+		return Head{}, unavailable("read the end of a citizen's list", err)
+	case len(leaf) != pasban.LeafSize:
+		return Head{}, noLeaf(h)
+	}
+	h.Leaf = pasban.Leaf(leaf).Hash()
+	return h, nil
+}
+
+// noLeaf says that an entry lacks what it must have.
+func noLeaf(h Head) error {
+	return &pasban.Error{Kind: pasban.Unavailable, Where: "journal", Msg: fmt.Sprintf("entry %d of the list of %s has no leaf", h.Number, h.Subject)}
+}
+
 // Heads returns the heads of the lists that got entries among the leaves with
 // indices from ≤ i < to, as they were at size to.
 func (j *Journal) Heads(ctx context.Context, from, to uint64) ([]Head, error) {
@@ -172,7 +198,7 @@ func (j *Journal) Heads(ctx context.Context, from, to uint64) ([]Head, error) {
 			return nil, unavailable("read the heads of the citizens' lists", err)
 		}
 		if len(leaf) != pasban.LeafSize {
-			return nil, &pasban.Error{Kind: pasban.Unavailable, Where: "journal", Msg: fmt.Sprintf("entry %d of the list of %s has no leaf", h.Number, h.Subject)}
+			return nil, noLeaf(h)
 		}
 		h.Leaf = pasban.Leaf(leaf).Hash()
 		if i, had := at[h.Subject]; had {

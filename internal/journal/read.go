@@ -214,6 +214,13 @@ func (j *Journal) open(ctx context.Context, r row) (Entry, error) {
 		return fail("its columns are not those of the body", nil)
 	}
 	e.Fact.Subject.CNIC = e.Fact.Body.Subject
+	bad, err := j.openHidden(ctx, &e)
+	if err != nil {
+		return e, err
+	}
+	if bad != nil {
+		return fail("its hidden part cannot be trusted", bad)
+	}
 
 	plain, blind, err = j.unseal(ctx, "", r.restricted, aad("restricted", head, subject))
 	switch {

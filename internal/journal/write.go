@@ -20,23 +20,26 @@ type prepared struct {
 	fact       pasban.Fact
 	opening    pasban.Opening
 	restricted pasban.RestrictedOpening
-	leaf       pasban.Leaf  // of an accountable fact, which has its place in the citizen's list
-	place      pasban.Place // zero if it is in no citizen's list
-	index      int64        // -1 if not accountable
+	hidden     *pasban.HiddenOpening // nil unless the fact is hidden
+	leaf       pasban.Leaf           // of an accountable fact, which has its place in the citizen's list
+	place      pasban.Place          // zero if it is in no citizen's list
+	index      int64                 // -1 if not accountable
 
-	sealedOpening, sealedRestricted []byte
-	previous                        []byte // place.Previous as it is stored
+	sealedOpening, sealedRestricted, sealedHidden []byte
+
+	previous []byte // place.Previous as it is stored
 
 	seq uint64
 }
 
 func (p *prepared) entry() Entry {
-	return Entry{Seq: p.seq, Index: p.index, Leaf: p.leaf, Fact: p.fact, Opening: p.opening, RestrictedOpening: p.restricted}
+	return Entry{Seq: p.seq, Index: p.index, Leaf: p.leaf, Fact: p.fact, Opening: p.opening, RestrictedOpening: p.restricted, HiddenOpening: p.hidden}
 }
 
 // prepare fixes and seals facts.
 func (j *Journal) prepare(ctx context.Context, facts []pasban.Fact) ([]*prepared, error) {
 	rows := make([]*prepared, len(facts))
+	ids := make(map[string]bool, len(facts))
 	for i, f := range facts {
 		if f.Subject.ID == "" && f.Subject.CNIC != "" {
 			return nil, &pasban.Error{Kind: pasban.Invalid, Where: "journal",
@@ -44,13 +47,18 @@ func (j *Journal) prepare(ctx context.Context, facts []pasban.Fact) ([]*prepared
 		}
 		f.Body.List = pasban.Place{} // not for the caller to say
 		p := &prepared{fact: f, index: -1}
-		var err error
-		if p.opening, p.restricted, err = f.Seal(); err != nil {
+		sealed, err := f.Seal()
+		if err != nil {
 			return nil, err
 		}
+		p.opening, p.restricted = sealed.Opening, sealed.Restricted
 		if f.Body.Version != 1 || f.Body.Kind == "" || f.Body.ID == "" {
 			return nil, &pasban.Error{Kind: pasban.Invalid, Where: "journal", Msg: "a fact was not started with NewFact"}
 		}
+		if ids[f.Body.ID] {
+			return nil, &pasban.Error{Kind: pasban.Conflict, Where: "journal", Msg: "fact " + f.Body.ID + " is given twice"}
+		}
+		ids[f.Body.ID] = true
 		// As every reader will see it; into a new body, for the lists of the old
 		// one are the caller's, who may share them.
 		p.fact.Body = pasban.Body{}
@@ -64,6 +72,9 @@ func (j *Journal) prepare(ctx context.Context, facts []pasban.Fact) ([]*prepared
 		if p.sealedRestricted, err = j.sealer.Seal(ctx, "",
 			slices.Concat(p.restricted.Salt, p.restricted.Part), aad("restricted", p.fact.Body, f.Subject.ID)); err != nil {
 			return nil, unavailable("seal the restricted part of a fact", err)
+		}
+		if err := j.sealHidden(ctx, p, sealed.Hidden); err != nil {
+			return nil, err
 		}
 		rows[i] = p
 	}
@@ -138,6 +149,9 @@ func (j *Journal) place(tx *store.Tx) error {
 			return err
 		}
 		rest = rest[n:]
+	}
+	if err := insertHidden(tx, j.staged); err != nil {
+		return err
 	}
 	if _, err := tx.Exec(`UPDATE journal_head SET seq = ?, leaves = ? WHERE id = 1`, int64(seq), leaves); err != nil {
 		return fmt.Errorf("move the journal's head: %w", err)

@@ -11,8 +11,9 @@ import (
 // The plain form of the ring's files: a first line that names the file's
 // purpose, so that one cannot stand in for another, then one key per line.
 const (
-	ringHeader   = "pasban/keys/ring/v1"
-	ledgerHeader = "pasban/keys/ledger/v1"
+	ringHeader    = "pasban/keys/ring/v1"
+	ledgerHeader  = "pasban/keys/ledger/v1"
+	witnessHeader = "pasban/keys/witness/v1"
 )
 
 var errFormat = errors.New("not in the form of this file")
@@ -38,24 +39,26 @@ func parseRing(plain []byte) (kek, index [32]byte, err error) {
 	return kek, index, err
 }
 
-func formatLedger(origin string, seed []byte) []byte {
-	b := append([]byte(nil), ledgerHeader+"\norigin "+origin+"\ned25519 "...)
+// A named file holds one Ed25519 key and the name that it signs under for life,
+// which the file calls by label.
+func formatNamed(header, label, name string, seed []byte) []byte {
+	b := append([]byte(nil), header+"\n"+label+" "+name+"\ned25519 "...)
 	b = base64.StdEncoding.AppendEncode(b, seed)
 	return append(b, '\n')
 }
 
-// parseLedger reads exactly what formatLedger wrote.
-func parseLedger(plain []byte) (origin string, seed []byte, err error) {
+// parseNamed reads exactly what formatNamed wrote.
+func parseNamed(plain []byte, header, label string) (name string, seed []byte, err error) {
 	line := strings.Split(string(plain), "\n")
-	if len(line) != 4 || line[0] != ledgerHeader || line[3] != "" {
+	if len(line) != 4 || line[0] != header || line[3] != "" {
 		return "", nil, errFormat
 	}
-	origin, ok := strings.CutPrefix(line[1], "origin ")
-	if !ok || origin == "" {
+	name, ok := strings.CutPrefix(line[1], label+" ")
+	if !ok || name == "" {
 		return "", nil, errFormat
 	}
 	key, err := parseKey(line[2], "ed25519 ")
-	return origin, key[:], err
+	return name, key[:], err
 }
 
 func parseKey(line, label string) (key [32]byte, err error) {

@@ -16,12 +16,15 @@ func FuzzParseRing(f *testing.F) {
 	})
 }
 
-func FuzzParseLedger(f *testing.F) {
-	f.Add(formatLedger("land.example/ledger", make([]byte, 32)))
+func FuzzParseNamed(f *testing.F) {
+	f.Add(formatNamed(ledgerHeader, "origin", "land.example/ledger", make([]byte, 32)))
+	f.Add(formatNamed(witnessHeader, "name", "land.example/witness", make([]byte, 32)))
 	f.Fuzz(func(t *testing.T, plain []byte) {
-		origin, seed, err := parseLedger(plain)
-		if err == nil && !bytes.Equal(formatLedger(origin, seed), plain) {
-			t.Errorf("%q was read but is not what is written", plain)
+		for header, label := range map[string]string{ledgerHeader: "origin", witnessHeader: "name"} {
+			name, seed, err := parseNamed(plain, header, label)
+			if err == nil && !bytes.Equal(formatNamed(header, label, name, seed), plain) {
+				t.Errorf("%q was read but is not what is written", plain)
+			}
 		}
 	})
 }

@@ -1,6 +1,7 @@
 // Package keys holds the keys that everything else rests on: the
 // key-encryption key (KEK) that wraps the citizens' keys, the key of the blind
-// indexes, the ledger's signing key, and the key of what visitors carry.
+// indexes, the ledger's signing key, a witness's, and the key of what visitors
+// carry.
 //
 // # Types
 //
@@ -9,6 +10,7 @@
 //	identity.txt   the age identity that opens the others; may live elsewhere
 //	ring.age       the KEK and the index key
 //	ledger.age     the ledger's origin and Ed25519 key
+//	witness.age    the name and Ed25519 key that it cosigns others' ledgers with
 //	pass.age       the two generations of the pass key
 //
 // A [KEK] wraps and unwraps keys and never gives itself away; the ring's is
@@ -56,6 +58,7 @@ const (
 	identityFile = "identity.txt"
 	ringFile     = "ring.age"
 	ledgerFile   = "ledger.age"
+	witnessFile  = "witness.age"
 )
 
 // maxFile bounds what is read of any file of the ring, in bytes.
@@ -87,10 +90,11 @@ type Ring struct {
 	kek   *localKEK
 	index *IndexKey
 
-	mu     sync.Mutex // guards what follows
-	closed bool
-	ledger *signer  // nil until asked for
-	pass   *PassKey // likewise
+	mu      sync.Mutex // guards what follows
+	closed  bool
+	ledger  *signer   // nil until asked for
+	witness *cosigner // likewise
+	pass    *PassKey  // likewise
 }
 
 // Open opens the ring in dir and makes it on first use. It refuses files that
@@ -163,6 +167,61 @@ func (r *Ring) LedgerSigner(origin string) (note.Signer, string, error) {
 	return r.ledger, r.ledger.vkey, nil
 }
 
+// WitnessSigner returns the signer that cosigns the ledgers of others under this
+// name (C2SP tlog-cosignature, Ed25519), and its verifier key. first says that
+// the witness has no memory yet: then, and only then, the key is made. A witness
+// with a memory and no key, with a key and no memory, or of another name is
+// refused, because its cosignatures would say what nobody remembers.
+func (r *Ring) WitnessSigner(name string, first bool) (note.Signer, string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil, "", errClosed
+	}
+	path := filepath.Join(r.dir, witnessFile)
+	if first && exists(path) {
+		return nil, "", &pasban.Error{Kind: pasban.Conflict, Where: path, Msg: "the witness's key is there, but its memory of what it cosigned is not", Hint: "bring its memory back, or move the key away and publish the new one"}
+	}
+	if r.witness == nil {
+		c, err := r.openWitness(name, first)
+		if err != nil {
+			return nil, "", err
+		}
+		r.witness = c
+	}
+	if r.witness.name != name {
+		return nil, "", &pasban.Error{Kind: pasban.Conflict, Where: path, Msg: fmt.Sprintf("the key ring is of witness %q, not %q", r.witness.name, name), Hint: "a witness keeps its name for life: set witness.name back"}
+	}
+	return r.witness, r.witness.vkey, nil
+}
+
+// openWitness reads the witness's key, or makes the first. The ring's lock is held.
+func (r *Ring) openWitness(name string, first bool) (*cosigner, error) {
+	if first {
+		key, err := r.makeNamed()
+		if err != nil {
+			return nil, err
+		}
+		c, err := newCosigner(name, key)
+		if err != nil {
+			return nil, err
+		}
+		return c, r.writeNamed(witnessFile, witnessHeader, "name", name, key)
+	}
+	held, key, err := r.readNamed(witnessFile, witnessHeader, "name")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &pasban.Error{Kind: pasban.Invalid, Where: filepath.Join(r.dir, witnessFile), Msg: "the witness's key is not there", Hint: "restore the keys directory from a backup"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	c, err := newCosigner(held, key)
+	if err != nil {
+		return nil, r.damaged(witnessFile, err)
+	}
+	return c, nil
+}
+
 // Close wipes the keys. Whatever was obtained from the ring fails from then on.
 func (r *Ring) Close() error {
 	r.mu.Lock()
@@ -172,6 +231,9 @@ func (r *Ring) Close() error {
 	r.index.wipe()
 	if r.ledger != nil {
 		r.ledger.wipe()
+	}
+	if r.witness != nil {
+		r.witness.wipe()
 	}
 	if r.pass != nil {
 		r.pass.wipe()
@@ -238,37 +300,61 @@ func (r *Ring) create() ([]byte, error) {
 
 // openLedger reads the ledger's key, or makes it. The ring's lock is held.
 func (r *Ring) openLedger(origin string) (*signer, error) {
-	plain, err := r.read(ledgerFile)
+	name, key, err := r.readNamed(ledgerFile, ledgerHeader, "origin")
 	if errors.Is(err, fs.ErrNotExist) {
-		return r.createLedger(origin)
+		key, err = r.makeNamed()
+		if err != nil {
+			return nil, err
+		}
+		s, err := newSigner(origin, key)
+		if err != nil {
+			return nil, err
+		}
+		return s, r.writeNamed(ledgerFile, ledgerHeader, "origin", origin, key)
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer clear(plain)
-	name, seed, err := parseLedger(plain)
-	if err == nil {
-		defer clear(seed)
-		var s *signer
-		if s, err = newSigner(name, ed25519.NewKeyFromSeed(seed)); err == nil {
-			return s, nil
-		}
+	s, err := newSigner(name, key)
+	if err != nil {
+		return nil, r.damaged(ledgerFile, err)
 	}
-	return nil, &pasban.Error{Kind: pasban.Invalid, Msg: "the ledger's key file is damaged", Where: filepath.Join(r.dir, ledgerFile), Err: err, Hint: "restore the keys directory from a backup"}
+	return s, nil
 }
 
-func (r *Ring) createLedger(origin string) (*signer, error) {
+func (r *Ring) makeNamed() (ed25519.PrivateKey, error) {
 	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
-		return nil, fmt.Errorf("make the ledger's key: %w", err)
+		return nil, fmt.Errorf("make a signing key: %w", err)
 	}
-	s, err := newSigner(origin, key)
+	return key, nil
+}
+
+// readNamed reads a file of one named Ed25519 key.
+func (r *Ring) readNamed(file, header, label string) (name string, key ed25519.PrivateKey, err error) {
+	plain, err := r.read(file)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	plain := formatLedger(origin, key.Seed())
 	defer clear(plain)
-	return s, r.write(ledgerFile, plain)
+	name, seed, err := parseNamed(plain, header, label)
+	if err != nil {
+		return "", nil, r.damaged(file, err)
+	}
+	defer clear(seed)
+	return name, ed25519.NewKeyFromSeed(seed), nil
+}
+
+func (r *Ring) writeNamed(file, header, label, name string, key ed25519.PrivateKey) error {
+	seed := key.Seed()
+	defer clear(seed)
+	plain := formatNamed(header, label, name, seed)
+	defer clear(plain)
+	return r.write(file, plain)
+}
+
+func (r *Ring) damaged(file string, err error) error {
+	return &pasban.Error{Kind: pasban.Invalid, Msg: "the key file is damaged", Where: filepath.Join(r.dir, file), Err: err, Hint: "restore the keys directory from a backup"}
 }
 
 // read decrypts one file of the ring.

@@ -2,8 +2,12 @@ package keys
 
 import (
 	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
 	"fmt"
 	"sync"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -62,4 +66,34 @@ func (s *signer) wipe() {
 	defer s.mu.Unlock()
 	clear(s.key)
 	s.closed = true
+}
+
+// cosigner signs checkpoints as a witness (C2SP tlog-cosignature, Ed25519): the
+// time, and a signature over it and the checkpoint.
+type cosigner struct{ *signer }
+
+// algCosignature is the key type of Ed25519 cosignatures, version 1.
+const algCosignature = 4
+
+// newCosigner takes the key over.
+func newCosigner(name string, key ed25519.PrivateKey) (*cosigner, error) {
+	s, err := newSigner(name, key)
+	if err != nil {
+		return nil, &pasban.Error{Kind: pasban.Invalid, Msg: fmt.Sprintf("%q cannot be a witness's name", name), Err: err, Hint: "a name without spaces and plus signs, such as land.example/witness"}
+	}
+	public := append([]byte{algCosignature}, key.Public().(ed25519.PublicKey)...)
+	sum := sha256.Sum256(append([]byte(name+"\n"), public...))
+	s.hash = binary.BigEndian.Uint32(sum[:])
+	s.vkey = fmt.Sprintf("%s+%08x+%s", name, s.hash, base64.StdEncoding.EncodeToString(public))
+	return &cosigner{s}, nil
+}
+
+// Sign cosigns the text of a checkpoint; it fails once the ring is closed.
+func (c *cosigner) Sign(msg []byte) ([]byte, error) {
+	now := uint64(time.Now().Unix())
+	sig, err := c.signer.Sign(fmt.Appendf(nil, "cosignature/v1\ntime %d\n%s", now, msg))
+	if err != nil {
+		return nil, err
+	}
+	return append(binary.BigEndian.AppendUint64(nil, now), sig...), nil
 }

@@ -110,7 +110,9 @@ func (l *Ledger) alarm(ctx context.Context, findings []tiles.Finding, repaired b
 				}
 			}
 			if n == 1 {
-				facts = append(facts, l.alarmFact(f, repaired, now))
+				fact := l.alarmFact(f.Path, "audit", f.Path+" "+f.Problem)
+				fact.Restricted.More["problem"], fact.Restricted.More["repaired"] = f.Problem, fmt.Sprint(repaired)
+				facts = append(facts, fact)
 			}
 		}
 		return facts, nil
@@ -121,15 +123,13 @@ func (l *Ledger) alarm(ctx context.Context, findings []tiles.Finding, repaired b
 	return nil
 }
 
-// alarmFact says which file was found damaged, and how.
-func (l *Ledger) alarmFact(f tiles.Finding, repaired bool, now time.Time) pasban.Fact {
-	fact := pasban.NewFact(pasban.KindAlarm, l.o.Agency, pasban.Actor{ID: "ledger", Kind: pasban.ActorSystem}, now)
-	fact.Body.Service, fact.Body.Resource, fact.Body.Action = "ledger", f.Path, "audit"
+// alarmFact is an alarm of the ledger's: about what, found by what, and why.
+func (l *Ledger) alarmFact(resource, action, reason string) pasban.Fact {
+	fact := pasban.NewFact(pasban.KindAlarm, l.o.Agency, pasban.Actor{ID: "ledger", Kind: pasban.ActorSystem}, time.Now())
+	fact.Body.Service, fact.Body.Resource, fact.Body.Action = "ledger", resource, action
 	fact.Body.Mode = pasban.ModeAutomatic
-	fact.Restricted.Reasons = []string{f.Path + " " + f.Problem}
-	fact.Restricted.More = map[string]string{
-		"origin": l.verifier.Name(), "problem": f.Problem, "repaired": fmt.Sprint(repaired),
-	}
+	fact.Restricted.Reasons = []string{reason}
+	fact.Restricted.More = map[string]string{"origin": l.verifier.Name()}
 	return fact
 }
 

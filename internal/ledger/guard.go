@@ -26,6 +26,8 @@ type guard struct {
 	onDisk    func() int64 // size of the checkpoint that the directory holds now
 	storeTime time.Duration
 
+	signing sync.Mutex // held while a root is signed, and while the directory's checkpoint is replaced; before mu
+
 	mu      sync.Mutex // covers what follows
 	signed  seen       // what was signed last
 	known   bool       // something was signed or written down before
@@ -48,6 +50,8 @@ func (g *guard) KeyHash() uint32 { return g.key.KeyHash() }
 
 // Sign signs a checkpoint whose root is the one of the journal's leaves.
 func (g *guard) Sign(msg []byte) ([]byte, error) {
+	g.signing.Lock()
+	defer g.signing.Unlock()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	sig, err := g.sign(msg)

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -50,14 +49,18 @@ type Status struct {
 	LastAudit time.Time     // end of the last audit, zero if there was none
 	AuditErr  error         // why it could not tell
 	Damaged   []tiles.Finding
+	Witnesses Witnessing
 	Err       error // what Healthy returns
 }
 
 // Status returns the present state. It does no I/O.
 func (l *Ledger) Status() Status {
 	s := Status{Origin: l.verifier.Name(), Err: l.Healthy()}
-	if cp := l.published.Load(); cp != nil {
+	if cp := l.shown(); cp != nil {
 		s.Size, s.Root, s.Published = uint64(cp.N), cp.Hash.String(), cp.at
+	}
+	if l.cosigner != nil {
+		s.Witnesses = l.cosigner.status()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -77,6 +80,10 @@ func (l *Ledger) Healthy() error {
 		size = uint64(cp.N)
 	}
 	_, refused := l.guard.state()
+	var pending error
+	if l.cosigner != nil {
+		pending = l.cosigner.pending()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h := l.health
@@ -86,6 +93,8 @@ func (l *Ledger) Healthy() error {
 		return h.fatal
 	case !l.running:
 		return unavailable("the ledger is not running", nil)
+	case pending != nil:
+		return pending
 	case h.step != nil:
 		return h.step
 	case refused != nil:
@@ -100,6 +109,14 @@ func (l *Ledger) Healthy() error {
 		return unavailable(fmt.Sprintf("facts have waited %s for the ledger, the limit is %s", age.Round(time.Second), l.o.MaxDelay), nil)
 	}
 	return nil
+}
+
+// Stopped returns why nothing is signed any more, for good; nil otherwise. It
+// does no I/O.
+func (l *Ledger) Stopped() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.health.fatal
 }
 
 // lag returns how many leaves are not among the first size, and how long the
@@ -177,7 +194,8 @@ func (l *Ledger) lookAtCheckpoint(ctx context.Context) uint64 {
 		return uint64(had.N)
 	}
 	cp, err := l.readCheckpoint()
-	if err == nil && had != nil && bytes.Equal(cp.raw, had.raw) {
+	if err == nil && had != nil && cp.Tree == had.Tree { // cosignatures come and go
+		l.backFromTheFuture(ctx)
 		return size()
 	}
 	record, _ := l.guard.state()
@@ -186,7 +204,7 @@ func (l *Ledger) lookAtCheckpoint(ctx context.Context) uint64 {
 	case errors.Is(err, fs.ErrNotExist):
 		problem = "is missing"
 	case err != nil:
-		problem = "is not signed by this ledger's key: " + err.Error()
+		problem = "cannot be used: " + err.Error()
 	case cp.N > record.n || cp.N == record.n && cp.Tree != record.tree():
 		problem = "is not the one that was signed"
 	case had != nil && (cp.N < had.N || cp.N == had.N && cp.Tree != had.Tree):
@@ -194,14 +212,14 @@ func (l *Ledger) lookAtCheckpoint(ctx context.Context) uint64 {
 	}
 	if problem == "" {
 		l.published.Store(&cp)
-		l.mu.Lock()
-		close(l.wake)
-		l.wake = make(chan struct{})
-		l.mu.Unlock()
+		l.tell()
 		return uint64(cp.N)
 	}
 	if had == nil {
 		return 0
+	}
+	if shown := l.shown(); shown != nil && shown.Tree == had.Tree {
+		had = shown // with its cosignatures
 	}
 	err = durable.WriteFile(filepath.Join(l.dir, tiles.Checkpoint), had.raw, 0o644)
 	if err == nil {
@@ -213,6 +231,51 @@ func (l *Ledger) lookAtCheckpoint(ctx context.Context) uint64 {
 	return size()
 }
 
+// tell lets those know who wait for a new checkpoint: the witnesses first.
+func (l *Ledger) tell() {
+	if l.cosigner == nil {
+		l.wakeAll()
+		return
+	}
+	select {
+	case l.cosigner.published <- struct{}{}:
+	default:
+	}
+}
+
+// wakeAll wakes whoever awaits what the public is shown now.
+func (l *Ledger) wakeAll() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	close(l.wake)
+	l.wake = make(chan struct{})
+}
+
+// shown is the checkpoint that the public is shown, nil if there is none: the
+// newest, once its witnesses had their moment.
+func (l *Ledger) shown() *checkpoint {
+	if l.cosigner != nil {
+		return l.cosigner.served.Load()
+	}
+	return l.published.Load()
+}
+
+// backFromTheFuture gives the checkpoint's file the present time if it has a
+// later one. The driver signs none before the last is as old as the interval: if
+// the machine's clock was set back by a day, or a copy was restored whose clock
+// ran ahead, it would sign none for that long.
+func (l *Ledger) backFromTheFuture(ctx context.Context) {
+	info, err := l.root.Stat(tiles.Checkpoint)
+	now := time.Now()
+	if err != nil || !info.ModTime().After(now.Add(l.o.Interval)) {
+		return
+	}
+	slog.WarnContext(ctx, "ledger: the checkpoint's file is of a time to come: the clock was set back", "dir", l.dir, "file", info.ModTime().UTC(), "now", now.UTC())
+	if err := l.root.Chtimes(tiles.Checkpoint, now, now); err != nil {
+		slog.ErrorContext(ctx, "ledger: no checkpoint is signed until then", "dir", l.dir, "err", err)
+	}
+}
+
 // Await returns when the leaf with this index is under a published checkpoint,
 // or with ctx's error. Run must be running.
 func (l *Ledger) Await(ctx context.Context, index uint64) error {
@@ -220,7 +283,7 @@ func (l *Ledger) Await(ctx context.Context, index uint64) error {
 		l.mu.Lock()
 		wake := l.wake
 		l.mu.Unlock()
-		if cp := l.published.Load(); cp != nil && index < uint64(cp.N) {
+		if cp := l.shown(); cp != nil && index < uint64(cp.N) {
 			return nil
 		}
 		select {

@@ -21,7 +21,7 @@ func (l *Ledger) Handler() http.Handler {
 			http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
 			return
 		}
-		cp := l.published.Load()
+		cp := l.shown()
 		name, ok := strings.CutPrefix(r.URL.Path, "/ledger/")
 		if !ok || cp == nil || r.URL.RawPath != "" {
 			http.NotFound(w, r)
@@ -33,6 +33,9 @@ func (l *Ledger) Handler() http.Handler {
 		if name == tiles.Checkpoint {
 			h.Set("Content-Type", "text/plain; charset=utf-8")
 			h.Set("Cache-Control", "no-cache")
+			if final := l.Final(cp.raw); final != "" {
+				h.Set(FinalHeader, final)
+			}
 			reply(w, r, cp.raw)
 			return
 		}

@@ -7,7 +7,7 @@
 // The journal has made a fact durable and given it a leaf index. [Ledger.Run]
 // takes leaves from there, strictly in order, and adds them to the log; about
 // once a second the log's new size and root are signed as a checkpoint. From
-// then on [Ledger.Receipt] exchanges the fact's promise for a proof that needs
+// then on, and once its witnesses had their moment to cosign it, [Ledger.Receipt] exchanges the fact's promise for a proof that needs
 // nothing of this node to be checked. [Ledger.Handler] serves the public files.
 //
 // # Guarantees
@@ -19,6 +19,12 @@
 //     written to the store. So the key never signs two roots for one size, nor a
 //     tree that does not extend what it signed before, whatever happens to the
 //     directory: a directory that is older than what was signed is refused.
+//   - With witnesses ([Witnesses]), nothing is signed after a start before they
+//     have said what they saw last, and nothing any more once one of them holds
+//     what this ledger has not signed: a copy restored from an old backup, or a
+//     second holder of the key, is noticed.
+//   - What is published and handed out bears the cosignatures that came; a
+//     checkpoint is final once there are enough, which is durable.
 //   - [Ledger.Healthy] fails as soon as facts wait longer than the limits:
 //     the journal never becomes a place where facts wait for days.
 //   - [Ledger.Audit] names every file that is not what the checkpoint commits
@@ -73,6 +79,8 @@ type Options struct {
 	// signed, or gone, from the journal's leaves. It is an operator's
 	// decision, for one start.
 	Rebuild bool
+	// Witnesses cosign the checkpoints.
+	Witnesses Witnesses
 }
 
 func (o *Options) defaults() {
@@ -118,6 +126,7 @@ type Ledger struct {
 	stopLog   context.CancelFunc
 	published atomic.Pointer[checkpoint] // the newest that is ours
 	heal      chan struct{}              // asks Run to restore the directory
+	cosigner  *cosigner                  // nil without witnesses
 
 	seqMu sync.Mutex // one at a time: adding leaves, restoring files
 	next  int64      // index of the next leaf to add; covered by seqMu
@@ -177,6 +186,12 @@ func Open(ctx context.Context, dir string, st *store.Store, j *journal.Journal, 
 	}
 	if err := l.resume(ctx); err != nil {
 		return nil, err
+	}
+	if len(o.Witnesses.Of) > 0 { // they have a word in when the guard opens
+		if l.cosigner, err = newCosigner(ctx, l, o.Witnesses); err != nil {
+			return nil, err
+		}
+		return l, nil
 	}
 	l.guard.open()
 	return l, nil

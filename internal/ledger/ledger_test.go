@@ -29,6 +29,7 @@ import (
 	"pasban/internal/keys"
 	"pasban/internal/ledger"
 	"pasban/internal/ledger/tiles"
+	"pasban/internal/ledger/witness"
 	"pasban/internal/store"
 	"pasban/internal/store/storetest"
 )
@@ -37,6 +38,9 @@ const origin = "land.example/ledger"
 
 // child is set in the process that TestKill9 kills.
 const child = "PASBAN_LEDGER_CHILD"
+
+// childWitness is the key and the address of that process's witness, if it has one.
+const childWitness = "PASBAN_LEDGER_WITNESS"
 
 func TestMain(m *testing.M) {
 	ledger.RouteLogs(slog.New(slog.DiscardHandler))
@@ -369,8 +373,19 @@ func crashingNode(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := n.open(context.Background(), options); err != nil {
+	o := options
+	if key, url, ok := strings.Cut(os.Getenv(childWitness), " "); ok {
+		w, err := witness.NewClient(key, url, nil)
+		if err != nil {
+			return err
+		}
+		o.Witnesses = ledger.Witnesses{Need: 1, Of: []*witness.Client{w}, Pause: 20 * time.Millisecond}
+	}
+	if err := n.open(context.Background(), o); err != nil {
 		return err
+	}
+	for n.Healthy() != nil { // the witness has not spoken
+		time.Sleep(time.Millisecond)
 	}
 	for i := 0; ; i++ {
 		entries, err := n.j.Record(context.Background(), look(i), look(i), look(i))
@@ -384,9 +399,18 @@ func crashingNode(dir string) error {
 }
 
 // kill -9 at any moment: everything acknowledged is in the log, once, in order,
-// and the log goes on.
+// and the log goes on. Every other time it has a witness, which never sees
+// anything but one log that grows.
 func TestKill9(t *testing.T) {
 	dir := t.TempDir()
+	p, err := parts(t.Context(), dir, filepath.Join(dir, "store.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWatcher(t, "a.example/w", p.verifier)
+	if err := p.close(); err != nil {
+		t.Fatal(err)
+	}
 	acknowledged := map[uint64]string{}
 	exe, err := os.Executable()
 	if err != nil {
@@ -395,6 +419,9 @@ func TestKill9(t *testing.T) {
 	for round := range 6 {
 		cmd := exec.Command(exe)
 		cmd.Env = append(os.Environ(), child+"="+dir)
+		if round%2 == 1 {
+			cmd.Env = append(cmd.Env, childWitness+"="+w.Key()+" "+w.url)
+		}
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr
 		out, err := cmd.StdoutPipe()
@@ -422,8 +449,12 @@ func TestKill9(t *testing.T) {
 			t.Fatal(stderr.String())
 		}
 	}
-	n := start(t, dir)
+	n := begin(t, dir, "", func(note.Verifier) ledger.Options { return witnessed(1, w) })
+	n.finalAt(t)
 	n.check(t)
+	if alarms := n.actions(t); len(alarms) > 0 {
+		t.Errorf("alarms %v", alarms)
+	}
 	for index, id := range acknowledged {
 		e, err := n.j.ByIndex(t.Context(), index)
 		if err != nil || e.Fact.Body.ID != id {
@@ -585,7 +616,16 @@ func copyTree(t testing.TB, from, to string) {
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(to, 0o700); err != nil {
+	err := filepath.WalkDir(to, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return os.Chmod(name, 0o700)
+		}
+		return os.Chmod(name, 0o600)
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 }
@@ -818,6 +858,43 @@ func TestLagIsUnhealthy(t *testing.T) {
 				t.Errorf("status %+v", s)
 			}
 		})
+	}
+}
+
+// A clock that was set back, or ahead, keeps no leaf waiting, while the node
+// runs and over a restart: the checkpoint's file is of tomorrow then, or of
+// last year.
+func TestClockJumps(t *testing.T) {
+	dir := t.TempDir()
+	n := start(t, dir)
+	n.record(t, 5)
+	n.settle(t)
+	file := filepath.Join(n.ledgerDir(), tiles.Checkpoint)
+	for _, jump := range []time.Duration{24 * time.Hour, -365 * 24 * time.Hour} {
+		for _, restart := range []bool{false, true} {
+			if restart {
+				if err := n.close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if at := time.Now().Add(jump); os.Chtimes(file, at, at) != nil {
+				t.Fatal("the file's time cannot be set")
+			}
+			if restart {
+				n = start(t, dir)
+			}
+			n.record(t, 5)
+			n.settle(t) // within a minute
+			if err := n.Healthy(); err != nil {
+				t.Errorf("%v, restarted %v: %v", jump, restart, err)
+			}
+		}
+	}
+	if err := n.Audit(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if s := n.Status(); s.Size != 25 || len(s.Damaged) > 0 {
+		t.Errorf("%+v", s)
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 // The restricted part is not in it. For an auditor the caller sets
 // Receipt.Restricted to the entry's RestrictedOpening.
 func (l *Ledger) Receipt(ctx context.Context, e journal.Entry) (pasban.Receipt, error) {
-	cp := l.published.Load()
+	cp := l.shown()
 	if cp == nil {
 		cp = &checkpoint{}
 	}

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"pasban"
@@ -64,21 +63,15 @@ func (l *Ledger) rebuild(ctx context.Context, record seen) error {
 	if err != nil {
 		return err
 	}
-	l.guard.open() // for the one root that it has signed before
-	tree := record.tree()
-	raw, err := note.Sign(&note.Note{Text: fmt.Sprintf("%s\n%d\n%s\n", l.guard.Name(), tree.N, tree.Hash)}, l.guard)
+	cp, err := l.again(record)
 	if err != nil {
-		return unavailable("sign the checkpoint again", err)
+		return err
 	}
-	if err := durable.WriteFile(filepath.Join(l.dir, tiles.Checkpoint), raw, 0o644); err != nil {
+	if err := durable.WriteFile(filepath.Join(l.dir, tiles.Checkpoint), cp.raw, 0o644); err != nil {
 		return unavailable("put the checkpoint back", err)
 	}
-	cp, err := l.readCheckpoint()
-	if err != nil {
-		return unavailable("read the checkpoint back", err)
-	}
 	l.published.Store(&cp)
-	slog.WarnContext(ctx, "ledger: rebuilt from the journal", "dir", l.dir, "leaves", tree.N, "files", len(findings))
+	slog.WarnContext(ctx, "ledger: rebuilt from the journal", "dir", l.dir, "leaves", cp.N, "files", len(findings))
 	return l.alarm(ctx, append(findings, tiles.Finding{Path: tiles.Checkpoint, Problem: "was missing or rolled back"}), true)
 }
 

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,8 +61,29 @@ func (l *Ledger) Run(ctx context.Context) error {
 	defer stop() // before waiting
 	l.observe(ctx)
 	wg.Go(func() { l.watch(ctx) })
+	if l.cosigner != nil {
+		wg.Go(func() {
+			if bad := l.cosigner.run(ctx); bad != nil {
+				l.refuse(ctx, bad)
+				stop()
+			}
+		})
+		select {
+		case <-l.cosigner.confirmed:
+		case <-ctx.Done():
+			return l.ended(ctx)
+		}
+	}
 	wg.Go(func() { l.audits(ctx) })
-	return l.sequence(ctx)
+	if err := l.sequence(ctx); ctx.Err() == nil {
+		return err
+	}
+	return l.ended(ctx)
+}
+
+// ended is why Run returns when its context is done.
+func (l *Ledger) ended(ctx context.Context) error {
+	return cmp.Or(l.Stopped(), ctx.Err())
 }
 
 // sequence adds leaves as the journal gets them.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -46,6 +47,8 @@ type Figures struct {
 	LagSeconds float64        `json:"lag_seconds"` // age of the oldest leaf that no checkpoint covers
 	OpenAlerts map[string]int `json:"open_alerts"` // by level
 
+	Witnesses *Witnessing `json:"witnesses,omitempty"` // absent without witnesses
+
 	Certificates []gateway.Certificate `json:"certificates,omitempty"` // one for each site
 
 	tables []sentinel.Status // for metrics; none if that cannot be read, which the parts say
@@ -68,6 +71,7 @@ func (n *Node) Status(ctx context.Context) Status {
 	}
 	part("journal", err)
 	part("ledger", n.ledger.Healthy())
+	s.Parts = append(s.Parts, n.disclosed())
 	part("detection", n.detection.get())
 	s.Figures.Certificates = n.gateway.Certificates()
 	part("certificates", certificateProblems(s.Figures.Certificates))
@@ -84,6 +88,8 @@ func (n *Node) Status(ctx context.Context) Status {
 	s.Figures.Facts, s.Figures.Leaves = facts, leaves
 	ls := n.ledger.Status()
 	s.Figures.Checkpoint, s.Figures.LagSeconds = ls.Size, ls.LagTime.Seconds()
+	cosigned, words := witnessing(ls.Witnesses, time.Now())
+	s.Figures.Witnesses, s.Parts = cosigned, append(s.Parts, words...)
 	if open, err := n.soc.Open(ctx); err == nil {
 		s.Figures.OpenAlerts = map[string]int{}
 		for level, count := range open {
@@ -93,6 +99,20 @@ func (n *Node) Status(ctx context.Context) Status {
 		part("alerts", err)
 	}
 	return s
+}
+
+// disclosed says whether every hidden entry that is due does open. One that does
+// not is a broken promise, and no reason to show nobody anything.
+func (n *Node) disclosed() Part {
+	p := Part{Part: "disclosure", OK: true}
+	if s := n.hidden.Status(); s.Overdue > 0 || s.Err != nil {
+		p.OK = false
+		p.Reason = fmt.Sprintf("%d hidden entries should have been disclosed by now", s.Overdue)
+		if s.Err != nil {
+			p.Reason += ": " + s.Err.Error()
+		}
+	}
+	return p
 }
 
 // certificateProblems names the hosts that nobody can reach: guarded routes do
@@ -145,6 +165,12 @@ var (
 	lagDesc        = prometheus.NewDesc("pasban_ledger_lag_seconds", "Age of the oldest leaf that no checkpoint covers.", nil, nil)
 	tableLagDesc   = prometheus.NewDesc("pasban_sentinel_lag_bytes", "Write-ahead log that a guarded database keeps for the guard of a table.", []string{"table"}, nil)
 	tableDiffDesc  = prometheus.NewDesc("pasban_sentinel_differences", "Rows of a guarded table that are not what was authorised.", []string{"table"}, nil)
+	hiddenDesc     = prometheus.NewDesc("pasban_ledger_hidden_entries", "Entries that citizens are told of at a later date.", nil, nil)
+	overdueDesc    = prometheus.NewDesc("pasban_ledger_overdue_entries", "Hidden entries that should have been disclosed by now and were not.", nil, nil)
+	finalDesc      = prometheus.NewDesc("pasban_ledger_final_leaves", "Leaves under the last checkpoint that enough witnesses have cosigned.", nil, nil)
+	finalLagDesc   = prometheus.NewDesc("pasban_ledger_final_lag_seconds", "For how long checkpoints have not been final.", nil, nil)
+	cosignedDesc   = prometheus.NewDesc("pasban_witness_cosigned_leaves", "Leaves under the last checkpoint that the witness has cosigned since the start.", []string{"witness"}, nil)
+	cosignAgeDesc  = prometheus.NewDesc("pasban_witness_cosigned_age_seconds", "How long ago the witness cosigned last; absent if not since the start.", []string{"witness"}, nil)
 	alertsDesc     = prometheus.NewDesc("pasban_alerts_open", "Alerts that are not closed.", []string{"level"}, nil)
 	rulesDesc      = prometheus.NewDesc("pasban_detection_rules", "Detection rules in force.", nil, nil)
 	memoryDesc     = prometheus.NewDesc("pasban_detection_correlated", "What correlations remember.", []string{"of"}, nil)
@@ -154,7 +180,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{readyDesc, partDesc, factsDesc, leavesDesc, checkpointDesc, lagDesc, alertsDesc, tableLagDesc, tableDiffDesc, rulesDesc, memoryDesc, forgottenDesc, lateDesc} {
+	for _, d := range []*prometheus.Desc{readyDesc, partDesc, factsDesc, leavesDesc, checkpointDesc, lagDesc, alertsDesc, tableLagDesc, tableDiffDesc, finalDesc, finalLagDesc, cosignedDesc, cosignAgeDesc, hiddenDesc, overdueDesc, rulesDesc, memoryDesc, forgottenDesc, lateDesc} {
 		ch <- d
 	}
 }
@@ -181,6 +207,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(leavesDesc, prometheus.CounterValue, float64(s.Figures.Leaves))
 	gauge(checkpointDesc, float64(s.Figures.Checkpoint))
 	gauge(lagDesc, s.Figures.LagSeconds)
+	hidden := m.n.hidden.Status()
+	gauge(hiddenDesc, float64(hidden.Hidden))
+	gauge(overdueDesc, float64(hidden.Overdue))
 	for level, count := range s.Figures.OpenAlerts {
 		gauge(alertsDesc, float64(count), level)
 	}
@@ -193,5 +222,15 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for _, t := range s.Figures.tables {
 		gauge(tableLagDesc, float64(t.LagBytes), t.Table)
 		gauge(tableDiffDesc, float64(t.Open), t.Table)
+	}
+	if w := s.Figures.Witnesses; w != nil {
+		gauge(finalDesc, float64(w.Final))
+		gauge(finalLagDesc, w.LagSeconds)
+		for _, m := range w.Of {
+			gauge(cosignedDesc, float64(m.Size), m.Name)
+			if m.Seconds != nil {
+				gauge(cosignAgeDesc, *m.Seconds, m.Name)
+			}
+		}
 	}
 }

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 
 	"pasban/internal/config"
 	"pasban/internal/durable"
 	"pasban/internal/identity"
 	"pasban/internal/journal"
 	"pasban/internal/keys"
+	"pasban/internal/ledger"
 	"pasban/internal/page"
 	"pasban/internal/store"
 	"pasban/internal/vault"
@@ -26,6 +28,7 @@ type core struct {
 	store    *store.Store
 	ring     *keys.Ring
 	signer   note.Signer
+	promises *promises // the signer as the journal has it
 	vkey     string
 	vault    *vault.Vault
 	journal  *journal.Journal
@@ -62,7 +65,8 @@ func openCore(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *cor
 	if c.vault, err = vault.Open(ctx, c.store, c.ring, verifier); err != nil {
 		return nil, err
 	}
-	if c.journal, err = journal.Open(ctx, c.store, journal.Options{Signer: c.signer, Sealer: c.vault}); err != nil {
+	c.promises = &promises{Signer: c.signer}
+	if c.journal, err = journal.Open(ctx, c.store, journal.Options{Signer: c.promises, Sealer: c.vault}); err != nil {
 		return nil, err
 	}
 	if c.pages, err = page.New(page.Options{Agency: names(cfg.Agency.Name), Log: log}); err != nil {
@@ -77,6 +81,25 @@ func openCore(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *cor
 		return nil, err
 	}
 	return c, nil
+}
+
+// promises signs promises until the ledger that would have to keep them has stopped
+// for good: a copy restored from an old backup would promise numbers again that
+// were given before. A fact that is refused its promise is in the journal all the
+// same; whoever asked for it gets an error.
+type promises struct {
+	note.Signer
+	ledger atomic.Pointer[ledger.Ledger] // nil until there is one: the command line has none
+}
+
+// Sign implements note.Signer.
+func (p *promises) Sign(msg []byte) ([]byte, error) {
+	if l := p.ledger.Load(); l != nil {
+		if err := l.Stopped(); err != nil {
+			return nil, err
+		}
+	}
+	return p.Signer.Sign(msg)
 }
 
 func (c *core) close() error {

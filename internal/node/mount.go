@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"slices"
@@ -22,6 +23,7 @@ func (n *Node) mount(own *http.ServeMux, s *Setup) error {
 	p, err := portal.New(portal.Options{
 		Pages: n.pages, Agency: cfg.Agency.ID, Journal: n.journal, Ledger: n.ledger, Lists: n.lists, VKey: n.vkey,
 		Size:     func() uint64 { return n.ledger.Status().Size },
+		Final:    n.ledger.Final,
 		Registry: n.registry, Names: words{n},
 	})
 	if err != nil {
@@ -29,8 +31,8 @@ func (n *Node) mount(own *http.ServeMux, s *Setup) error {
 	}
 	t, err := trust.New(trust.Options{
 		Pages: n.pages, Agency: cfg.Agency.ID, Name: names(cfg.Agency.Name),
-		Origin: cfg.Ledger.Origin, VKey: n.vkey, Status: n.trustStatus,
-		Attacks: n.trustAttacks,
+		Origin: cfg.Ledger.Origin, VKey: n.vkey, Labels: base64.RawURLEncoding.EncodeToString(n.ring.LabelKey().Public()), Status: n.trustStatus,
+		Attacks: n.trustAttacks, Witness: n.watch.trusted(), Cosigners: cosignerKeys(cfg), Need: cfg.Ledger.Witnesses.Need,
 	})
 	if err != nil {
 		return err
@@ -48,7 +50,7 @@ func (n *Node) mount(own *http.ServeMux, s *Setup) error {
 	if err != nil {
 		return err
 	}
-	d, err := desk.New(desk.Options{Pages: n.pages, Records: n.registry, Work: n.identity, Sites: n.deskPages})
+	d, err := desk.New(desk.Options{Pages: n.pages, Records: n.registry, Work: n.identity, Sites: n.deskPages, Hides: n.guard.Hides})
 	if err != nil {
 		return err
 	}
@@ -68,7 +70,10 @@ func (n *Node) mount(own *http.ServeMux, s *Setup) error {
 	own.Handle("/.well-known/", t.Handler())
 	own.Handle("/api/", a.Handler())
 	own.Handle("/ledger/", n.ledger.Handler())
-	own.Handle("/ledger/receipt/", p.Handler())
+	for _, path := range []string{"/ledger/receipt/", "/ledger/statement", "/ledger/heads", "/ledger/watch/", "/ledger/watch-key"} { // these know who asks
+		own.Handle(path, p.Handler())
+	}
+	n.watch.mount(own)
 	return nil
 }
 
@@ -94,8 +99,15 @@ func apiVisitor(ctx context.Context) (api.Visitor, bool) {
 func (n *Node) trustStatus() trust.Status {
 	ls := n.ledger.Status()
 	s := trust.Status{Size: ls.Size, Published: ls.Published, Waiting: ls.LagTime, Audited: ls.LastAudit, Problem: ls.Err}
+	h := n.hidden.Status()
+	s.Hidden, s.Overdue, s.NextOpen = h.Hidden, h.Overdue, h.Next
 	if len(ls.Damaged) > 0 {
 		s.Alarm = fmt.Errorf("%s: %s (%d files in all)", ls.Damaged[0].Path, ls.Damaged[0].Problem, len(ls.Damaged))
+	}
+	w := ls.Witnesses
+	s.Need, s.Final, s.FinalAt, s.Unwitnessed = w.Need, w.Size, w.Final, w.Problem
+	for _, m := range w.Of {
+		s.Witnesses = append(s.Witnesses, trust.Witness{Name: m.Name, Size: m.Size, Cosigned: m.Cosigned, OK: m.Err == nil})
 	}
 	return s
 }

@@ -45,6 +45,7 @@ import (
 	"pasban/internal/identity"
 	"pasban/internal/ledger"
 	"pasban/internal/ledger/directory"
+	"pasban/internal/ledger/disclosure"
 	"pasban/internal/registry"
 	"pasban/internal/sentinel"
 	"pasban/internal/soc"
@@ -74,6 +75,8 @@ type Node struct {
 
 	ledger   *ledger.Ledger
 	lists    *directory.Directory
+	hidden   *disclosure.Disclosure
+	watch    *watch // nil if it is no witness
 	budgets  *access.Budgets
 	guard    *registry.Guard
 	registry *registry.Registry
@@ -149,10 +152,18 @@ func New(ctx context.Context, s *Setup, o Options) (_ *Node, err error) {
 // openRooms opens the second and third floors.
 func (n *Node) openRooms(ctx context.Context, s *Setup) (err error) {
 	cfg := s.Config
+	witnesses, err := cosigners(cfg)
+	if err != nil {
+		return err
+	}
 	n.ledger, err = ledger.Open(ctx, filepath.Join(cfg.Data, "ledger"), n.store, n.journal, n.signer, n.vkey, ledger.Options{
-		Agency: cfg.Agency.ID, AuditEvery: cfg.Ledger.Audit, Rebuild: n.rebuild,
+		Agency: cfg.Agency.ID, AuditEvery: cfg.Ledger.Audit, Rebuild: n.rebuild, Witnesses: witnesses,
 	})
 	if err != nil {
+		return err
+	}
+	n.promises.ledger.Store(n.ledger)
+	if n.watch, err = openWatch(cfg, n.ring, n.journal, n.ledger, n.log); err != nil {
 		return err
 	}
 	verifier, err := note.NewVerifier(n.vkey)
@@ -165,6 +176,7 @@ func (n *Node) openRooms(ctx context.Context, s *Setup) (err error) {
 	if err != nil {
 		return err
 	}
+	n.hidden = disclosure.New(cfg.Agency.ID, n.journal, nil)
 	if n.soc, err = soc.Open(ctx, n.store, n.journal, n.vault, cfg.Agency.ID); err != nil {
 		return err
 	}
@@ -232,6 +244,7 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.followExclusions(readers) })
 	wg.Go(func() { keepLean(readers) })
 	wg.Go(func() { n.lists.Run(readers) })
+	wg.Go(func() { n.hidden.Run(readers) })
 	if n.sentinel != nil {
 		wg.Go(func() { guardTables(readers, n.sentinel, n.log) })
 	}
@@ -285,6 +298,7 @@ func (n *Node) close() error {
 	if n.gateway != nil {
 		errs = append(errs, n.gateway.Close())
 	}
+	errs = append(errs, n.watch.close())
 	if n.ledger != nil {
 		errs = append(errs, n.ledger.Close())
 	}

@@ -173,6 +173,21 @@ func TestAdmin(t *testing.T) {
 	}
 }
 
+// TestOwnPaths: what is Pasban's own is answered by the room that it belongs to.
+func TestOwnPaths(t *testing.T) {
+	n := running(t, place(t, map[string]string{"pasban.yaml": minimal}))
+	for path, want := range map[string]int{
+		"/ledger/checkpoint": 200, "/ledger/receipt/0": 401, "/ledger/statement": 401, "/ledger/heads": 503, "/ledger/nothing": 404,
+		"/en/receipt/0": 303, "/ur/receipt/0/pdf": 303, "/trust": 200, "/.well-known/pasban.json": 200, "/pasban/signin": 200, "/api/openapi.json": 200,
+	} {
+		w := httptest.NewRecorder()
+		n.gateway.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		if w.Code != want {
+			t.Errorf("%s: %d, want %d: %s", path, w.Code, want, w.Body)
+		}
+	}
+}
+
 // TestReload: a good file is taken over and accounted for; of a bad one, and of
 // one that changes what cannot change, nothing is.
 func TestReload(t *testing.T) {

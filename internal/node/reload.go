@@ -20,10 +20,12 @@ import (
 // dropping a request: sites, routes, limits, services, policies, budgets and
 // rules. If anything in it is bad, or if it changes what cannot change while
 // the node runs, everything stays as it was and the error says why. Both are
-// logged; a reload is also a fact in the ledger.
+// logged; a reload is also a fact in the ledger. Log files that somebody set
+// aside begin anew in either case.
 func (n *Node) Reload(ctx context.Context) error {
 	n.reloading.Lock()
 	defer n.reloading.Unlock()
+	n.gateway.ReopenLogs()
 	err := n.reload(ctx)
 	if err != nil {
 		n.log.Error("the configuration was not reloaded; the old one stays in force", "err", err)
@@ -88,6 +90,8 @@ func changedFixed(a, b *config.Config) []string {
 		"keys.identity": a.Keys.Identity != b.Keys.Identity,
 		"ledger.origin": a.Ledger.Origin != b.Ledger.Origin,
 	}
+	differ["ledger.witnesses"] = !reflect.DeepEqual(a.Ledger.Witnesses, b.Ledger.Witnesses)
+	differ["witness"] = !reflect.DeepEqual(a.Witness, b.Witness)
 	differ["guard"] = !reflect.DeepEqual(a.Guard, b.Guard)
 	rpA, originsA := a.RelyingParty()
 	rpB, originsB := b.RelyingParty()

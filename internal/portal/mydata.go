@@ -30,7 +30,7 @@ type Entry struct {
 	Index   int64
 	ID      string // the fact's id
 	Time    string // RFC 3339, for <time>
-	Tag     string // person, automatic, emergency, refused, citizen
+	Tag     string // person, automatic, emergency, refused, citizen, hidden
 	TagCSS  string // class of the tag's colour; the word says the same
 	Words   Texts
 	Changed bool // a change, not a look
@@ -47,12 +47,14 @@ type Choice struct {
 // MyDataView is the data of "Who looked at my data".
 type MyDataView struct {
 	People, Automatic, Refused int  // in the last 90 days
+	Hidden                     int  // entries whose details are told later, of any time shown
 	More                       bool // there were more than could be counted
 	Periods, Services          []Choice
 	Entries                    []Entry
 	Older                      string // address of the next page, "" if there is none
 	Filtered                   bool   // the visitor chose a filter or an older page
 	Whole                      bool   // the complete list can be downloaded
+	Erased                     int64  // entries before the last one shown whose text was destroyed; 0 if that is not known here
 	VKey                       string
 	Words                      map[string]string // for verify.js
 }
@@ -72,13 +74,13 @@ func (p *Portal) myData(w http.ResponseWriter, r *http.Request, v Visitor) {
 	}
 	lang := page.Lang(r)
 	f := p.phrases(lang)
-	data := MyDataView{More: more, VKey: p.o.VKey, Filtered: len(q) > 0, Whole: p.o.Lists != nil && len(entries) > 0}
-	data.count(entries, since(now, defaultPeriod))
+	data := MyDataView{More: more, VKey: p.o.VKey, Filtered: len(q) > 0, Whole: p.o.Lists != nil}
+	data.count(entries, now)
 	data.Periods = p.periodChoices(r, days)
 	data.Services = p.serviceChoices(f, r, entries, q.Get("r"))
 	size := p.o.Size()
 	for _, e := range entries {
-		if b := e.Fact.Body; (q.Get("r") != "" && b.Service != q.Get("r")) || (before > 0 && e.Seq >= before) || entryTime(e).Before(since(now, days)) {
+		if b := e.Told(now); (q.Get("r") != "" && b.Service != q.Get("r")) || (before > 0 && e.Seq >= before) || entryTime(e).Before(since(now, days)) {
 			continue
 		}
 		if len(data.Entries) == perPage {
@@ -86,7 +88,10 @@ func (p *Portal) myData(w http.ResponseWriter, r *http.Request, v Visitor) {
 			data.Older = "/" + lang + "/my-data?" + next.Encode()
 			break
 		}
-		data.Entries = append(data.Entries, card(f, e, size))
+		data.Entries = append(data.Entries, card(f, e, size, now))
+	}
+	if last := len(entries) - 1; days == 0 && !more && last >= 0 && data.Older == "" {
+		data.Erased = max(0, entries[last].Fact.Body.List.Number-1)
 	}
 	data.Words = f.words()
 	p.render(w, r, http.StatusOK, &v, page.View{Name: "my-data", Title: p.say(r, "mydata.title"), Data: data, Back: p.back(r, "back.home", "/")})
@@ -147,14 +152,19 @@ func entryTime(e journal.Entry) time.Time {
 	return t
 }
 
-// count fills in the three facts at the top of the page.
-func (d *MyDataView) count(entries []journal.Entry, from time.Time) {
+// count fills in the facts at the top of the page.
+func (d *MyDataView) count(entries []journal.Entry, now time.Time) {
 	for _, e := range entries {
-		b := e.Fact.Body
-		if entryTime(e).Before(from) {
+		b := e.Told(now)
+		t := tag(b)
+		if t == "hidden" {
+			d.Hidden++
+		}
+		if entryTime(e).Before(since(now, defaultPeriod)) {
 			continue
 		}
-		switch t := tag(b); {
+		switch {
+		case t == "hidden":
 		case t == "refused":
 			d.Refused++
 		case b.Kind == pasban.KindLook && t == "automatic":
@@ -166,15 +176,23 @@ func (d *MyDataView) count(entries []journal.Entry, from time.Time) {
 }
 
 // card puts one entry into words.
-func card(f *phrases, e journal.Entry, size uint64) Entry {
-	b := e.Fact.Body
+func card(f *phrases, e journal.Entry, size uint64, now time.Time) Entry {
+	c := bodyCard(f, e.Told(now))
+	c.Index, c.Pending = e.Index, e.Index >= 0 && uint64(e.Index) >= size
+	return c
+}
+
+// bodyCard puts a body into words; where it stands is for the caller to say.
+func bodyCard(f *phrases, b pasban.Body) Entry {
 	css := map[string]string{"person": "govuk-tag--blue", "automatic": "govuk-tag--grey", "emergency": "govuk-tag--orange",
-		"refused": "govuk-tag--red", "citizen": "govuk-tag--green"}
+		"refused": "govuk-tag--red", "citizen": "govuk-tag--green", "hidden": "govuk-tag--purple"}
 	return Entry{
-		Index: e.Index, ID: b.ID, Time: b.Time, Tag: tag(b), TagCSS: css[tag(b)], Words: f.texts(b),
-		Changed: b.Kind == pasban.KindChange || b.Kind == pasban.KindAdmin, Pending: e.Index >= 0 && uint64(e.Index) >= size,
+		ID: b.ID, Time: b.Time, Tag: tag(b), TagCSS: css[tag(b)], Words: f.texts(b), Changed: changed(b),
 	}
 }
+
+// changed reports whether a body tells of a change, not of a look.
+func changed(b pasban.Body) bool { return b.Kind == pasban.KindChange || b.Kind == pasban.KindAdmin }
 
 func (p *Portal) periodChoices(r *http.Request, chosen int) []Choice {
 	var all []Choice
@@ -195,7 +213,7 @@ func (p *Portal) serviceChoices(f *phrases, r *http.Request, entries []journal.E
 	all := []Choice{{Text: p.say(r, "mydata.records.all"), Chosen: chosen == ""}}
 	seen := map[string]bool{"": true}
 	for _, e := range entries {
-		if s := e.Fact.Body.Service; !seen[s] {
+		if s := e.Told(p.o.Now()).Service; !seen[s] {
 			seen[s] = true
 			all = append(all, Choice{Value: s, Text: f.name("service", s), Chosen: s == chosen})
 		}

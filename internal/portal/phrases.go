@@ -42,6 +42,8 @@ type Texts struct {
 // colour.
 func tag(b pasban.Body) string {
 	switch {
+	case b.Who.Kind == pasban.ActorHidden:
+		return "hidden"
 	case b.Outcome == pasban.Denied:
 		return "refused"
 	case b.Mode == pasban.ModeEmergency:
@@ -59,6 +61,9 @@ var plainRecord = regexp.MustCompile(`^[\w-]+$`)
 
 // texts says a body in words.
 func (f *phrases) texts(b pasban.Body) Texts {
+	if b.Who.Kind == pasban.ActorHidden {
+		return f.hidden(b)
+	}
 	role := f.name("role", string(b.Who.Role))
 	service := f.name("service", b.Service)
 	fields := make([]string, len(b.Fields))
@@ -84,8 +89,8 @@ func (f *phrases) texts(b pasban.Body) Texts {
 	if len(fields) == 0 {
 		what += "_all"
 	}
-	t.What = fill(f.word(what), "fields", strings.Join(fields, f.word("comma")), "service", service)
-	if record := f.word("what.record"); plainRecord.MatchString(b.Resource) {
+	t.What = fill(f.word(what), "fields", strings.Join(fields, f.word("comma")), "service", service, "resource", b.Resource)
+	if record := f.word("what.record"); b.Kind != pasban.KindOpening && plainRecord.MatchString(b.Resource) {
 		t.What += fill(record, "resource", b.Resource)
 	}
 	if b.Basis != "" {
@@ -94,11 +99,21 @@ func (f *phrases) texts(b pasban.Body) Texts {
 	return t
 }
 
+// hidden says a body whose details the citizen is told of later.
+func (f *phrases) hidden(b pasban.Body) Texts {
+	date := f.date(b.Hidden.Date())
+	later := fill(f.word("hidden.until"), "date", date)
+	return Texts{Title: f.name("agency", b.Agency), Tag: f.word("tag.hidden"), When: f.when(b.Time),
+		Who: later, What: fill(f.word("hidden.what"), "date", date), Why: later, Basis: later}
+}
+
 func (f *phrases) why(b pasban.Body) string {
 	why := ""
 	switch {
 	case b.Purpose != "":
 		why = f.name("purpose", b.Purpose)
+	case b.Kind == pasban.KindOpening:
+		why = f.word("why.opening")
 	case b.Who.Kind == pasban.ActorCitizen:
 		why = f.word("why.own")
 	default:
@@ -110,7 +125,16 @@ func (f *phrases) why(b pasban.Body) string {
 	if b.Mode == pasban.ModeEmergency {
 		why = fill(f.word("why.emergency"), "why", why)
 	}
+	if b.Hidden.Until != "" {
+		why = fill(f.word("hidden.was"), "why", why, "date", f.date(b.Hidden.Date()))
+	}
 	return why
+}
+
+// date is the day of a time in Pakistan.
+func (f *phrases) date(t time.Time) string {
+	t = t.In(page.Zone())
+	return fill(f.word("date"), "day", strconv.Itoa(t.Day()), "month", f.word("month."+strconv.Itoa(int(t.Month()))), "year", strconv.Itoa(t.Year()))
 }
 
 // when is the time of a body in Pakistan's time, or the text itself if it is
@@ -198,10 +222,12 @@ func declaredName(services []*registry.Service, lang, kind, code string) string 
 func (f *phrases) words() map[string]string {
 	for _, key := range []string{
 		"check.ok", "check.bad", "check.changed", "check.cannot", "check.pending", "check.unreachable", "check.busy",
-		"whole.ok", "whole.newer", "whole.erased", "whole.missing", "whole.altered", "whole.order", "whole.changed", "whole.bad", "whole.pending",
+		"whole.ok", "whole.empty", "whole.newer", "whole.erased", "whole.missing", "whole.altered", "whole.order", "whole.changed", "whole.bad", "whole.pending", "whole.closed", "whole.overdue",
+		"watch.on", "watch.found", "watch.bad", "watch.signin", "watch.unreachable",
 		"basis.none", "basis.is", "comma", "when", "why.none", "why.own", "why.case", "why.emergency", "who.staff", "what.record",
 		"what.look", "what.look_all", "what.change", "what.change_all", "what.refused", "what.refused_all",
-		"what.decision", "what.decision_all", "what.admin", "what.admin_all",
+		"what.decision", "what.decision_all", "what.admin", "what.admin_all", "what.opening", "what.opening_all", "why.opening",
+		"date", "hidden.until", "hidden.what", "hidden.was", "tag.hidden",
 		"tag.refused", "tag.emergency", "tag.automatic", "tag.citizen", "tag.person",
 	} {
 		f.word(key)

@@ -19,6 +19,9 @@
 // implementations that a test keeps alike, so that the card after checking
 // differs only if the page had shown something else than the ledger holds.
 //
+// An entry's receipt, as a page and as a PDF to carry, is written from the leaf
+// after it was verified, too; paper.go.
+//
 // # Guarantees
 //
 // A citizen sees entries about themselves alone. A receipt is shown to the
@@ -37,14 +40,19 @@ import (
 	"context"
 	"embed"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/http"
+	"sync"
 	"time"
+
+	"golang.org/x/mod/sumdb/note"
 
 	"pasban"
 	"pasban/internal/identity"
 	"pasban/internal/journal"
 	"pasban/internal/page"
+	"pasban/internal/paper"
 	"pasban/internal/registry"
 )
 
@@ -68,11 +76,17 @@ type Ledger interface {
 
 // Lists proves that lists are whole.
 type Lists interface {
-	// Statement proves the citizen's list; it is Unavailable until an epoch
-	// covers it, and NotFound if it is empty.
-	Statement(ctx context.Context, id pasban.SubjectID) (pasban.Statement, error)
+	// Statement proves the citizen's list, also an empty one; it is Unavailable
+	// until an epoch covers it.
+	Statement(ctx context.Context, who pasban.Subject) (pasban.Statement, error)
 	// Epoch is the receipt of the last commitment to where all lists end.
 	Epoch(ctx context.Context) (pasban.Receipt, error)
+	// EpochAt is the receipt of an earlier one.
+	EpochAt(ctx context.Context, epoch int64) (pasban.Receipt, error)
+	// Grown are the labels of the lists that grew in an epoch, for everyone.
+	Grown(ctx context.Context, epoch int64) ([]byte, error)
+	// WatchKey finds the citizen's own among them.
+	WatchKey(ctx context.Context, id pasban.SubjectID) (pasban.WatchKey, error)
 }
 
 // Names gives words to codes that configuration declares.
@@ -86,6 +100,7 @@ type Names interface {
 // Visitor is who is signed in.
 type Visitor struct {
 	Actor pasban.Actor
+	CNIC  pasban.CNIC       // of a citizen
 	Name  map[string]string // by language, as the person is greeted
 }
 
@@ -95,7 +110,7 @@ func session(r *http.Request) (Visitor, bool) {
 	if s == nil {
 		return Visitor{}, false
 	}
-	return Visitor{Actor: s.Actor(), Name: map[string]string{"en": s.Person.Name("en"), "ur": s.Person.Name("ur")}}, true
+	return Visitor{Actor: s.Actor(), CNIC: s.Person.Subject.CNIC, Name: map[string]string{"en": s.Person.Name("en"), "ur": s.Person.Name("ur")}}, true
 }
 
 // Options are the parts that the portal works with.
@@ -105,8 +120,11 @@ type Options struct {
 	Journal Journal
 	Ledger  Ledger
 	Lists   Lists         // nil gives no statements
-	VKey    string        // the ledger's verifier key, pinned in the page
+	VKey    string        // the ledger's verifier key, pinned in the page; required
 	Size    func() uint64 // leaves under the latest checkpoint
+	// Final says whether enough witnesses have cosigned a checkpoint, yes or no,
+	// or "" if the ledger has none; likewise if it is nil.
+	Final func(checkpoint []byte) string
 	// Visitor says who is signed in; nil asks the identity's session.
 	Visitor func(r *http.Request) (Visitor, bool)
 	// Registry holds the declared services; nil offers none.
@@ -120,8 +138,10 @@ type Options struct {
 
 // Portal answers the citizens' pages.
 type Portal struct {
-	o   Options
-	mux *http.ServeMux
+	o        Options
+	mux      *http.ServeMux
+	verifier note.Verifier // of the ledger's key
+	printer  func() (*paper.Printer, error)
 }
 
 // New makes the portal and hands its templates to pages.
@@ -142,19 +162,26 @@ func New(o Options) (*Portal, error) {
 	if err := o.Pages.Add(page.Portal, sub); err != nil {
 		return nil, err
 	}
-	p := &Portal{o: o, mux: http.NewServeMux()}
+	p := &Portal{o: o, mux: http.NewServeMux(), printer: sync.OnceValues(paper.NewPrinter)} // the fonts cost some megabytes
+	if p.verifier, err = note.NewVerifier(o.VKey); err != nil {
+		return nil, fmt.Errorf("portal: the ledger's key: %w", err)
+	}
 	p.mux.HandleFunc("/", p.missing)
 	p.mux.HandleFunc("GET /{$}", p.start)
 	p.mux.HandleFunc("GET /ledger/receipt/{index}", p.receipt)
 	if o.Lists != nil {
 		p.mux.HandleFunc("GET /ledger/statement", p.statement)
 		p.mux.HandleFunc("GET /ledger/heads", p.heads)
+		p.mux.HandleFunc("GET /ledger/watch/{epoch}", p.grown)
+		p.mux.HandleFunc("GET /ledger/watch-key", p.watchKey)
 	}
 	for _, lang := range page.Langs() {
 		at := "/" + lang
 		p.mux.HandleFunc("GET "+at+"/{$}", p.home)
 		p.mux.HandleFunc("GET "+at+"/accessibility", p.accessibility)
 		p.mux.HandleFunc("GET "+at+"/my-data", p.citizen(p.myData))
+		p.mux.HandleFunc("GET "+at+"/receipt/{index}", p.citizen(p.receiptPage))
+		p.mux.HandleFunc("GET "+at+"/receipt/{index}/pdf", p.citizen(p.receiptPDF))
 		p.mux.HandleFunc("GET "+at+"/report/{index}", p.citizen(p.reportForm))
 		p.mux.HandleFunc("POST "+at+"/report/{index}", p.citizen(p.report))
 		p.mux.HandleFunc(at+"/", p.missing)

@@ -3,6 +3,7 @@ package portal
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -10,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -53,6 +55,45 @@ func TestMyDataShowsEveryEntry(t *testing.T) {
 	}
 }
 
+// TestHidden: an entry that is kept back is there at once and says until when;
+// at its date its text is there, and its receipt opens.
+func TestHidden(t *testing.T) {
+	r := newRig(t).asCitizen()
+	entries := r.record(r.hidden()...)
+	r.ledger.publish(t)
+	body := r.get("/en/my-data").Body.String()
+	for _, s := range []string{"<b>1</b>entry whose details you are told later", ">Hidden</strong>", "You are told on 1 May 2027", "that date is fixed",
+		"It was hidden from you until 20 November 2026.", "Inquiry ordered by a court", "Entry number 2 of your list, which was hidden until now, was opened"} {
+		if !strings.Contains(body, s) {
+			t.Errorf("%q is not on the page", s)
+		}
+	}
+	for _, s := range []string{"W.P. 18/2026", "district"} { // of the one that is still hidden
+		if strings.Contains(body, s) {
+			t.Errorf("%q is on the page", s)
+		}
+	}
+	receipt := func(i int) (pasban.Receipt, pasban.Body) {
+		t.Helper()
+		w := r.get(fmt.Sprint("/ledger/receipt/", entries[i].Index))
+		rc, err := pasban.ParseReceipt(w.Body.Bytes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := rc.Verify(r.verifier(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rc, b
+	}
+	if rc, b := receipt(0); rc.Hidden != nil || b.Who.Kind != pasban.ActorHidden || b.Case != "" {
+		t.Errorf("the receipt tells before its date: %+v", b)
+	}
+	if rc, b := receipt(1); rc.Hidden == nil || b.Case != "W.P. 17/2026" {
+		t.Errorf("the receipt does not tell at its date: %+v", b)
+	}
+}
+
 func TestMyDataFilters(t *testing.T) {
 	r := newRig(t).asCitizen()
 	for range 25 {
@@ -74,6 +115,32 @@ func TestMyDataFilters(t *testing.T) {
 	}
 }
 
+// TestErasedEntries: what was destroyed is counted where the list begins, and
+// nowhere else.
+func TestErasedEntries(t *testing.T) {
+	r := newRig(t).asCitizen()
+	r.record(r.story()...)
+	says := func(path string) bool {
+		return strings.Contains(r.get(path).Body.String(), "7 entries were erased for good")
+	}
+	if says("/en/my-data?p=0") {
+		t.Error("nothing was erased yet")
+	}
+	if err := r.vault.Shred(t.Context(), r.ayesha.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.vault.Subject(t.Context(), ayeshaCNIC); err != nil { // a new key, as when she is enrolled again
+		t.Fatal(err)
+	}
+	for i := range 22 {
+		r.record(r.look(officer.Actor, noon.Add(-time.Duration(i)*time.Hour), nil))
+	}
+	older := regexp.MustCompile(`/en/my-data\?[^"]*before=\d+[^"]*`).FindString(r.get("/en/my-data?p=0").Body.String())
+	if says("/en/my-data") || says("/en/my-data?p=0") || !says(strings.ReplaceAll(older, "&amp;", "&")) {
+		t.Errorf("erased entries are not counted where the list begins: %s", older)
+	}
+}
+
 // TestWeight holds the longest page to what internal/page's budget allows it.
 func TestWeight(t *testing.T) {
 	r := newRig(t).asCitizen()
@@ -81,7 +148,7 @@ func TestWeight(t *testing.T) {
 		r.record(r.story()...)
 	}
 	r.ledger.publish(t)
-	for _, path := range []string{"/en/my-data", "/ur/my-data", "/ur/apply/land-transfer"} {
+	for _, path := range []string{"/en/my-data", "/ur/my-data", "/ur/apply/land-transfer", "/ur/receipt/20"} {
 		if n := r.get(path, "Accept-Encoding", "gzip").Body.Len(); n > 9<<10 {
 			t.Errorf("%s is %d bytes on the wire, want at most 9216", path, n)
 		}
@@ -105,6 +172,22 @@ func TestOnlyCitizensSeeTheirData(t *testing.T) {
 	}
 	if w := r.as(r.other).get("/en/report/0"); w.Code != http.StatusNotFound {
 		t.Errorf("another citizen's report page: %d, want 404", w.Code)
+	}
+}
+
+// TestReceiptSaysIfFinal: whether its witnesses have cosigned it stands beside it.
+func TestReceiptSaysIfFinal(t *testing.T) {
+	r := newRig(t)
+	r.record(r.story()...)
+	r.ledger.publish(t)
+	for _, want := range []string{"yes", "no"} {
+		var asked []byte
+		r.portal.o.Final = func(checkpoint []byte) string { asked = checkpoint; return want }
+		w := r.as(r.citizen).get("/ledger/receipt/0")
+		rc, err := pasban.ParseReceipt(w.Body.Bytes())
+		if err != nil || rc.Checkpoint != string(asked) || w.Header().Get("Pasban-Final") != want {
+			t.Errorf("%v, %v; want %s for %s", w.Header(), err, want, asked)
+		}
 	}
 }
 
@@ -143,6 +226,9 @@ func TestReceiptIsForThoseEntitled(t *testing.T) {
 		}
 		if _, err := rc.Verify(verifier); err != nil {
 			t.Errorf("%s: %v", c.name, err)
+		}
+		if w.Header().Get("Pasban-Final") != "" {
+			t.Errorf("%s: %v without witnesses", c.name, w.Header())
 		}
 		if (rc.Restricted != nil) != c.restricted {
 			t.Errorf("%s: restricted part shown: %v, want %v", c.name, rc.Restricted != nil, c.restricted)
@@ -272,7 +358,7 @@ func TestCards(t *testing.T) {
 
 func writeCards(t *testing.T, r *rig, file string) {
 	t.Helper()
-	entries := r.record(r.story()...)
+	entries := r.record(append(r.story(), r.hidden()...)...)
 	r.record(r.look(officer.Actor, noon, nil), r.look(officer.Actor, noon, nil), r.look(officer.Actor, noon, nil))
 	r.ledger.publish(t)
 	c := cards{VKey: r.vkey, Words: map[string]map[string]string{}}
@@ -281,13 +367,13 @@ func writeCards(t *testing.T, r *rig, file string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		rc.Restricted = nil
+		rc.Restricted, rc.Hidden = nil, e.Disclosed(noon)
 		c.Cases = append(c.Cases, cardCase{Receipt: rc, Texts: map[string]Texts{}})
 	}
 	for _, lang := range page.Langs() {
 		f := r.portal.phrases(lang)
 		for i, e := range entries {
-			c.Cases[i].Texts[lang] = f.texts(e.Fact.Body)
+			c.Cases[i].Texts[lang] = f.texts(e.Told(noon))
 		}
 		c.Words[lang] = f.words()
 	}

@@ -67,7 +67,7 @@ func (p *Portal) reportForm(w http.ResponseWriter, r *http.Request, v Visitor) {
 		p.o.Pages.Error(w, r, err)
 		return
 	}
-	p.showReport(w, r, v, http.StatusOK, ReportView{Entry: card(p.phrases(page.Lang(r)), e, p.o.Size())})
+	p.showReport(w, r, v, http.StatusOK, ReportView{Entry: card(p.phrases(page.Lang(r)), e, p.o.Size(), p.o.Now())})
 }
 
 func (p *Portal) showReport(w http.ResponseWriter, r *http.Request, v Visitor, status int, data ReportView) {
@@ -91,7 +91,7 @@ func (p *Portal) report(w http.ResponseWriter, r *http.Request, v Visitor) {
 		p.o.Pages.Error(w, r, err)
 		return
 	}
-	data := ReportView{Entry: card(p.phrases(page.Lang(r)), e, p.o.Size()), Reason: r.PostForm.Get("reason"), Text: strings.TrimSpace(r.PostForm.Get("text"))}
+	data := ReportView{Entry: card(p.phrases(page.Lang(r)), e, p.o.Size(), p.o.Now()), Reason: r.PostForm.Get("reason"), Text: strings.TrimSpace(r.PostForm.Get("text"))}
 	if !slices.Contains(reasons(), data.Reason) {
 		data.Errors = append(data.Errors, FieldError{"reason-unknown", p.say(r, "report.error.reason")})
 	}
@@ -104,7 +104,7 @@ func (p *Portal) report(w http.ResponseWriter, r *http.Request, v Visitor) {
 	}
 	f := pasban.NewFact(pasban.KindAlarm, p.o.Agency, v.Actor, p.o.Now())
 	f.Subject = e.Fact.Subject
-	f.Body.Service, f.Body.Resource, f.Body.Action = e.Fact.Body.Service, strconv.FormatInt(e.Index, 10), "report"
+	f.Body.Service, f.Body.Resource, f.Body.Action = e.Told(p.o.Now()).Service, strconv.FormatInt(e.Index, 10), "report"
 	f.Restricted.Method, f.Restricted.Path = r.Method, r.URL.Path
 	f.Restricted.More = map[string]string{"entry": e.Fact.Body.ID, "reason": data.Reason, "text": data.Text, "reported_actor": e.Fact.Restricted.Actor}
 	if _, err := p.o.Journal.Record(r.Context(), f); err != nil {

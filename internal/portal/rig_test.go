@@ -2,6 +2,7 @@ package portal
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"net/http"
@@ -42,6 +43,7 @@ type rig struct {
 	citizen  Visitor // Ayesha
 	other    Visitor // Bilal
 	registry *registry.Registry
+	vault    *vault.Vault
 }
 
 // Healthy makes the rig the ledger that the registry's guard asks.
@@ -80,7 +82,7 @@ func newRig(t *testing.T) *rig {
 	must(err)
 	v, err := vault.Open(t.Context(), st, ring, verifier)
 	must(err)
-	r := &rig{t: t, vkey: vkey}
+	r := &rig{t: t, vkey: vkey, vault: v}
 	r.journal, err = journal.Open(t.Context(), st, journal.Options{Signer: signer, Sealer: v})
 	must(err)
 	r.ledger = &memoryLedger{signer: signer, journal: r.journal}
@@ -99,8 +101,8 @@ func newRig(t *testing.T) *rig {
 	must(err)
 	bilal, err := v.Subject(t.Context(), bilalCNIC)
 	must(err)
-	r.citizen = Visitor{Actor: pasban.Actor{ID: "citizen:1", Kind: pasban.ActorCitizen, Role: pasban.RoleCitizen, Subject: r.ayesha.ID}, Name: map[string]string{"en": "Synthetic Ayesha", "ur": "فرضی عائشہ"}}
-	r.other = Visitor{Actor: pasban.Actor{ID: "citizen:2", Kind: pasban.ActorCitizen, Role: pasban.RoleCitizen, Subject: bilal.ID}, Name: map[string]string{"en": "Synthetic Bilal"}}
+	r.citizen = Visitor{Actor: pasban.Actor{ID: "citizen:1", Kind: pasban.ActorCitizen, Role: pasban.RoleCitizen, Subject: r.ayesha.ID}, CNIC: ayeshaCNIC, Name: map[string]string{"en": "Synthetic Ayesha", "ur": "فرضی عائشہ"}}
+	r.other = Visitor{Actor: pasban.Actor{ID: "citizen:2", Kind: pasban.ActorCitizen, Role: pasban.RoleCitizen, Subject: bilal.ID}, CNIC: bilalCNIC, Name: map[string]string{"en": "Synthetic Bilal"}}
 	r.pages, err = page.New(page.Options{Agency: map[string]string{"en": "Board of Revenue", "ur": "بورڈ آف ریونیو"}, Phone: "051 111 000 000"})
 	must(err)
 	r.portal, err = New(Options{
@@ -197,6 +199,37 @@ func (r *rig) story() []pasban.Fact {
 	}
 }
 
+// hidden are looks that the citizen is told of later: one whose date has not
+// come at noon, one whose date has, and what is recorded when it has.
+func (r *rig) hidden() []pasban.Fact {
+	order := func(until time.Time, number string) pasban.Fact {
+		return r.look(officer.Actor, noon.AddDate(0, 0, -5), func(f *pasban.Fact) {
+			f.Body.Purpose, f.Body.Case, f.Body.Hidden.Until = "inquiry", number, until.UTC().Format(pasban.TimeFormat)
+			if number != "W.P. 17/2026" {
+				f.Body.Fields = []string{"district"}
+			}
+		})
+	}
+	return []pasban.Fact{
+		order(time.Date(2027, 5, 1, 0, 0, 0, 0, page.Zone()), "W.P. 18/2026"),
+		order(time.Date(2026, 11, 20, 0, 0, 0, 0, page.Zone()), "W.P. 17/2026"),
+		r.look(system, noon.AddDate(0, 0, -3), func(f *pasban.Fact) {
+			f.Body.Kind, f.Body.Service, f.Body.Action, f.Body.Resource = pasban.KindOpening, "ledger", "disclose", "2"
+			f.Body.Fields, f.Body.Purpose, f.Body.Case, f.Body.Basis, f.Body.Mode = nil, "", "", "", pasban.ModeAutomatic
+		}),
+	}
+}
+
+// verifier is the ledger's.
+func (r *rig) verifier(t *testing.T) note.Verifier {
+	t.Helper()
+	v, err := note.NewVerifier(r.vkey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
 // memoryLedger is a log of the journal's leaves, in memory, with real hashes,
 // proofs and signatures.
 type memoryLedger struct {
@@ -279,14 +312,40 @@ func (names) Name(lang, kind, code string) string {
 }
 
 // Statement implements Lists: it hands out who was asked for.
-func (r *rig) Statement(_ context.Context, id pasban.SubjectID) (pasban.Statement, error) {
+func (r *rig) Statement(_ context.Context, who pasban.Subject) (pasban.Statement, error) {
 	if r.noList != nil {
 		return pasban.Statement{}, r.noList
 	}
-	return pasban.Statement{Schema: pasban.StatementSchema, Label: []byte(id)}, nil
+	return pasban.Statement{Schema: pasban.StatementSchema, Citizen: who.CNIC, Label: []byte(who.ID)}, nil
 }
 
 // Epoch implements Lists.
 func (r *rig) Epoch(context.Context) (pasban.Receipt, error) {
 	return pasban.Receipt{Schema: pasban.ReceiptSchema, Kind: pasban.KindHeads}, r.noList
+}
+
+// EpochAt implements Lists.
+func (r *rig) EpochAt(_ context.Context, epoch int64) (pasban.Receipt, error) {
+	if epoch != 1 {
+		return pasban.Receipt{}, &pasban.Error{Kind: pasban.NotFound, Msg: "no such epoch"}
+	}
+	return r.Epoch(context.Background())
+}
+
+// Grown implements Lists.
+func (r *rig) Grown(_ context.Context, epoch int64) ([]byte, error) {
+	if epoch != 1 {
+		return nil, &pasban.Error{Kind: pasban.NotFound, Msg: "no such epoch"}
+	}
+	label := r.key(r.ayesha.ID).Label(epoch)
+	return label[:], nil
+}
+
+// WatchKey implements Lists.
+func (r *rig) WatchKey(_ context.Context, id pasban.SubjectID) (pasban.WatchKey, error) {
+	return r.key(id), r.noList
+}
+
+func (r *rig) key(id pasban.SubjectID) pasban.WatchKey {
+	return pasban.NewWatchKey("land.example/ledger", sha256.Sum256([]byte(id)), noon.Year())
 }

@@ -72,6 +72,9 @@ func NewGuard(o GuardOptions) (*Guard, error) {
 // Reload exchanges the rules. Looks that are under way end under the old ones.
 func (g *Guard) Reload(r Rules) { g.rules.Store(&r) }
 
+// Hides reports whether any policy lets a citizen be told of a look only later.
+func (g *Guard) Hides() bool { return g.rules.Load().Policies.Permits(access.Hide) }
+
 // Look is what someone wants to see or change, and of whom.
 type Look struct {
 	Actor    pasban.Actor
@@ -115,7 +118,8 @@ func (d Disclosure) Promises() []pasban.Promise {
 // with it, in the same transaction. On any error nothing may be shown, and
 // nothing was changed. A refusal is an error of kind Forbidden whose ID is the
 // fact that recorded it; Unavailable means that the look could not be
-// accounted for.
+// accounted for. A look whose Purpose.HideUntil is set is recorded like any
+// other and told to the citizen at that date; a refused one is told at once.
 func (g *Guard) Disclose(ctx context.Context, l Look, change func(tx *store.Tx) error) (Disclosure, error) {
 	l = l.normal()
 	rules := g.rules.Load()
@@ -131,7 +135,7 @@ func (g *Guard) Disclose(ctx context.Context, l Look, change func(tx *store.Tx) 
 	//    look, and is itself a fact about the citizen whose data was asked for.
 	decisions := make([]pasban.Decision, len(l.Subjects))
 	for i, subject := range l.Subjects {
-		decisions[i] = rules.Policies.Decide(l.request(subject, now))
+		decisions[i] = l.decide(rules.Policies, subject, now)
 		if !decisions[i].Allow {
 			return Disclosure{}, g.refuse(ctx, l, subject, decisions[i], now)
 		}
@@ -225,6 +229,35 @@ func (l Look) request(s pasban.Subject, now time.Time) access.Request {
 	}
 }
 
+// maxHide is the longest for which any policy can hide a look.
+const maxHide = 10 * 365 * 24 * time.Hour
+
+// decide asks whether the look may happen and, if the citizen is to be told of
+// it only later, whether that may be.
+func (l Look) decide(policies *access.Engine, s pasban.Subject, now time.Time) pasban.Decision {
+	d := policies.Decide(l.request(s, now))
+	if !d.Allow || l.Purpose.HideUntil.IsZero() || s == (pasban.Subject{}) {
+		return d
+	}
+	wrong := ""
+	switch ahead := l.Purpose.HideUntil.Sub(now); {
+	case l.Kind != pasban.KindLook:
+		wrong = "a change of a citizen's data cannot be hidden from them"
+	case ahead <= 0:
+		wrong = "the date until which the look is to be hidden has passed"
+	case ahead > maxHide:
+		wrong = "no look can be hidden for so long"
+	}
+	if wrong != "" {
+		return pasban.Decision{Reasons: []string{wrong}}
+	}
+	r := l.request(s, now)
+	r.Action = access.Hide
+	hide := policies.Decide(r)
+	hide.Policies = append(d.Policies, hide.Policies...)
+	return hide
+}
+
 // overspent names the citizen at whom a budget was used up.
 type overspent struct {
 	subject pasban.Subject
@@ -268,6 +301,9 @@ func (g *Guard) fact(kind pasban.Kind, l Look, s pasban.Subject, d pasban.Decisi
 	f.Body.Fields = l.fieldsOf(s)
 	f.Body.Purpose, f.Body.Case, f.Body.Basis = l.Purpose.Code, l.Purpose.Case, l.Purpose.Basis
 	f.Body.Mode = l.Mode
+	if kind == pasban.KindLook && s != (pasban.Subject{}) && !l.Purpose.HideUntil.IsZero() {
+		f.Body.Hidden.Until = l.Purpose.HideUntil.UTC().Format(pasban.TimeFormat)
+	}
 	f.Restricted = l.Client
 	f.Restricted.Actor = l.Actor.ID
 	f.Restricted.Policies, f.Restricted.Reasons = d.Policies, d.Reasons

@@ -89,16 +89,17 @@ func (t *table) audit(ctx context.Context) (res AuditResult, err error) {
 		return res, err
 	}
 	defer v.close()
-	reached, err := t.markStream(ctx)
+	behind, err := t.markStream(ctx)
 	if err != nil {
 		return res, err
 	}
+	defer behind.forget()
 	sum := rowtree.NewSum(layout)
 	if err := t.src.copy(ctx, v, "", sum); err != nil {
 		return res, err
 	}
 	got := sum.Hashes()
-	if err := t.await(ctx, reached); err != nil {
+	if err := behind.await(ctx); err != nil {
 		return res, err
 	}
 	want, rows, expected, err := t.expect(got, v.sees)
@@ -120,35 +121,49 @@ func (t *table) audit(ctx context.Context) (res AuditResult, err error) {
 	return res, t.concludeAudit(ctx, &res)
 }
 
+// mark is a place in the server's log that somebody waits for the stream to
+// come to.
+type mark struct {
+	t       *table
+	id      string
+	reached chan struct{} // closed when the stream has recorded all before it
+}
+
 // markStream writes a mark into the server's log, behind everything that a
-// snapshot taken before sees. The channel is closed when the stream has
-// recorded all before it.
-func (t *table) markStream(ctx context.Context) (<-chan struct{}, error) {
+// snapshot taken before sees. Whoever gets one forgets it.
+func (t *table) markStream(ctx context.Context) (*mark, error) {
 	conn, err := t.src.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	id := pasban.NewID()
-	ch := make(chan struct{})
+	m := &mark{t: t, id: pasban.NewID(), reached: make(chan struct{})}
 	t.mu.Lock()
-	t.marks[id] = ch
+	t.marks[m.id] = m.reached
 	t.mu.Unlock()
-	if _, err := conn.Exec(ctx, `SELECT pg_logical_emit_message(true, $1, $2)`, markPrefix, id); err != nil {
+	if _, err := conn.Exec(ctx, `SELECT pg_logical_emit_message(true, $1, $2)`, markPrefix, m.id); err != nil {
+		m.forget()
 		return nil, t.src.fail("a mark cannot be written into the server's log", err)
 	}
-	return ch, nil
+	return m, nil
 }
 
-// await waits until the stream has come to a mark.
-func (t *table) await(ctx context.Context, reached <-chan struct{}) error {
+// forget ends the wait for a mark, whether it was reached or not.
+func (m *mark) forget() {
+	m.t.mu.Lock()
+	defer m.t.mu.Unlock()
+	delete(m.t.marks, m.id)
+}
+
+// await waits until the stream has come to the mark.
+func (m *mark) await(ctx context.Context) error {
 	select {
-	case <-reached:
+	case <-m.reached:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-time.After(markWait):
-		return &pasban.Error{Kind: pasban.Unavailable, Where: "guarded table " + t.g.Name, Msg: "the stream did not come as far as the table was read", Hint: "try again when it has caught up"}
+		return &pasban.Error{Kind: pasban.Unavailable, Where: "guarded table " + m.t.g.Name, Msg: "the stream did not come as far as the table was read", Hint: "try again when it has caught up"}
 	}
 }
 

@@ -162,7 +162,7 @@ func (c *sighting) complete(was []byte) {
 // the row of a repair, or one of a change order by the role that it names.
 func (t *table) ordered(c *sighting) bool {
 	o, ok := t.orders[c.order]
-	if !ok || c.order == "" || c.at.After(o.until) || c.Op == opTruncate {
+	if !ok || c.order == "" || c.at.After(o.until) || o.closed > 0 && c.LSN >= o.closed || c.Op == opTruncate {
 		return false
 	}
 	if o.login != "" {

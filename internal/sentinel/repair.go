@@ -3,9 +3,11 @@ package sentinel
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
+	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 
 	"pasban"
@@ -85,12 +87,13 @@ func (t *table) repair(ctx context.Context, r Request) (int, error) {
 // settled waits until the stream has recorded what was just committed, and
 // audits.
 func (t *table) settled(ctx context.Context) error {
-	reached, err := t.markStream(ctx)
+	behind, err := t.markStream(ctx)
 	if err != nil {
 		return err
 	}
+	defer behind.forget()
 	// The rows are back, also when the stream is late to say so.
-	if err := t.await(ctx, reached); ctx.Err() != nil {
+	if err := behind.await(ctx); ctx.Err() != nil {
 		return err
 	}
 	t.askAudit()
@@ -197,8 +200,9 @@ func (t *table) acceptDefinition(ctx context.Context, r Request) error {
 
 // changeOrder lets a role change rows by hand, in sessions that name it.
 type changeOrder struct {
-	Login string    `json:"login"`
-	Until time.Time `json:"until"`
+	Login  string    `json:"login"`
+	Until  time.Time `json:"until"`
+	Closed uint64    `json:"closed,omitempty"` // see order
 }
 
 // permitFor is how long a change order is in force.
@@ -208,7 +212,7 @@ const permitFor = time.Hour
 func (t *table) permit(ctx context.Context, r Request) error {
 	until := time.Now().Add(permitFor)
 	err := t.keepPlace(ctx, func(rec *record) {
-		orders := map[string]changeOrder{r.ID: {r.Target, until}}
+		orders := map[string]changeOrder{r.ID: {Login: r.Target, Until: until}}
 		for id, o := range rec.Orders {
 			if time.Now().Before(o.Until) {
 				orders[id] = o
@@ -222,5 +226,50 @@ func (t *table) permit(ctx context.Context, r Request) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.orders[r.ID] = order{login: r.Target, until: until}
+	return nil
+}
+
+// expire notes where the server's log is when change orders have ended by this
+// machine's clock: later changes are under none of them, whatever the server's
+// clock says.
+func (t *table) expire(ctx context.Context, conn *pgx.Conn, now time.Time) error {
+	t.mu.Lock()
+	var over []string
+	for id, o := range t.orders {
+		if o.login != "" && o.closed == 0 && now.After(o.until) {
+			over = append(over, id)
+		}
+	}
+	t.mu.Unlock()
+	if len(over) == 0 {
+		return nil
+	}
+	var text string
+	if err := conn.QueryRow(ctx, `SELECT pg_current_wal_insert_lsn()::text`).Scan(&text); err != nil {
+		return t.src.fail("the server does not say where its log is", err)
+	}
+	lsn, err := pglogrepl.ParseLSN(text)
+	if err != nil {
+		return err
+	}
+	err = t.keepPlace(ctx, func(rec *record) {
+		rec.Orders = maps.Clone(rec.Orders)
+		for _, id := range over {
+			if o, ok := rec.Orders[id]; ok {
+				o.Closed = uint64(lsn)
+				rec.Orders[id] = o
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, id := range over {
+		o := t.orders[id]
+		o.closed = uint64(lsn)
+		t.orders[id] = o
+	}
 	return nil
 }

@@ -190,13 +190,10 @@ func (r *rig) follows() {
 // caughtUp waits until the stream has recorded all that was committed.
 func (r *rig) caughtUp() {
 	r.t.Helper()
-	ch, err := r.s.tables[0].markStream(r.t.Context())
+	now, err := r.s.tables[0].markStream(r.t.Context())
 	r.ok(err)
-	select {
-	case <-ch:
-	case <-time.After(time.Minute):
-		r.t.Fatal("the stream does not catch up")
-	}
+	defer now.forget()
+	r.ok(now.await(r.t.Context()))
 }
 
 func (r *rig) until(what string, holds func() bool) {

@@ -227,7 +227,7 @@ func (s *Sentinel) Status(ctx context.Context) ([]Status, error) {
 		if err != nil {
 			return nil, unavailable("read how the guard is", err)
 		}
-		if seen, err := time.Parse(time.RFC3339, st.Seen); st.Follows && (err != nil || time.Since(seen) > staleAfter) {
+		if seen, err := time.Parse(time.RFC3339, st.Seen); st.Follows && (err != nil || time.Since(seen).Abs() > staleAfter) { // also if the clock was set back
 			st.Follows, st.Problem = false, "nothing was heard of the guard since "+st.Seen
 		}
 		out = append(out, st)

@@ -68,6 +68,9 @@ type stream struct {
 	mark     string
 	inTx     bool
 
+	from   pglogrepl.LSN // the server sends what was committed from here on
+	expect pglogrepl.LSN // commit of the last recorded transaction, until the server has sent it again; 0 if it need not
+
 	done    pglogrepl.LSN // all before is recorded
 	sentAt  time.Time
 	ackedAt time.Time
@@ -90,6 +93,9 @@ func (t *table) follow(ctx context.Context) error {
 		return t.src.fail("the stream does not start", err)
 	}
 	st := &stream{t: t, conn: conn, ackedAt: time.Now()}
+	if err := st.resume(ctx); err != nil {
+		return err
+	}
 	t.mu.Lock()
 	t.status.Follows, t.status.Problem, t.status.Seen = true, "", time.Now().UTC().Format(time.RFC3339)
 	t.mu.Unlock()
@@ -160,6 +166,43 @@ func (t *table) ready(ctx context.Context, repl *pgconn.PgConn) error {
 	})
 }
 
+// resume finds out whether the server has to send again what is recorded
+// already. The slot is ours by now: nobody moves it on meanwhile.
+func (s *stream) resume(ctx context.Context) error {
+	conn, err := s.t.src.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	slot, err := s.t.src.slotState(ctx, conn)
+	if err != nil {
+		return err
+	}
+	s.t.mu.Lock()
+	defer s.t.mu.Unlock()
+	if s.from = slot.Confirmed; uint64(s.from) <= s.t.rec.Tx {
+		s.expect = pglogrepl.LSN(s.t.rec.Tx)
+	}
+	return nil
+}
+
+// sameHistory is told that the server has sent all that was committed before
+// at. If the last transaction that was recorded is not among it, the server's
+// log is another one: an older copy of the server that went on by itself, or a
+// standby that had not got everything. What it says of that time would be taken
+// for recorded, so the stream begins anew, and an audit compares.
+func (s *stream) sameHistory(ctx context.Context, at pglogrepl.LSN) error {
+	if s.expect == 0 || at <= s.expect {
+		return nil
+	}
+	why := fmt.Sprintf("the server's log does not hold the transaction at %s any more, which was recorded: it was set back to %s or earlier, and went on from there", s.expect, s.from)
+	err := s.t.blinded(ctx, why, func(r *record) { r.Acked, r.Tx, r.Ord = uint64(s.from), 0, 0 })
+	if err != nil {
+		return err
+	}
+	return s.t.src.fail("the server's log was set back; the stream begins anew", nil)
+}
+
 // read takes messages as they come.
 func (s *stream) read(ctx context.Context) error {
 	for {
@@ -214,6 +257,9 @@ func (s *stream) confirm(ctx context.Context, reply bool) error {
 	idle := len(s.pending) == 0 && !s.inTx && s.done > acked && time.Since(s.ackedAt) >= ackIdle
 	t.status.Seen = time.Now().UTC().Format(time.RFC3339)
 	t.mu.Unlock()
+	if s.expect != 0 { // who knows whether what was acknowledged is what it has
+		acked, idle = min(acked, s.from), false
+	}
 	if idle {
 		if err := t.keepPlace(ctx, func(r *record) { r.Acked = uint64(s.done) }); err != nil {
 			return err
@@ -239,8 +285,13 @@ func (s *stream) take(ctx context.Context, data []byte) error {
 		if err != nil {
 			return s.t.src.fail("the stream is not readable", err)
 		}
-		if len(s.pending) == 0 && !s.inTx {
-			s.done = max(s.done, k.ServerWALEnd)
+		if !s.inTx {
+			if err := s.sameHistory(ctx, k.ServerWALEnd); err != nil {
+				return err
+			}
+			if len(s.pending) == 0 {
+				s.done = max(s.done, k.ServerWALEnd)
+			}
 		}
 		if k.ReplyRequested {
 			return s.confirm(ctx, false)
@@ -275,6 +326,12 @@ func parse(data []byte) (m pglogrepl.Message, err error) {
 func (s *stream) handle(ctx context.Context, m pglogrepl.Message) error {
 	switch m := m.(type) {
 	case *pglogrepl.BeginMessage:
+		if err := s.sameHistory(ctx, m.FinalLSN); err != nil {
+			return err
+		}
+		if m.FinalLSN == s.expect {
+			s.expect = 0
+		}
 		s.t.mu.Lock()
 		s.xid = wide(m.Xid, s.t.near)
 		s.t.mu.Unlock()

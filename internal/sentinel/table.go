@@ -50,6 +50,9 @@ type order struct {
 	login string            // "" for a repair
 	rows  map[string][]byte // by key; nil if the row is to go
 	until time.Time
+	// closed is where the server's log was when a change order ended; 0 before. The
+	// server's clock, by which changes are dated, can be set back.
+	closed uint64
 }
 
 func newTable(s *Sentinel, g config.GuardedTable) *table {
@@ -131,7 +134,7 @@ func (t *table) open(ctx context.Context) error {
 	}
 	t.rec = rec
 	for id, o := range rec.Orders {
-		t.orders[id] = order{login: o.Login, until: o.Until}
+		t.orders[id] = order{login: o.Login, until: o.Until, closed: o.Closed}
 	}
 	if t.status.AuditFact, err = t.s.lastAudit(ctx, t.g.Name); err != nil {
 		return err

@@ -74,6 +74,9 @@ func (t *table) watch(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
+	if err := t.expire(ctx, conn, time.Now()); err != nil {
+		return err
+	}
 	t.mu.Lock()
 	changed := differ(t.rec.Fingerprint, now)
 	rewritten := t.rec.Filenode != node
@@ -160,11 +163,12 @@ func suspect(changed []string, near uint64) uint64 {
 
 // revoke takes back that changes from a transaction on were authorised.
 func (t *table) revoke(ctx context.Context, from uint64) error {
-	reached, err := t.markStream(ctx) // those that were committed before the definition was looked at
+	now, err := t.markStream(ctx) // those that were committed before the definition was looked at
 	if err != nil {
 		return err
 	}
-	if err := t.await(ctx, reached); err != nil {
+	defer now.forget()
+	if err := now.await(ctx); err != nil {
 		return err
 	}
 	t.mu.Lock()

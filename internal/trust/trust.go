@@ -44,6 +44,30 @@ type Status struct {
 	Audited    time.Time // when every tile was last recomputed; zero if never
 	Problem    error     // why guarded services do not answer; nil if they do
 	Alarm      error     // what the last audit found; nil if nothing
+
+	Hidden   int64     // entries that citizens are told of at a later date
+	Overdue  int64     // those of them that should have been disclosed by now
+	NextOpen time.Time // when the next one is; zero if there is none
+
+	Need        int // of Witnesses, for a checkpoint to be final; 0 if there are none
+	Witnesses   []Witness
+	Final       uint64    // leaves under the newest final checkpoint
+	FinalAt     time.Time // when it became final; zero if there is none
+	Unwitnessed error     // why the newest have not been final for long; nil otherwise
+}
+
+// Witness is one who cosigns the ledger.
+type Witness struct {
+	Name     string
+	Size     uint64    // leaves that it has cosigned last
+	Cosigned time.Time // when; zero if not since the start
+	OK       bool      // it cosigned when it was asked last
+}
+
+// Watch is this node as a witness of others.
+type Watch struct {
+	Key  string   // verifier key (C2SP tlog-cosignature)
+	Logs []string // origins of the ledgers that it watches
 }
 
 // Attack is a service that is under attack mode now.
@@ -60,9 +84,16 @@ type Options struct {
 	Name   map[string]string // by language
 	Origin string            // of the ledger
 	VKey   string            // the ledger's verifier key
+	Labels string            // public key of the citizens' labels, base64url; "" without lists
 	Status func() Status
 	// Attacks are the services under attack mode; nil says that there are none.
 	Attacks func() []Attack
+	// Cosigners are the verifier keys of the witnesses of the ledger, Need how many
+	// of them make a checkpoint final.
+	Cosigners []string
+	Need      int
+	// Witness is this node as a witness of others; nil if it is none.
+	Witness *Watch
 	Contact []string // URIs for security.txt, e.g. mailto:security@agency.example
 	// Stale is how long an entry may wait for a checkpoint before the page says
 	// so; zero is a minute.
@@ -112,10 +143,12 @@ func (t *Trust) Handler() http.Handler { return t.mux }
 type Health string
 
 const (
-	Whole  Health = "whole"  // no entry waits for long, nothing is wrong
-	Stale  Health = "stale"  // entries wait too long for a checkpoint, or there is none
-	Closed Health = "closed" // guarded services answer 503
-	Broken Health = "broken" // the audit found the ledger changed
+	Whole       Health = "whole"       // no entry waits for long, nothing is wrong
+	Unwitnessed Health = "unwitnessed" // the witnesses have not confirmed the newest entries for long
+	Stale       Health = "stale"       // entries wait too long for a checkpoint, or there is none
+	Closed      Health = "closed"      // guarded services answer 503
+	Late        Health = "late"        // what was hidden until a date was not disclosed at it
+	Broken      Health = "broken"      // the audit found the ledger changed
 )
 
 // health sums a status up, the worst first.
@@ -123,10 +156,14 @@ func (t *Trust) health(s Status) Health {
 	switch {
 	case s.Alarm != nil:
 		return Broken
+	case s.Overdue > 0:
+		return Late
 	case s.Problem != nil:
 		return Closed
 	case s.Published.IsZero() || s.Waiting > t.o.Stale:
 		return Stale
+	case s.Unwitnessed != nil:
+		return Unwitnessed
 	}
 	return Whole
 }
@@ -144,6 +181,17 @@ type View struct {
 	VKey         string
 	Agency       string // id
 	Attacks      []AttackView
+
+	Hidden, Overdue int64
+	NextOpen        time.Time
+	HasNextOpen     bool
+
+	Need      int
+	Witnesses []Witness
+	Final     uint64
+	FinalAt   time.Time
+	Watches   []string // origins of the ledgers that this node watches
+	WatchKey  string
 }
 
 // AttackView is a service under attack mode, in the visitor's language.
@@ -167,6 +215,10 @@ const pageAge = 5 * time.Second
 
 func (t *Trust) page(w http.ResponseWriter, r *http.Request) {
 	s := t.o.Status()
+	var watch Watch
+	if t.o.Witness != nil {
+		watch = *t.o.Witness
+	}
 	t.o.Pages.Render(w, r, http.StatusOK, page.View{
 		Surface: page.Trust, Name: "trust", Title: t.o.Pages.T(page.Lang(r), "trust.title"), Public: pageAge,
 		Data: View{
@@ -174,6 +226,9 @@ func (t *Trust) page(w http.ResponseWriter, r *http.Request) {
 			Audited: s.Audited, HasAudited: !s.Audited.IsZero(),
 			Checkpoint: s.Checkpoint, Origin: t.o.Origin, VKey: t.o.VKey, Agency: t.o.Agency,
 			Attacks: t.attacks(page.Lang(r)),
+			Hidden:  s.Hidden, Overdue: s.Overdue, NextOpen: s.NextOpen, HasNextOpen: !s.NextOpen.IsZero() && s.Overdue == 0,
+			Need: s.Need, Witnesses: s.Witnesses, Final: s.Final, FinalAt: s.FinalAt,
+			Watches: watch.Logs, WatchKey: watch.Key,
 		},
 	})
 }
@@ -192,14 +247,34 @@ type Agency struct {
 		Origin string `json:"origin"`
 		VKey   string `json:"vkey"` // signed-note verifier key
 		Path   string `json:"path"` // where the tlog-tiles are
+		// Labels is the public key of the citizens' labels (RFC 9381,
+		// ECVRF-EDWARDS25519-SHA512-TAI), base64url without padding; every epoch
+		// names it. "" where no lists are committed.
+		Labels string `json:"labels,omitempty"`
 	} `json:"ledger"`
-	Witnesses []string `json:"witnesses"` // verifier keys of witnesses, if any
+	Witnesses []string       `json:"witnesses"`         // verifier keys of the ledger's witnesses, if any
+	Need      int            `json:"need,omitempty"`    // so many of them make a checkpoint final
+	Witness   *AgencyWitness `json:"witness,omitempty"` // this node as a witness of others
+}
+
+// AgencyWitness is a node as a witness of others (C2SP tlog-witness).
+type AgencyWitness struct {
+	VKey string   `json:"vkey"` // verifier key of its cosignatures
+	Path string   `json:"path"` // what add-checkpoint is appended to
+	Logs []string `json:"logs"` // origins of the ledgers that it watches
 }
 
 func (t *Trust) wellKnown(w http.ResponseWriter, r *http.Request) {
-	a := Agency{Schema: AgencySchema, Witnesses: []string{}}
+	a := Agency{Schema: AgencySchema, Witnesses: t.o.Cosigners, Need: t.o.Need}
+	if a.Witnesses == nil {
+		a.Witnesses = []string{}
+	}
+	if v := t.o.Witness; v != nil {
+		a.Witness = &AgencyWitness{VKey: v.Key, Path: "/ledger/", Logs: v.Logs}
+	}
 	a.Agency.ID, a.Agency.Name = t.o.Agency, t.o.Name
 	a.Ledger.Origin, a.Ledger.VKey, a.Ledger.Path = t.o.Origin, t.o.VKey, "/ledger/"
+	a.Ledger.Labels = t.o.Labels
 	w.Header().Set("Access-Control-Allow-Origin", "*")
 	t.o.Pages.JSON(w, r, http.StatusOK, "", a)
 }

@@ -162,3 +162,14 @@ func TestBar(t *testing.T) {
 		}
 	}
 }
+
+// TestProofs makes what the browser is given; it holds.
+func TestProofs(t *testing.T) {
+	p, err := makeProofs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Statement.Entries) != listLength || len(p.Receipt.Proof) != ledgerDepth {
+		t.Errorf("%d entries, %d hashes", len(p.Statement.Entries), len(p.Receipt.Proof))
+	}
+}

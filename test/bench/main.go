@@ -49,14 +49,16 @@ type table struct {
 	rows        []row
 }
 
-func tables() []table {
-	sized := func(what, bench, than, metric, unit string) (out []row) {
-		for _, n := range []int{1, 8, 64} {
-			at := fmt.Sprintf("/%s=%d", unit, n)
-			out = append(out, row{fmt.Sprintf("%s, %d %s", what, n, unit), bench + at, than + at, metric})
-		}
-		return out
+// sized are rows of one benchmark at 1, 8 and 64 clients or writers.
+func sized(what, bench, than, metric, unit string) (out []row) {
+	for _, n := range []int{1, 8, 64} {
+		at := fmt.Sprintf("/%s=%d", unit, n)
+		out = append(out, row{fmt.Sprintf("%s, %d %s", what, n, unit), bench + at, than + at, metric})
 	}
+	return out
+}
+
+func tables() []table {
 	return []table{
 		{"One visitor on the benign mix", "Four kinds of request in turn, with varying names, numbers and sessions, over one keep-alive client; the upstream answers 60 bytes. CPU time is the whole process: client and upstream included, for all lines alike.",
 			"./internal/gateway", []row{
@@ -81,9 +83,6 @@ func tables() []table {
 		{"Opening a declared record", "An application for a transfer of land with two parties: decided and journaled for each of them, every answer decrypted against the promise. Beside it the bare SQL reads of the same rows, which open, decide and record nothing.",
 			"./internal/registry", append(sized("plain SQLite reads", "BenchmarkPlainRead", "", "opens/s", "clients"),
 				sized("opened, accounted for", "BenchmarkOpen", "BenchmarkPlainRead", "opens/s", "clients")...)},
-		{"The journal", "One fact a call: canonicalised, sealed twice, numbered, inserted, synced, promised. Beside it a bare append of 1,000 bytes with fsync after each, all writers to one file. With more writers the journal shares one commit among them.",
-			"./internal/journal", append(sized("bare fsync'd file", "BenchmarkBareFsync", "", "rows/s", "writers"),
-				sized("journal", "BenchmarkJournal", "BenchmarkBareFsync", "rows/s", "writers")...)},
 		{"Guarded tables", "A table of PASBAN_BENCH_ROWS rows (100,000 without it) in a PostgreSQL on the same processors, about 90 bytes a row with five columns of which four are guarded. Beside a plain COPY TO of the whole table, by the same client, stand a baseline, an audit of the unchanged table, an audit after ten authorised changes, and one that names a row which was edited in the table's file. Then pgbench changes ten rows a statement from four connections; authorised traffic, so that every alarm would be a false one. Aimed at: baseline and audit 3 × COPY, after ten changes 2 ×, the row among 10 million in 60 s, 5,000 changes/s, no false alarm.",
 			"./internal/sentinel", []row{
 				{"plain COPY TO", "BenchmarkTable", "", "copy_s"},
@@ -116,7 +115,7 @@ func main() {
 	}
 	rounds := flag.Int("rounds", 5, "how often the whole list is run")
 	length := flag.String("benchtime", "1s", "of each Go benchmark in each round")
-	only := flag.String("only", "", "firewalls: only the comparison with other firewalls; packages: only the Go benchmarks; detection: only those of detection; flood: only the floods. The document's other sections stay as they are")
+	only := flag.String("only", "", "firewalls: only the comparison with other firewalls; packages: only the Go benchmarks; detection: only those of detection; flood: only the floods; ledger: only journal, ledger and proofs. The document's other sections stay as they are")
 	out := flag.String("out", "docs/benchmarks.md", "the document to write")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -144,6 +143,14 @@ func run(ctx context.Context, rounds int, length, only, out string) error {
 			return f.sections(), nil
 		}},
 		{"flood", floodSections},
+		{"ledger", func(dir string) ([]section, error) {
+			proofs, err := browserSection(ctx, dir, rounds)
+			if err != nil {
+				return nil, err
+			}
+			rest, err := comparePackages(dir, ledgerTables(), rounds, length)
+			return append([]section{proofs}, rest...), err
+		}},
 		{"packages", func(dir string) ([]section, error) { return comparePackages(dir, tables(), rounds, length) }},
 		{"detection", func(dir string) ([]section, error) { return comparePackages(dir, detection(), rounds, length) }},
 	}
@@ -161,7 +168,7 @@ func run(ctx context.Context, rounds int, length, only, out string) error {
 		done = append(done, s...)
 	}
 	if !ran {
-		return fmt.Errorf("-only %s: firewalls, flood, packages or detection", only)
+		return fmt.Errorf("-only %s: firewalls, flood, ledger, packages or detection", only)
 	}
 	old, err := os.ReadFile(out)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -209,7 +216,7 @@ func document(old string, done []section) string {
 	return preface + fresh.String() + kept.String()
 }
 
-// comparePackages runs the Go benchmarks of some tables.
+// comparePackages runs the Go benchmarks of these tables.
 func comparePackages(dir string, list []table, rounds int, length string) ([]section, error) {
 	binaries := map[string]string{}
 	for _, t := range list {
@@ -315,7 +322,7 @@ func unitOf(metric string) string {
 		return "s"
 	}
 	unit := strings.TrimSuffix(metric, "/op")
-	for _, prefix := range []string{"p50-", "p99-", "all-closed-", "good-slowest-"} {
+	for _, prefix := range []string{"receipt-", "p50-", "p99-", "slowest-", "all-closed-", "good-slowest-"} {
 		unit = strings.TrimPrefix(unit, prefix)
 	}
 	if strings.HasPrefix(unit, "good-") || strings.HasPrefix(unit, "most-") {

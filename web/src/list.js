@@ -2,6 +2,7 @@
 // statement, verifies it here, and holds every card against the verified list.
 import { Bad, texts } from "./verify.js";
 import { Broken, whole } from "./statement.js";
+import "./watch.js";
 
 const m = JSON.parse(document.getElementById("words").textContent);
 const fill = (key, values) => m[key].replace(/\{(\w+)\}/g, (_, k) => values[k] ?? "");
@@ -38,11 +39,13 @@ async function check(vkey) {
   if (answer.status === 503) return ["", m["whole.pending"]];
   if (!answer.ok) return ["", m["check.unreachable"]];
   try {
-    const { bodies, covered, erased, time } = await whole(await answer.json(), vkey);
+    const { bodies, covered, erased, time, closed, overdue } = await whole(await answer.json(), vkey);
     if (compare(bodies)) return ["bad", m["whole.changed"]];
+    if (overdue) return ["bad", fill("whole.overdue", { count: overdue })];
     const newer = bodies.length - covered;
     return ["ok", [
-      fill("whole.ok", { count: covered, when: texts({ time }, m).when }),
+      fill(covered || erased ? "whole.ok" : "whole.empty", { count: covered, when: texts({ time }, m).when }),
+      closed ? fill("whole.closed", { count: closed }) : "",
       newer ? fill("whole.newer", { count: newer }) : "",
       erased ? fill("whole.erased", { count: erased }) : "",
     ].filter(Boolean).join(" ")];

@@ -1,7 +1,7 @@
 // Checks that a citizen's list is whole, as pasban.Statement.Verify does: the
 // receipt of the epoch, the chain of the entries, the citizen's label and the
 // end of their list in the map of heads (docs/schemas/statement.v1.json).
-import { Bad, canonical, verify } from "./verify.js";
+import { Bad, canonical, closed, unfold, verify } from "./verify.js";
 import { vrf } from "./vrf.js";
 
 /** Broken is a list that is not whole; entry is the number of the first entry
@@ -13,7 +13,8 @@ export class Broken extends Bad {
   }
 }
 
-const kinds = { look: 1, change: 2, decision: 3, admin: 4 };
+const kinds = { look: 1, change: 2, decision: 3, admin: 4, opening: 6 };
+const grace = 864e5; // after its date a hidden entry may be closed for a day more, in ms
 const utf8 = new TextEncoder();
 const bytes = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
 const fromURL = (s) => bytes(s.replaceAll("-", "+").replaceAll("_", "/"));
@@ -44,9 +45,10 @@ async function leafHash({ kind, salt, body }, at) {
 }
 
 /** chain checks that the entries follow each other; it returns how many the
- * epoch covers and the leaf hash of the last of them. */
-async function chain({ entries, number, citizen }, size) {
-  must(Array.isArray(entries) && entries.length > 0 && Number.isSafeInteger(number) && number > 0, "form");
+ * epoch covers, how many were destroyed before them, and the leaf hash of the
+ * last that the epoch covers: null for an empty list. */
+async function chain({ entries, number, citizen, last }, size) {
+  must(Array.isArray(entries) && Number.isSafeInteger(number) && number >= 0, "form");
   const hashes = await Promise.all(entries.map((e, i) => leafHash(e, e?.body?.list?.number ?? i + 1)));
   let before = 0, covered = 0, end = null;
   for (const [i, e] of entries.entries()) {
@@ -65,34 +67,59 @@ async function chain({ entries, number, citizen }, size) {
       end = hashes[i];
     }
   }
-  must(before >= number, "missing", before + 1);
-  must(covered > 0, "form");
-  return { covered, end };
+  const first = entries[0]?.body.list;
+  if (covered > 0) {
+    must(before >= number, "missing", before + 1);
+    must(last === undefined, "form");
+    return { covered, end, erased: first.number - 1 };
+  }
+  must((number === 0) === (last === undefined), "form"); // empty, or all of it destroyed
+  end = number ? bytes(last) : null;
+  must(!end || end.length === 32, "form");
+  must(!first || (first.number === number + 1 && first.previous === (end ? toURL(end) : undefined)), "missing", number + 1);
+  return { covered, end, erased: number };
 }
+
+/** node is the map's node in the place of a label: the list's end, or, for an
+ * empty list, what is there instead. */
+async function node(label, blind, { number, other, proof }, end) {
+  must(!other || number === 0, "form");
+  if (end) return sha256([2], label, await sha256(blind, big(number), end));
+  if (!other) return new Uint8Array(32);
+  const [theirs, value] = [bytes(other.label), bytes(other.value)];
+  must(theirs.length === 32 && value.length === 32 && toURL(theirs) !== toURL(label), "form");
+  for (let d = 0; d < (proof ?? []).length; d++) must(bit(theirs, d) === bit(label, d), "form");
+  return sha256([2], theirs, value);
+}
+
+const bit = (label, depth) => (label[depth >> 3] >> (7 - (depth & 7))) & 1;
 
 /** whole verifies a statement against the ledger's key. It returns the bodies,
  * oldest first, how many of them the epoch covers, how many were erased before
- * them, and when the epoch was committed. */
+ * them, when the epoch was committed, how many keep their details back still,
+ * and how many of those should not any more. */
 export async function whole(s, vkey) {
   try {
     must(s.schema === "pasban.statement.v1", "form");
     const epoch = await verify(s.epoch, vkey), heads = epoch.heads;
     must(epoch.kind === "heads" && heads.size <= s.epoch.index, "form");
-    const { covered, end } = await chain(s, heads.size);
+    const { covered, end, erased } = await chain(s, heads.size);
     const value = await vrf(fromURL(heads.key), utf8.encode(s.citizen), bytes(s.label));
     must(value && (s.proof ?? []).length <= 256, "form");
     const label = value.slice(0, 32), proof = (s.proof ?? []).map(bytes);
-    let h = await sha256([2], label, await sha256(value.slice(32), big(s.number), end));
+    let h = await node(label, value.slice(32), s, end);
     for (const [i, sibling] of proof.entries()) {
-      const depth = proof.length - 1 - i, right = (label[depth >> 3] >> (7 - (depth & 7))) & 1;
+      const right = bit(label, proof.length - 1 - i);
       must(sibling.length === 32, "form");
       h = await sha256([3], right ? sibling : h, right ? h : sibling);
     }
-    must(toURL(h) === heads.root, "missing", s.number);
-    const bodies = s.entries.map((e) => e.body);
-    return { bodies, covered, erased: bodies[0].list.number - 1, time: epoch.time };
+    must(toURL(h) === heads.root, "missing", s.number || 1);
+    const bodies = await Promise.all(s.entries.map((e) => unfold(e.body, e.hidden)));
+    const hidden = bodies.filter(closed), due = (b) => new Date(b.hidden.until).getTime() + grace;
+    const overdue = hidden.filter((b) => !(due(b) >= new Date(epoch.time).getTime()));
+    return { bodies, covered, erased, time: epoch.time, closed: hidden.length, overdue: overdue.length };
   } catch (e) {
-    if (e instanceof TypeError || e.name === "InvalidCharacterError") throw new Bad("form");
+    if (e instanceof TypeError || e instanceof SyntaxError || e.name === "InvalidCharacterError") throw new Bad("form");
     throw e;
   }
 }

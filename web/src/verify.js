@@ -7,7 +7,7 @@
  * browser could not tell. */
 export class Bad extends Error {}
 
-const kinds = { look: 1, change: 2, decision: 3, admin: 4, heads: 5 };
+const kinds = { look: 1, change: 2, decision: 3, admin: 4, heads: 5, opening: 6 };
 const utf8 = new TextEncoder();
 const bytes = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
 const join = (...parts) => new Uint8Array(parts.flatMap((p) => [...p]));
@@ -68,6 +68,24 @@ async function climb(hash, index, size, proof) {
   return hash;
 }
 
+const details = ["who", "service", "resource", "action", "fields", "purpose", "case", "basis", "mode"];
+
+/** unfold checks what opens an entry that was hidden until its date against the
+ * body that commits to it, and returns the body with its details; an entry that
+ * is not opened, or was never hidden, is returned as it is. */
+export async function unfold(body, hidden) {
+  if (!hidden) return body;
+  const salt = bytes(hidden.salt), part = bytes(hidden.part);
+  const digest = btoa(String.fromCharCode(...await sha256(salt, part))).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+  must(salt.length === 32 && body.hidden?.digest === digest, "hidden");
+  const text = new TextDecoder("utf-8", { fatal: true }).decode(part), told = JSON.parse(text);
+  must(canonical(told) === text && told.who?.kind && !closed(told) && Object.keys(told).every((k) => details.includes(k)), "hidden");
+  return { ...body, ...told };
+}
+
+/** closed reports whether a body keeps its details back until its date. */
+export const closed = (b) => b.who?.kind === "hidden";
+
 /** verify checks a whole receipt against the ledger's key and returns the
  * verified body; what is shown to a person is written from that. */
 export async function verify(receipt, vkey) {
@@ -80,10 +98,10 @@ export async function verify(receipt, vkey) {
     must(s.length === 32 && body.v === 1 && body.kind === kind, "body");
     const leaf = join([1, kinds[kind]], await sha256(s, utf8.encode(canonical(body))));
     must(same(await climb(await sha256([0], leaf), index, cp.size, proof.map(bytes)), cp.root), "proof");
-    return body;
+    return await unfold(body, receipt.hidden);
   } catch (e) {
     // what cannot be read is not a receipt; a DOMException but atob's is the browser's
-    if (e instanceof TypeError || e.name === "InvalidCharacterError") throw new Bad("form");
+    if (e instanceof TypeError || e instanceof SyntaxError || e.name === "InvalidCharacterError") throw new Bad("form");
     throw e;
   }
 }
@@ -95,28 +113,37 @@ export function texts(b, m) {
   const fill = (key, values) => (m[key] ?? key).replace(/\{(\w+)\}/g, (_, k) => values[k] ?? "");
   const t = new Date(new Date(b.time).getTime() + 5 * 36e5); // Pakistan's time, no summer time
   const hour = t.getUTCHours();
+  const date = (s) => {
+    const at = new Date(new Date(s).getTime() + 5 * 36e5);
+    return fill("date", { day: at.getUTCDate(), month: m["month." + (at.getUTCMonth() + 1)], year: at.getUTCFullYear() });
+  };
+  const until = b.hidden ? date(b.hidden.until) : "", later = fill("hidden.until", { date: until });
   const who = b.who || {}, role = say("role", who.role || "");
   const service = say("service", b.service || ""), fields = b.fields || [];
   const what = "what." + (b.outcome === "deny" ? "refused" : b.kind) + (fields.length ? "" : "_all");
-  const record = /^[\w-]+$/.test(b.resource || "") ? fill("what.record", { resource: b.resource }) : "";
-  const purpose = b.purpose ? say("purpose", b.purpose) : m[who.kind === "citizen" ? "why.own" : "why.none"];
-  const why = b.case ? fill("why.case", { purpose, case: b.case }) : purpose;
+  const record = b.kind !== "opening" && /^[\w-]+$/.test(b.resource || "") ? fill("what.record", { resource: b.resource }) : "";
+  const purpose = b.purpose ? say("purpose", b.purpose) : m[b.kind === "opening" ? "why.opening" : who.kind === "citizen" ? "why.own" : "why.none"];
+  let why = b.case ? fill("why.case", { purpose, case: b.case }) : purpose;
+  if (b.mode === "emergency") why = fill("why.emergency", { why });
+  if (b.hidden) why = fill("hidden.was", { why, date: until });
   return {
     title: say("agency", b.agency || ""),
     tag: m["tag." + tag(b)],
-    who: who.kind === "person" ? (who.staff ? fill("who.staff", { role, staff: who.staff }) : role) : say("who", who.kind || ""),
+    who: closed(b) ? later : who.kind === "person" ? (who.staff ? fill("who.staff", { role, staff: who.staff }) : role) : say("who", who.kind || ""),
     when: fill("when", {
       day: t.getUTCDate(), month: m["month." + (t.getUTCMonth() + 1)], year: t.getUTCFullYear(),
       time: (hour % 12 || 12) + ":" + String(t.getUTCMinutes()).padStart(2, "0"), period: m["hour." + hour],
     }),
-    what: fill(what, { fields: fields.map((f) => say("field", b.service + "." + f)).join(m.comma), service }) + record,
-    why: b.mode === "emergency" ? fill("why.emergency", { why }) : why,
-    basis: b.basis ? fill("basis.is", { basis: say("basis", b.basis) }) : m["basis.none"],
+    what: closed(b) ? fill("hidden.what", { date: until })
+      : fill(what, { fields: fields.map((f) => say("field", b.service + "." + f)).join(m.comma), service, resource: b.resource }) + record,
+    why: closed(b) ? later : why,
+    basis: closed(b) ? later : b.basis ? fill("basis.is", { basis: say("basis", b.basis) }) : m["basis.none"],
   };
 }
 
 /** tag is what sort of entry it is. */
 export function tag(b) {
+  if (closed(b)) return "hidden";
   if (b.outcome === "deny") return "refused";
   if (b.mode === "emergency") return "emergency";
   if (b.mode === "automatic" || b.who?.kind === "system") return "automatic";

@@ -50,6 +50,15 @@ test("an erased beginning is said", async () => {
   assert.ok((await press(s)).textContent.endsWith(say("whole.erased", { count: 3 })));
 });
 
+test("entries that are hidden still are said, and those that should be open are warned of", async () => {
+  const s = structuredClone(statement);
+  delete s.entries[2].hidden;
+  assert.ok((await press(s)).textContent.includes(say("whole.closed", { count: 1 })));
+  delete s.entries[1].hidden;
+  const { dataset, textContent } = await press(s);
+  assert.deepEqual([dataset.s, textContent], ["bad", say("whole.overdue", { count: 1 })]);
+});
+
 test("a missing entry is named", async () => {
   const s = { ...statement, entries: statement.entries.toSpliced(4, 1) };
   const { dataset, textContent } = await press(s);

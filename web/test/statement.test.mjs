@@ -8,7 +8,7 @@ import { Bad } from "../src/verify.js";
 import { whole } from "../src/statement.js";
 import { vrf } from "../src/vrf.js";
 
-const { vkey, statement } = JSON.parse(await readFile(new URL("statement.json", import.meta.url)));
+const { vkey, statement, ...unseen } = JSON.parse(await readFile(new URL("statement.json", import.meta.url)));
 const hex = (s) => Uint8Array.from(Buffer.from(s, "hex"));
 
 const examples = [
@@ -44,6 +44,48 @@ test("an erased beginning is told", async () => {
   s.entries.splice(0, 3);
   assert.equal((await whole(s, vkey)).erased, 3);
 });
+
+test("entries that are hidden still are counted, and those that should not be", async () => {
+  const s = structuredClone(statement);
+  const counts = async () => { const { closed, overdue } = await whole(s, vkey); return [closed, overdue]; };
+  assert.deepEqual(await counts(), [0, 0]);
+  delete s.entries[2].hidden;
+  assert.deepEqual(await counts(), [1, 0]);
+  delete s.entries[1].hidden;
+  assert.deepEqual(await counts(), [2, 1]);
+  s.entries[2].hidden = statement.entries[1].hidden;
+  await assert.rejects(counts(), Bad);
+});
+for (const [name, s] of Object.entries(unseen)) {
+  test(`a list of which nothing can be read holds: ${name}`, async () => {
+    const got = await whole(s, vkey);
+    assert.deepEqual([got.bodies, got.covered, got.erased], [[], 0, s.number]);
+  });
+}
+
+const hidden = {
+  "an empty list that is another's": ["empty", (s) => { s.citizen = "35202-0000001-1"; }],
+  "an empty list of one entry": ["empty", (s) => { s.number = 1; }],
+  "an empty list that ends": ["empty", (s) => { s.last = s.proof[0]; }],
+  "an empty list with another's place": ["empty", (s) => { s.other = unseen.beside.other; }],
+  "an empty list with entries": ["empty", (s) => { s.entries = statement.entries; }],
+  "another's place, empty": ["beside", (s) => { delete s.other; }],
+  "another's place with another value": ["beside", (s) => { s.other.value = s.proof[0]; }],
+  "another's label that begins otherwise": ["beside", (s) => { s.other.label = s.proof[0]; }],
+  "another's label cut short": ["beside", (s) => { s.other.label = "AAAA"; }],
+  "another's place in a list": ["destroyed", (s) => { s.other = unseen.beside.other; }],
+  "a destroyed list with fewer": ["destroyed", (s) => { s.number = 4; }],
+  "a destroyed list with another end": ["destroyed", (s) => { s.last = s.proof[0]; }],
+  "a destroyed list without an end": ["destroyed", (s) => { delete s.last; }],
+  "a destroyed list that was empty": ["destroyed", (s) => { s.number = 0; delete s.last; }],
+};
+for (const [name, [which, change]] of Object.entries(hidden)) {
+  test("does not hold: " + name, async () => {
+    const s = structuredClone(unseen[which]);
+    change(s);
+    await assert.rejects(whole(s, vkey), Bad);
+  });
+}
 
 const wrong = {
   "an entry left out": [(s) => s.entries.splice(4, 1), "missing", 5],

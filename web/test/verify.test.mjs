@@ -2,9 +2,10 @@
 // internal/portal, kept true by a Go test there), and against every way in
 // which a receipt can be wrong.
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
-import { Bad, canonical, texts, verify } from "../src/verify.js";
+import { Bad, canonical, closed, texts, unfold, verify } from "../src/verify.js";
 
 const cards = JSON.parse(await readFile(new URL("../../internal/portal/testdata/cards.json", import.meta.url)));
 const names = { title: "Title", tag: "Tag", who: "Who", when: "When", what: "What", why: "Why", basis: "Basis" };
@@ -49,7 +50,7 @@ const wrong = {
   "a proof that is none": (r) => { r.proof = null; },
   "another origin": (r) => { r.origin = "evil.example/ledger"; },
   "a checkpoint of another origin": (r) => { r.checkpoint = r.checkpoint.replaceAll("land.example", "evil.example"); },
-  "a changed size": (r) => { r.checkpoint = r.checkpoint.replace("\n10\n", "\n11\n"); },
+  "a changed size": (r) => { r.checkpoint = r.checkpoint.replace(/\n(\d+)\n/, (_, n) => `\n${+n + 1}\n`); },
   "a changed root": (r) => { r.checkpoint = r.checkpoint.split("\n").map((l, i) => (i === 2 ? flip(l) : l)).join("\n"); },
   "a changed signature": (r) => { r.checkpoint = sig(r.checkpoint, (s) => flip(s, 20)); },
   "a signature of another key's hash": (r) => { r.checkpoint = sig(r.checkpoint, (s) => flip(s, 0)); },
@@ -68,6 +69,43 @@ for (const [name, change] of Object.entries(wrong)) {
     await assert.rejects(verify(r, cards.vkey), Bad);
   });
 }
+
+const opened = cards.cases.find((c) => c.receipt.hidden).receipt;
+const part = (r, f) => { r.hidden.part = Buffer.from(f(Buffer.from(r.hidden.part, "base64").toString())).toString("base64"); };
+const wrongHidden = {
+  "details of another case": (r) => part(r, (s) => s.replace("17/2026", "99/2026")),
+  "details with more in them": (r) => part(r, (s) => s.replace("{", '{"time":"2020",')),
+  "details that are no JSON": (r) => part(r, () => "{"),
+  "another salt of the details": (r) => { r.hidden.salt = flip(r.hidden.salt); },
+  "details for an entry that hides nothing": (r) => Object.assign(r, cards.cases[0].receipt, { hidden: r.hidden }),
+};
+for (const [name, change] of Object.entries(wrongHidden)) {
+  test(`refuses ${name}`, async () => {
+    const r = structuredClone(opened);
+    change(r);
+    await assert.rejects(verify(r, cards.vkey), Bad);
+  });
+}
+
+test("an entry without its details says until when it is hidden", async () => {
+  const { hidden, ...r } = structuredClone(opened);
+  const body = await verify(r, cards.vkey);
+  assert.ok(hidden && closed(body));
+  assert.equal(texts(body, cards.words.en).why, "You are told on 20 November 2026");
+});
+
+// Whoever runs the node commits to whatever they like: not to a part that says
+// what only the body may, or that hides again.
+test("details say who, what and why, and nothing else", async () => {
+  const salt = Buffer.alloc(32, 7), b64 = (b) => Buffer.from(b).toString("base64");
+  for (const [text, good] of [['{"who":{"kind":"person"}}', true], ['{"who":{"kind":"hidden"}}', false], ['{"time":"2020","who":{"kind":"person"}}', false],
+    ['{"who":{"kind":"person"},"who":{"kind":"system"}}', false], ['{ "who":{"kind":"person"}}', false], ["{}", false], ["[]", false]]) {
+    const digest = createHash("sha256").update(salt).update(text).digest("base64url");
+    const told = unfold({ who: { kind: "hidden" }, hidden: { until: "2026-11-20T00:00:00.000Z", digest } }, { salt: b64(salt), part: b64(text) });
+    if (good) assert.equal((await told).who.kind, "person");
+    else await assert.rejects(told, Bad, text);
+  }
+});
 
 test("refuses another key", async () => {
   const [name, , key] = cards.vkey.split("+");

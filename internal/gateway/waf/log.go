@@ -2,24 +2,17 @@ package waf
 
 import (
 	"fmt"
-	"log/slog"
 	"net/http"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/corazawaf/coraza/v3/types"
 
 	"pasban"
+	"pasban/internal/gateway/logfile"
 )
-
-// maxLog is the size in bytes at which the log starts anew; the file before
-// is kept beside it with ".1" added.
-const maxLog = 64 << 20
 
 // maxValue is how much of a message or of matched data a line carries, in bytes.
 const maxValue = 280
@@ -35,51 +28,32 @@ const maxValue = 280
 // other personal data that an attacker found in or put into a request: the file
 // is readable by its owner only.
 type Log struct {
-	path string
+	file *logfile.File
 	mask func(string) string // what is left of text from a request
-	mu   sync.Mutex          // covers file and size
-	file *os.File
-	size int64
 }
 
 // OpenLog opens the file to append to it and makes it if needed (mode 0600,
 // its directory 0700). Text from requests is written as mask leaves it: it
 // hides secrets; nil hides nothing more than CNICs.
 func OpenLog(path string, mask func(string) string) (*Log, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, &pasban.Error{Kind: pasban.Unavailable, Msg: "the WAF's log has no directory", Where: path, Err: err}
-	}
-	l := &Log{path: path, mask: pasban.MaskCNICs}
+	l := &Log{file: logfile.New(path), mask: pasban.MaskCNICs}
 	if mask != nil {
 		l.mask = func(s string) string { return mask(pasban.MaskCNICs(s)) }
 	}
-	if err := l.open(); err != nil {
+	if err := l.file.Open(); err != nil {
 		return nil, &pasban.Error{Kind: pasban.Unavailable, Msg: "the WAF's log is not writable", Where: path, Err: err}
 	}
 	return l, nil
 }
 
-func (l *Log) open() error {
-	f, err := os.OpenFile(l.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	info, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return err
-	}
-	l.file, l.size = f, info.Size()
-	return nil
-}
+// Reopen has the next line go to a new file, if somebody set the old one aside.
+func (l *Log) Reopen() { l.file.Reopen() }
 
 // Close closes the file. The log must not be used afterwards.
 func (l *Log) Close() error {
 	if l == nil {
 		return nil
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	return l.file.Close()
 }
 
@@ -103,29 +77,7 @@ func (l *Log) write(r *http.Request, tx types.Transaction) {
 	if len(lines) == 0 {
 		return
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.size+int64(len(lines)) > maxLog {
-		l.rotate()
-	}
-	n, err := l.file.Write(lines)
-	l.size += int64(n)
-	if err != nil {
-		slog.Error("the WAF's log is not writable", "path", l.path, "err", err)
-	}
-}
-
-func (l *Log) rotate() {
-	old := l.file
-	if err := os.Rename(l.path, l.path+".1"); err != nil {
-		slog.Error("the WAF's log cannot start anew", "path", l.path, "err", err)
-		return
-	}
-	if err := l.open(); err != nil {
-		slog.Error("the WAF's log cannot start anew", "path", l.path, "err", err)
-		return
-	}
-	old.Close()
+	_, _ = l.file.Write(lines) // it says in the node's log what it does not take
 }
 
 // appendLine writes one match. Everything that comes from the request is

@@ -317,7 +317,7 @@ func TestBlame(t *testing.T) {
 	}
 }
 
-func TestLogStartsAnew(t *testing.T) {
+func TestLogIsSetAside(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "waf.log")
 	log, err := OpenLog(path, nil)
 	if err != nil {
@@ -327,7 +327,10 @@ func TestLogStartsAnew(t *testing.T) {
 	var f findings
 	h := newEngine(t, Options{Log: log}).Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), f.hooks())
 	ask(h, "GET", attack, "")
-	log.size = maxLog
+	if err := os.Rename(path, path+".1"); err != nil {
+		t.Fatal(err)
+	}
+	log.Reopen()
 	ask(h, "GET", attack, "")
 	for _, name := range []string{path, path + ".1"} {
 		if text, err := os.ReadFile(name); err != nil || !bytes.Contains(text, []byte(`[id "942100"]`)) {

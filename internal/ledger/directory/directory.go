@@ -73,7 +73,9 @@ type Directory struct {
 	mu   sync.Mutex // one step at a time; covers what follows
 	work *node      // the map as it is in the table
 	read uint64     // leaves of the journal that are in work
-	anew bool       // the table is not believed: labels are computed
+	// grown are the blinds of the lists that grew since the last epoch, by label.
+	grown map[pasban.Label][32]byte
+	anew  bool // the table is not believed: labels are computed
 }
 
 // epoch is a committed map.
@@ -95,7 +97,7 @@ func Open(ctx context.Context, st *store.Store, o Options) (*Directory, error) {
 	if err := st.Migrate(ctx, "directory", migrations); err != nil {
 		return nil, err
 	}
-	d := &Directory{st: st, o: o}
+	d := &Directory{st: st, o: o, grown: map[pasban.Label][32]byte{}}
 	return d, d.load(ctx)
 }
 
@@ -150,7 +152,10 @@ var errOther = errors.New("another node committed an epoch")
 
 // commit makes the epoch durable: its number and its fact together.
 func (d *Directory) commit(ctx context.Context, h pasban.Heads) error {
-	f := pasban.NewFact(pasban.KindHeads, d.o.Agency, pasban.Actor{Kind: pasban.ActorSystem}, time.Now())
+	now := time.Now()
+	f := pasban.NewFact(pasban.KindHeads, d.o.Agency, pasban.Actor{Kind: pasban.ActorSystem}, now)
+	labels := d.labels(h.Epoch, now)
+	h.Watch = pasban.WatchDigest(labels)
 	f.Body.Action, f.Body.Heads = "commit", h
 	entries, err := d.o.Journal.Commit(ctx, func(tx *store.Tx) ([]pasban.Fact, error) {
 		res, err := tx.Exec(`UPDATE directory_epoch SET epoch = ?, fact = ? WHERE id = 1 AND epoch = ?`, h.Epoch, f.Body.ID, h.Epoch-1)
@@ -160,6 +165,9 @@ func (d *Directory) commit(ctx context.Context, h pasban.Heads) error {
 		if n, err := res.RowsAffected(); err != nil || n != 1 {
 			return nil, errors.Join(errOther, err)
 		}
+		if _, err := tx.Exec(`INSERT INTO directory_watch (epoch, fact, labels) VALUES (?, ?, ?)`, h.Epoch, f.Body.ID, labels); err != nil {
+			return nil, err
+		}
 		return []pasban.Fact{f}, nil
 	})
 	if errors.Is(err, errOther) {
@@ -168,6 +176,7 @@ func (d *Directory) commit(ctx context.Context, h pasban.Heads) error {
 	if err != nil {
 		return err
 	}
+	clear(d.grown)
 	d.before.Store(d.now.Load())
 	d.now.Store(&epoch{heads: h, entry: entries[0], root: d.work})
 	return nil
@@ -209,6 +218,7 @@ func (d *Directory) put(ctx context.Context, root *node, heads []journal.Head) (
 		if !ok {
 			continue
 		}
+		d.grown[r.label] = r.blind
 		rows = append(rows, r)
 		leaves = append(leaves, r.node())
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"time"
 
 	"pasban"
 	"pasban/internal/journal"
@@ -15,28 +16,29 @@ const (
 )
 
 // Statement proves that a citizen's list is whole up to the last epoch that a
-// checkpoint covers, and holds what came after it besides. It is of kind
-// Unavailable before the first epoch that has the citizen, and NotFound if
-// nothing readable is recorded about them.
-func (d *Directory) Statement(ctx context.Context, id pasban.SubjectID) (pasban.Statement, error) {
+// checkpoint covers, or that it was empty, and holds what came after it besides.
+// It is of kind Unavailable before the first epoch. Of a citizen whose entries
+// can all be read no longer the number is needed, which nothing here remembers.
+func (d *Directory) Statement(ctx context.Context, who pasban.Subject) (pasban.Statement, error) {
 	e, receipt, err := d.proven(ctx)
 	if err != nil {
 		return pasban.Statement{}, err
 	}
-	entries, err := d.list(ctx, id)
+	entries, err := d.list(ctx, who.ID)
 	if err != nil {
 		return pasban.Statement{}, err
 	}
-	s := pasban.Statement{Schema: pasban.StatementSchema, Citizen: entries[0].Fact.Subject.CNIC, Epoch: receipt}
+	now := time.Now()
+	s := pasban.Statement{Schema: pasban.StatementSchema, Citizen: who.CNIC, Entries: []pasban.StatementEntry{}, Epoch: receipt}
 	for _, en := range entries {
-		s.Entries = append(s.Entries, pasban.StatementEntry{Index: uint64(en.Index), Kind: en.Opening.Kind, Salt: en.Opening.Salt, Body: en.Opening.Body})
+		s.Citizen = en.Fact.Subject.CNIC
+		s.Entries = append(s.Entries, pasban.StatementEntry{Index: uint64(en.Index), Kind: en.Opening.Kind, Salt: en.Opening.Salt, Body: en.Opening.Body, Hidden: en.Disclosed(now)})
 		if en.Index < e.heads.Size {
 			s.Number = en.Fact.Body.List.Number
 		}
 	}
-	soon := &pasban.Error{Kind: pasban.Unavailable, Where: "directory", Msg: "no epoch covers this list yet", Hint: "try again in some minutes"}
-	if s.Number == 0 {
-		return pasban.Statement{}, soon
+	if s.Citizen == "" {
+		return pasban.Statement{}, &pasban.Error{Kind: pasban.NotFound, Where: "directory", Msg: "nothing is recorded about this citizen that could be read"}
 	}
 	value, label, err := d.o.Key.Prove([]byte(s.Citizen))
 	if err != nil {
@@ -44,9 +46,21 @@ func (d *Directory) Statement(ctx context.Context, id pasban.SubjectID) (pasban.
 	}
 	at, _ := pasban.SplitLabel(value)
 	s.Label = label
-	var ok bool
-	if s.Proof, ok = e.root.prove(at); !ok {
-		return pasban.Statement{}, soon
+	var there *node
+	switch s.Proof, there = e.root.prove(at); {
+	case there == nil || *there.label != at:
+		if s.Number != 0 {
+			return pasban.Statement{}, &pasban.Error{Kind: pasban.Unavailable, Where: "directory", Msg: "no epoch covers this list yet", Hint: "try again in some minutes"}
+		}
+		if there != nil {
+			s.Other = &pasban.OtherLabel{Label: there.label[:], Value: there.value[:]}
+		}
+	case s.Number == 0: // all of it was destroyed
+		end, err := d.o.Journal.ListEnd(ctx, who.ID, uint64(e.heads.Size))
+		if err != nil {
+			return pasban.Statement{}, err
+		}
+		s.Number, s.Last = end.Number, end.Leaf[:]
 	}
 	if _, err := s.Verify(d.o.Verifier); err != nil {
 		return pasban.Statement{}, &pasban.Error{Kind: pasban.Unavailable, Where: "directory", Msg: "the statement does not verify", Err: err}
@@ -96,9 +110,6 @@ func (d *Directory) list(ctx context.Context, id pasban.SubjectID) ([]journal.En
 		if len(batch) < perRead {
 			break
 		}
-	}
-	if len(all) == 0 {
-		return nil, &pasban.Error{Kind: pasban.NotFound, Where: "directory", Msg: "nothing is recorded about this citizen that could be read"}
 	}
 	slices.Reverse(all)
 	return all, nil

@@ -71,6 +71,7 @@ func (d *Directory) load(ctx context.Context) error {
 	d.now.Store(nil)
 	d.before.Store(nil)
 	d.work, d.read = nil, 0
+	clear(d.grown)
 	if number == 0 {
 		return nil
 	}
@@ -92,6 +93,7 @@ func (d *Directory) load(ctx context.Context) error {
 		}
 	}
 	d.read = uint64(last.heads.Size)
+	clear(d.grown) // what the table was made again from is older than the epoch
 	if last.root = d.work; !d.is(last.heads) {
 		slog.ErrorContext(ctx, "directory: the journal does not give the map of the last epoch: no statement of it can be given, a new epoch is committed", "epoch", number)
 		last.root = nil

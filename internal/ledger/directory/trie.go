@@ -16,6 +16,7 @@ type node struct {
 	hash        pasban.MapHash
 	left, right *node
 	label       *pasban.Label // set if, and only if, this is the node of a label
+	value       *pasban.MapHash
 }
 
 func (n *node) sum() pasban.MapHash {
@@ -27,7 +28,7 @@ func (n *node) sum() pasban.MapHash {
 
 // leaf is the new node of a label.
 func leaf(label pasban.Label, value pasban.MapHash) *node {
-	return &node{hash: pasban.LabelNode(label, value), label: &label}
+	return &node{hash: pasban.LabelNode(label, value), label: &label, value: &value}
 }
 
 // update returns the map with these label nodes added or exchanged. They are
@@ -71,21 +72,19 @@ func (n *node) merge(leaves []*node, depth int) *node {
 	return inner
 }
 
-// prove returns the siblings from the label's node upwards; ok is false if the
-// label is not in the map.
-func (n *node) prove(label pasban.Label) (proof []tlog.Hash, ok bool) {
-	for depth := 0; n != nil; depth++ {
-		if n.label != nil {
-			slices.Reverse(proof)
-			return proof, *n.label == label
-		}
+// prove follows a label down the map and returns the siblings from its place
+// upwards, and the node in that place: its own, another label's, or nil.
+func (n *node) prove(label pasban.Label) (proof []tlog.Hash, at *node) {
+	proof = []tlog.Hash{}
+	for depth := 0; n != nil && n.label == nil; depth++ {
 		if bit(&label, depth) {
 			proof, n = append(proof, tlog.Hash(n.left.sum())), n.right
 		} else {
 			proof, n = append(proof, tlog.Hash(n.right.sum())), n.left
 		}
 	}
-	return nil, false
+	slices.Reverse(proof)
+	return proof, n
 }
 
 // count returns how many labels the map has.

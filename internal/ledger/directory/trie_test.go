@@ -62,13 +62,19 @@ func TestTrie(t *testing.T) {
 		}
 	}
 	for l, v := range all {
-		proof, ok := root.prove(l)
-		if !ok || climb(l, pasban.LabelNode(l, v), proof) != root.sum() {
+		proof, at := root.prove(l)
+		if at == nil || *at.label != l || *at.value != v || climb(l, pasban.LabelNode(l, v), proof) != root.sum() {
 			t.Fatalf("%x is not proven", l)
 		}
-		l[0] ^= 1
-		if _, ok := root.prove(l); ok {
-			t.Fatalf("%x is proven and not there", l)
+		for i := range 256 { // a neighbour that is not there: what is in its place is proven
+			near := l
+			near[i/8] ^= 0x80 >> (i % 8)
+			if _, there := all[near]; there {
+				continue
+			}
+			if proof, at := root.prove(near); at != nil && *at.label == near || climb(near, at.sum(), proof) != root.sum() {
+				t.Fatalf("%x is proven and not there, or its absence is not", near)
+			}
 		}
 	}
 }

@@ -27,22 +27,32 @@ type Report struct {
 	Findings []Finding        // sorted by path; empty if everything holds
 }
 
+// tooBad is how many chunks of 256 leaves may be unreadable in bundle and tile
+// before an audit ends: a key can sign any size, and files that are not there
+// cost only time.
+const tooBad = 1000
+
 // Audit rehashes every leaf and every tile of the tree and, where src can list
 // its files, the older partial tiles that are still there. It returns an error
-// only where it could not tell. progress, if not nil, is called with the
+// only where it could not tell. A ledger of which next to nothing is there is
+// not read to its end; the last finding says so. progress, if not nil, is called with the
 // leaves done now and then.
 func Audit(ctx context.Context, src Source, tree tlog.Tree, progress func(done int64)) (Report, error) {
 	a := &audit{ctx: ctx, src: src, tree: tree, report: Report{Kinds: map[string]int64{}}}
 	if err := a.readChunks(progress); err != nil {
 		return a.report, err
 	}
-	if truth, ok := a.truth(); !ok {
+	if a.lost >= tooBad {
+		a.disagree()
+	} else if truth, ok := a.truth(); !ok {
 		a.disagree()
 	} else if err := a.compare(truth); err != nil {
 		return a.report, err
 	}
-	if err := a.older(); err != nil {
-		return a.report, err
+	if a.lost < tooBad {
+		if err := a.older(); err != nil {
+			return a.report, err
+		}
 	}
 	slices.SortFunc(a.report.Findings, func(x, y Finding) int { return strings.Compare(x.Path, y.Path) })
 	return a.report, nil
@@ -63,6 +73,7 @@ type audit struct {
 	src    Source
 	tree   tlog.Tree
 	chunks []chunk
+	lost   int // chunks of which neither bundle nor tile can be read
 	report Report
 }
 
@@ -78,7 +89,10 @@ func (a *audit) tile0(level, i int) tlog.Tile {
 
 // readChunks reads every bundle and level-0 tile once.
 func (a *audit) readChunks(progress func(int64)) error {
-	n := int((a.tree.N + Width - 1) / Width)
+	n := int(a.tree.N / Width)
+	if a.tree.N%Width > 0 {
+		n++
+	}
 	for i := range n {
 		if err := a.ctx.Err(); err != nil {
 			return err
@@ -105,6 +119,11 @@ func (a *audit) readChunks(progress func(int64)) error {
 			c.tail, c.tileTail = fromBundle, fromTile
 		}
 		a.chunks = append(a.chunks, c)
+		if c.bundleBad != nil && c.tileBad != nil {
+			if a.lost++; a.lost == tooBad {
+				return nil
+			}
+		}
 		a.report.Files += 2
 		a.report.Leaves += int64(a.tile0(0, i).W)
 		if progress != nil {
@@ -199,7 +218,11 @@ func (a *audit) level1() []tlog.Hash {
 
 // disagree reports what can be said when no reading gives the signed root.
 func (a *audit) disagree() {
-	a.found(Checkpoint, "the files do not give the root that was signed")
+	if a.lost >= tooBad {
+		a.found(Checkpoint, fmt.Sprintf("so many files of the %d leaves that were signed cannot be used that the audit ended at leaf %d", a.tree.N, len(a.chunks)*Width))
+	} else {
+		a.found(Checkpoint, "the files do not give the root that was signed")
+	}
 	for i, c := range a.chunks {
 		for level, bad := range map[int]error{Entries: c.bundleBad, 0: c.tileBad} {
 			if bad != nil {

@@ -1,11 +1,11 @@
 // Package tiles reads, builds and audits a ledger's files: the tiles and entry
 // bundles of C2SP tlog-tiles. The node and the auditor's verifier share it, so
-// it imports nothing but package pasban and x/mod/sumdb.
+// it imports nothing but package pasban, x/mod/sumdb and the standard library.
 //
 // # Types
 //
-// A [Source] gives files by name, from a directory ([Dir]) or from wherever
-// its user reads. [HashReader] gives hashes proven to be in a tree. A
+// A [Source] gives files by name, from a directory ([Dir]) or from an address
+// ([Site]). [Extends] checks one checkpoint against an earlier one. [HashReader] gives hashes proven to be in a tree. A
 // [Builder] makes tiles from leaf hashes. [Audit] rehashes everything against
 // a signed size and root, and its [Report] names every file that is not what
 // the root commits to.
@@ -30,6 +30,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -43,6 +44,8 @@ const (
 	Entries = -1
 	// Checkpoint is the name of the signed checkpoint's file.
 	Checkpoint = "checkpoint"
+	// maxTiles is more than a level has in the largest tree, of 2^63-1 leaves.
+	maxTiles = 1 << 55
 	// MaxFile bounds any file of a ledger, in bytes: a bundle of the largest entries.
 	MaxFile = Width * (2 + 1<<16)
 )
@@ -71,7 +74,7 @@ func ParsePath(name string) (tlog.Tile, error) {
 		return tlog.Tile{}, bad
 	}
 	t, err := tlog.ParseTilePath(fmt.Sprintf("tile/%d/%s", Height, rest))
-	if err != nil || t.L > 7 || t.N < 0 || t.N > 1<<55 || Path(t) != name {
+	if err != nil || t.L > 7 || t.N < 0 || t.N >= maxTiles || Path(t) != name {
 		return tlog.Tile{}, bad
 	}
 	return t, nil
@@ -94,7 +97,8 @@ type Lister interface {
 	List(ctx context.Context, each func(name string) error) error
 }
 
-// Dir is a ledger in a directory. Links that lead out of it are not followed.
+// Dir is a ledger in a directory. Links that lead out of it are not followed,
+// and what is not a file (a pipe would keep its reader waiting) is not read.
 type Dir struct{ Root *os.Root }
 
 var (
@@ -104,11 +108,16 @@ var (
 
 // ReadFile implements Source.
 func (d Dir) ReadFile(_ context.Context, name string) ([]byte, error) {
-	f, err := d.Root.Open(name)
+	f, err := d.Root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil {
+		return nil, err
+	} else if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a file", name)
+	}
 	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
 	if err == nil && len(data) > MaxFile {
 		err = fmt.Errorf("%s is larger than any file of a ledger", name)

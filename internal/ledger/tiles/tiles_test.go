@@ -7,8 +7,12 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -294,6 +298,7 @@ func TestPaths(t *testing.T) {
 	}
 	for _, name := range []string{
 		"", "checkpoint", "tile/8/0/000", "tile/data/000", "tile/0/0", "tile/0/1000", "tile/0/000.p/256", "tile/0/000.p/0", "tile/0/000.p/01",
+		"tile/0/x036/x028/x797/x018/x963/968", "tile/0/x036/x028/x797/x018/x963/x968", "tile/0/x36/028", // 2^55 and beyond
 		"tile/0/x000/001", "tile/-1/000", "tile/8/000", "tile/00/000", "tile/0/../0/000", "tile/0/000/", "/tile/0/000", "tile/entries/../../vkey", "tile/0//000",
 	} {
 		if got, err := tiles.ParsePath(name); err == nil {
@@ -325,6 +330,71 @@ func FuzzParseBundle(f *testing.F) {
 		}
 		if !bytes.Equal(again, data) || len(leaves) > tiles.Width {
 			t.Errorf("%x read as %d leaves", data, len(leaves))
+		}
+	})
+}
+
+// A key can sign any size. An audit of what is not there ends, and says so.
+func TestAuditOfHardlyAnything(t *testing.T) {
+	f, tree := build(t, 600)
+	for _, n := range []int64{601, 1 << 20, 1 << 40, math.MaxInt64, math.MaxInt64 - 255} {
+		report, err := tiles.Audit(t.Context(), f, tlog.Tree{N: n, Hash: tree.Hash}, nil)
+		if err != nil || len(report.Findings) == 0 || len(report.Findings) > 5000 {
+			t.Errorf("%d leaves: %d findings, %v", n, len(report.Findings), err)
+		} else if last := report.Findings[0]; n > 1<<20 && (last.Path != tiles.Checkpoint || !strings.Contains(last.Problem, "the audit ended at leaf")) {
+			t.Errorf("%d leaves: %+v", n, last)
+		}
+	}
+}
+
+// What is not a file is not read, and nobody waits for it.
+func TestDirReadsFilesOnly(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(dir, "checkpoint"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "tile"), 0o700), os.Symlink("/etc/passwd", filepath.Join(dir, "vkey"))); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	for _, name := range []string{"checkpoint", "tile", "vkey"} {
+		if data, err := (tiles.Dir{Root: root}).ReadFile(t.Context(), name); err == nil || errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %q, %v", name, data, err)
+		}
+	}
+}
+
+// FuzzAudit puts anything in the place of any file, and signs any size: an
+// audit without findings means that nothing was changed that matters.
+func FuzzAudit(f *testing.F) {
+	const n = 600
+	truth, tree := build(f, n, 300)
+	for _, name := range slices.Sorted(maps.Keys(truth)) {
+		data := truth[name]
+		f.Add(name, data, int64(n))
+		f.Add(name, data[:len(data)-1], int64(n))
+		f.Add(name, append(bytes.Clone(data), 0), int64(n))
+		f.Add(name, []byte(nil), int64(n))
+	}
+	f.Add("tile/0/000.p/7", []byte("garbage"), int64(n))
+	f.Add("tile/entries/x001/000", []byte{0, 0}, int64(1)<<62)
+	f.Add("checkpoint", []byte(nil), int64(math.MaxInt64))
+	f.Fuzz(func(t *testing.T, name string, data []byte, size int64) {
+		if size < 0 {
+			return // OpenCheckpoint takes no such size
+		}
+		now := maps.Clone(truth)
+		now[name] = data
+		report, err := tiles.Audit(t.Context(), now, tlog.Tree{N: size, Hash: tree.Hash}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if was, there := truth[name]; len(report.Findings) == 0 && (size != n || there && !bytes.Equal(was, data)) {
+			t.Errorf("%s of %d bytes, size %d: nothing found", name, len(data), size)
 		}
 	})
 }

@@ -81,17 +81,17 @@ func (w *Witness) addCheckpoint(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	line, err := w.cosign(body)
-	ref, refused := errors.AsType[*refusal](err)
+	ref, refused := errors.AsType[*Refusal](err)
 	switch {
 	case err == nil:
 		rw.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		rw.Write(line)
-	case refused && ref.status == http.StatusConflict:
+	case refused && ref.Status == http.StatusConflict:
 		rw.Header().Set("Content-Type", "text/x.tlog.size")
-		rw.WriteHeader(ref.status)
-		fmt.Fprintf(rw, "%d\n", ref.size)
+		rw.WriteHeader(ref.Status)
+		fmt.Fprintf(rw, "%d\n", ref.Size)
 	case refused:
-		http.Error(rw, ref.msg, ref.status)
+		http.Error(rw, ref.Msg, ref.Status)
 	default:
 		w.log.Error("a checkpoint could not be cosigned", "err", err)
 		http.Error(rw, "the witness cannot keep what it sees", http.StatusServiceUnavailable)

@@ -3,11 +3,17 @@
 // tlog-witness, tlog-cosignature). Whoever believes the witness then knows
 // that nobody was shown a ledger of their own.
 //
-// # What it keeps
+// # Main types
+//
+// A [Witness] is the one who is asked. Stand-alone ([Open]) it has its key in its
+// directory; in a node ([New]) the key is the ring's. A [Client] is a ledger's way
+// to ask one witness; what it hands back has been verified.
+//
+// # What a witness keeps
 //
 // A directory of mode 0700, open in one process at a time:
 //
-//	witness.key        the witness's Ed25519 key, a note signer key
+//	witness.key        the witness's Ed25519 key, a note signer key; not in a node
 //	HASH.checkpoint    the newest checkpoint cosigned of a ledger, as its key signed it
 //	HASH.fork          proof that the ledger forked: two signed checkpoints of one size
 //
@@ -30,10 +36,12 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	cosig "github.com/transparency-dev/formats/note"
 	"golang.org/x/mod/sumdb/note"
@@ -98,11 +106,20 @@ func lockDir(dir string) (*os.File, error) {
 // Witness cosigns checkpoints of the ledgers that it knows. It is safe for
 // concurrent use.
 type Witness struct {
-	dir    string
 	lock   *os.File
 	signer note.Signer
-	logs   map[string]*known // by origin; not changed after Open
+	logs   map[string]*known // by origin; not changed after New
 	log    *slog.Logger
+	alarm  func(Alarm)
+}
+
+// Alarm is what a witness saw a ledger do that no honest one does.
+type Alarm struct {
+	Origin  string
+	Size    int64 // of the checkpoint that was refused
+	Seen    int64 // of the newest that was cosigned
+	Forked  bool  // two roots of one size are signed: proof is kept. Otherwise the ledger has failed for a while to show that it extends what was seen
+	Problem string
 }
 
 // known is a ledger and what was seen of it.
@@ -113,26 +130,16 @@ type known struct {
 	mu     sync.Mutex // held from the check of a checkpoint to its record
 	tree   tlog.Tree  // the newest that was cosigned; N is 0 if none was
 	forked bool       // proof of a fork is kept
+	told   bool       // an alarm was given since the last cosignature
+	doubt  time.Time  // when the first checkpoint since then was not shown to extend it; zero if none
 }
 
-// Open opens the witness in dir for these ledgers' verifier keys. It fails if
-// anything that it remembers of one of them is damaged.
-func Open(dir string, logs []note.Verifier, log *slog.Logger) (_ *Witness, err error) {
-	if err := durable.CheckMode(dir); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, &pasban.Error{Kind: pasban.Invalid, Where: dir, Msg: "there is no witness", Hint: "pasban witness --init makes one"}
-		}
+// Open opens the stand-alone witness in dir, which Init made, for these ledgers'
+// verifier keys. It fails if anything that it remembers of one of them is damaged.
+func Open(dir string, logs []note.Verifier, log *slog.Logger) (*Witness, error) {
+	if err := checkDir(dir); err != nil {
 		return nil, err
 	}
-	w := &Witness{dir: dir, logs: map[string]*known{}, log: log}
-	if w.lock, err = lockDir(dir); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			w.lock.Close()
-		}
-	}()
 	path := filepath.Join(dir, keyFile)
 	skey, err := os.ReadFile(path)
 	if err != nil {
@@ -141,9 +148,51 @@ func Open(dir string, logs []note.Verifier, log *slog.Logger) (_ *Witness, err e
 	if err := durable.CheckMode(path); err != nil {
 		return nil, err
 	}
-	if w.signer, err = cosig.NewSignerForCosignatureV1(strings.TrimSpace(string(skey))); err != nil {
+	signer, err := cosig.NewSignerForCosignatureV1(strings.TrimSpace(string(skey)))
+	if err != nil {
 		return nil, &pasban.Error{Kind: pasban.Invalid, Where: path, Msg: "not a witness's key", Err: err}
 	}
+	return New(dir, signer, logs, Options{Log: log})
+}
+
+func checkDir(dir string) error {
+	err := durable.CheckMode(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &pasban.Error{Kind: pasban.Invalid, Where: dir, Msg: "there is no witness", Hint: "pasban witness --init makes one"}
+	}
+	return err
+}
+
+// Options are whom a witness tells. The zero value tells slog.Default alone.
+type Options struct {
+	Log *slog.Logger
+	// Alarm is told what a ledger did, once until that ledger is cosigned again.
+	// The answer waits for it: it must not take long.
+	Alarm func(Alarm)
+}
+
+// New opens the witness whose memory is in dir, which must be there, and whose
+// signer makes cosignatures (key type 0x04). The signer and the directory belong
+// together for life. It fails if anything that it remembers is damaged.
+func New(dir string, signer note.Signer, logs []note.Verifier, o Options) (_ *Witness, err error) {
+	if err := checkDir(dir); err != nil {
+		return nil, err
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Alarm == nil {
+		o.Alarm = func(Alarm) {}
+	}
+	w := &Witness{signer: signer, logs: map[string]*known{}, log: o.Log, alarm: o.Alarm}
+	if w.lock, err = lockDir(dir); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			w.lock.Close()
+		}
+	}()
 	for _, v := range logs {
 		if w.logs[v.Name()] != nil {
 			return nil, &pasban.Error{Kind: pasban.Invalid, Msg: fmt.Sprintf("two keys for the ledger %s", v.Name()), Hint: "one key for each ledger"}
@@ -182,41 +231,42 @@ func (k *known) load() error {
 // Close lets another process open the witness.
 func (w *Witness) Close() error { return w.lock.Close() }
 
-// refusal is an answer other than a cosignature.
-type refusal struct {
-	status int
-	msg    string
-	size   int64 // with 409: of the newest checkpoint that was cosigned
+// Refusal is a witness's answer other than a cosignature.
+type Refusal struct {
+	Status int // of HTTP, as C2SP tlog-witness wants it
+	Msg    string
+	Size   int64 // with 409: of the newest checkpoint that the witness has cosigned; -1 if it does not say
 }
 
-func (r *refusal) Error() string { return r.msg }
+// Error implements error.
+func (r *Refusal) Error() string { return r.Msg }
 
 // cosign answers the body of an add-checkpoint request: with the signature
 // line, or with a refusal and the status that the specification wants.
 func (w *Witness) cosign(body []byte) ([]byte, error) {
 	req, err := parseRequest(body)
 	if err != nil {
-		return nil, &refusal{status: 400, msg: err.Error()}
+		return nil, &Refusal{Status: 400, Msg: err.Error()}
 	}
 	k := w.logs[req.origin]
 	if k == nil {
-		return nil, &refusal{status: 404, msg: "this witness does not know the ledger"}
+		return nil, &Refusal{Status: 404, Msg: "this witness does not know the ledger"}
 	}
 	n, err := note.Open(req.signed, note.VerifierList(k.verifier))
 	if err != nil {
 		_, unverified := errors.AsType[*note.UnverifiedNoteError](err)
 		_, invalid := errors.AsType[*note.InvalidSignatureError](err)
 		if unverified || invalid {
-			return nil, &refusal{status: 403, msg: "the checkpoint is not signed with the ledger's key"}
+			return nil, &Refusal{Status: 403, Msg: "the checkpoint is not signed with the ledger's key"}
 		}
-		return nil, &refusal{status: 400, msg: "not a signed checkpoint"}
+		return nil, &Refusal{Status: 400, Msg: "not a signed checkpoint"}
 	}
 	cp, err := pasban.OpenCheckpoint(req.signed, k.verifier)
 	if err != nil {
-		return nil, &refusal{status: 400, msg: "not a checkpoint"}
+		return nil, &Refusal{Status: 400, Msg: "not a checkpoint"}
 	}
 	if req.old > cp.N {
-		return nil, &refusal{status: 400, msg: "the old size is larger than the checkpoint's"}
+		return nil, &Refusal{Status: 400, Msg: "the old size is larger than the checkpoint's"}
 	}
 	// Only the ledger's own signature is kept: the others could be anything.
 	signed, err := note.Sign(&note.Note{Text: n.Text, Sigs: n.Sigs})
@@ -238,6 +288,7 @@ func (w *Witness) cosign(body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	k.told, k.doubt = false, time.Time{}
 	return line[len(n.Text)+1:], nil
 }
 
@@ -247,13 +298,14 @@ func (w *Witness) check(k *known, req request, cp pasban.Checkpoint, signed []by
 		if err := w.keepFork(k, signed); err != nil {
 			return err
 		}
-		return &refusal{409, "the ledger forked: the witness has cosigned another root for this size", k.tree.N}
+		w.tell(k, cp, true, "it has signed two roots for one size")
+		return &Refusal{http.StatusConflict, "the ledger forked: the witness has cosigned another root for this size", k.tree.N}
 	}
 	if req.old != k.tree.N {
 		if cp.N < k.tree.N {
 			w.log.Warn("a checkpoint older than the one cosigned was refused", "ledger", cp.Origin, "size", cp.N, "cosigned", k.tree.N)
 		}
-		return &refusal{409, "the witness has cosigned another size", k.tree.N}
+		return &Refusal{http.StatusConflict, "the witness has cosigned another size", k.tree.N}
 	}
 	var err error
 	switch {
@@ -268,9 +320,33 @@ func (w *Witness) check(k *known, req request, cp pasban.Checkpoint, signed []by
 	}
 	if err != nil {
 		w.log.Error("a checkpoint that is not shown to extend the one cosigned was refused: the ledger may have forked", "ledger", cp.Origin, "size", cp.N, "root", cp.Hash, "cosigned", k.tree.N)
-		return &refusal{status: 422, msg: "the proof does not show that the checkpoint extends the one cosigned"}
+		w.doubt(k, cp)
+		return &Refusal{Status: 422, Msg: "the proof does not show that the checkpoint extends the one cosigned"}
 	}
 	return nil
+}
+
+// tell gives the alarm once until the ledger is cosigned again. k.mu is held.
+func (w *Witness) tell(k *known, cp pasban.Checkpoint, forked bool, problem string) {
+	if !k.told {
+		k.told = true
+		w.alarm(Alarm{Origin: cp.Origin, Size: cp.N, Seen: k.tree.N, Forked: forked, Problem: problem})
+	}
+}
+
+// doubtFor is how long a ledger may fail to show that it extends what was seen
+// before that is an alarm. A stranger can ask with a wrong proof, but cannot keep
+// an honest ledger from being cosigned within that time.
+const doubtFor = time.Minute
+
+// doubt notes a checkpoint with a proof that does not hold. k.mu is held.
+func (w *Witness) doubt(k *known, cp pasban.Checkpoint) {
+	if k.doubt.IsZero() {
+		k.doubt = time.Now()
+	}
+	if time.Since(k.doubt) >= doubtFor {
+		w.tell(k, cp, false, "it has not shown that it extends what was cosigned since "+k.doubt.UTC().Format(time.RFC3339))
+	}
 }
 
 // keepFork keeps the first proof of a fork: both checkpoints, each signed.

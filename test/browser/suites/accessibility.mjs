@@ -78,9 +78,12 @@ const pages = {
     "who looked at my data, checked": async (page, lang) => {
       await page.goto(`/${lang}/my-data`);
       await page.locator("[data-check]").first().click();
-      await page.locator("output[data-s=ok]").first().waitFor();
+      await page.locator("[data-whole]").click();
+      await page.locator("article output[data-s=ok]").first().waitFor();
+      await page.locator("#whole[data-s=ok]").waitFor();
       await page.locator("summary").click();
     },
+    "receipt of an entry": async (page, lang) => { await page.goto(`/${lang}/my-data`); await first(page, "a[href*='/receipt/']"); },
     "report an entry": async (page, lang) => { await page.goto(`/${lang}/my-data`); await first(page, "a[href*='/report/']"); },
     "report with mistakes": async (page, lang) => {
       await page.goto(`/${lang}/my-data`);

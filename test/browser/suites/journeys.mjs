@@ -1,6 +1,7 @@
 // What citizens come for, on a telephone that runs no scripts.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { readFile } from "node:fs/promises";
 import { application, fill, press } from "../stage/forms.mjs";
 import { signIn } from "../stage/servers.mjs";
 import { visit } from "../stage/browser.mjs";
@@ -71,6 +72,19 @@ export function journeys(stage) {
         await page.fill("#text", "I do not know why (synthetic)");
         await press(page, "main .govuk-button");
         assert.ok((await page.textContent(".govuk-panel strong")).trim().length > 8);
+      });
+
+      test("the receipt of an entry, to carry and as a file", async () => {
+        await page.goto(`/${lang}/my-data`);
+        const said = (await page.textContent("article >> nth=-1 >> [data-k=when]")).trim();
+        await press(page, "article >> nth=-1 >> a[href*='/receipt/']");
+        assert.ok((await page.textContent("article")).includes(said));
+        assert.ok(await page.locator("svg[role=img]").count() >= 1);
+        for (const [link, start, name] of [["a[href$='/pdf']", "%PDF-1.7", /^pasban-receipt-\d+\.pdf$/], ["a[href^='/ledger/receipt/']", "{", /^pasban-receipt-\d+\.json$/]]) {
+          const [file] = await Promise.all([page.waitForEvent("download"), page.locator("main").locator(link).click()]);
+          assert.match(file.suggestedFilename(), name);
+          assert.ok((await readFile(await file.path(), "latin1")).startsWith(start));
+        }
       });
 
       test("choosing the other language stays on the page", async () => {

@@ -55,6 +55,39 @@ export function proofs(stage) {
     });
   }
 
+  for (const lang of ["en", "ur"]) {
+    test(`the whole list holds, ${lang}`, async () => {
+      await page.goto(`/${lang}/my-data`);
+      const shown = await words();
+      await page.locator("[data-whole]").click();
+      await page.locator("#whole:is([data-s=ok], [data-s=bad])").waitFor();
+      assert.equal(await page.locator("#whole").getAttribute("data-s"), "ok", await page.textContent("#whole"));
+      assert.deepEqual(await words(), shown);
+    });
+  }
+
+  test("a list with an entry left out does not hold", async () => {
+    const cut = {
+      first: (s) => s.entries.shift(), // as if it had been erased: its card is of no entry
+      middle: (s) => s.entries.splice(1, 1),
+      last: (s) => { s.entries = s.entries.filter((e) => e.body.list.number < s.number); s.number--; },
+    };
+    for (const [what, change] of Object.entries(cut)) {
+      await page.route("**/ledger/statement", async (route) => {
+        const answer = await honest("/ledger/statement", "application/json");
+        const s = JSON.parse(answer.body);
+        change(s);
+        const body = JSON.stringify(s);
+        await route.fulfill({ ...answer, body, headers: { ...answer.headers, "content-length": String(Buffer.byteLength(body)) } });
+      });
+      await page.goto("/en/my-data");
+      await page.locator("[data-whole]").click();
+      await page.locator("#whole:is([data-s=ok], [data-s=bad])").waitFor();
+      assert.equal(await page.locator("#whole").getAttribute("data-s"), "bad", what);
+      await page.unroute("**/ledger/statement");
+    }
+  });
+
   test("every kind of entry holds", async () => {
     await page.goto("/en/my-data");
     const all = page.locator("[data-check]"), count = await all.count();

@@ -26,6 +26,14 @@ async function wire(stage, path, options) {
 }
 
 export function weight(stage) {
+  test("a receipt with its codes: 30 KB at most", async () => {
+    const cookie = await signIn(stage.demo, "citizen:syn-0004");
+    const list = await stage.demo.ask("/en/my-data", { headers: { Cookie: `${cookie.name}=${cookie.value}` } });
+    const [path] = list.body.match(/\/en\/receipt\/\d+/);
+    const w = await wire(stage, path);
+    assert.ok(w.rest <= 30 * kilobyte, `${path}: ${w.rest} bytes\n${w.table}`);
+  });
+
   test("a page in English: 30 KB at most, and no font", async () => {
     for (const path of ["/en/my-data", "/en/", "/en/apply/land-transfer"]) {
       const w = await wire(stage, path);

@@ -51,6 +51,10 @@ const (
 	tablesLock = 0x636f6d6d6f6e73
 	// lives is how long a gateway counts after its last exchange.
 	lives = "3 seconds"
+	// holds is how long a penalty can hold. One that would hold longer, like a
+	// gateway seen in a time to come, was written before the database's clock was
+	// set back: it says nothing.
+	holds = "1 minute"
 	// cleanEvery is how many exchanges lie between two looks for old rows.
 	cleanEvery = 120
 )
@@ -194,7 +198,8 @@ func (c *Commons) tell(ctx context.Context, tx *sql.Tx, all map[flood.Penalty]ti
 	_, err := tx.ExecContext(ctx, `
 INSERT INTO limit_penalties AS p (who, gateway, until)
 SELECT who, $1, clock_timestamp() + secs * interval '1 second' FROM unnest($2::text[], $3::float8[]) AS x (who, secs) ORDER BY who
-ON CONFLICT (who) DO UPDATE SET gateway = excluded.gateway, until = greatest(p.until, excluded.until)`, c.gateway, who, left)
+ON CONFLICT (who) DO UPDATE SET gateway = excluded.gateway,
+  until = CASE WHEN p.until > clock_timestamp() + interval '`+holds+`' THEN excluded.until ELSE greatest(p.until, excluded.until) END`, c.gateway, who, left)
 	return err
 }
 
@@ -202,7 +207,7 @@ ON CONFLICT (who) DO UPDATE SET gateway = excluded.gateway, until = greatest(p.u
 func (c *Commons) hear(ctx context.Context, tx *sql.Tx) (map[flood.Penalty]time.Duration, error) {
 	rows, err := tx.QueryContext(ctx, `
 SELECT who, extract(epoch FROM until - clock_timestamp())::float8 FROM limit_penalties
-WHERE until > clock_timestamp() AND gateway <> $1 ORDER BY until DESC LIMIT 256`, c.gateway)
+WHERE until > clock_timestamp() AND until <= clock_timestamp() + interval '`+holds+`' AND gateway <> $1 ORDER BY until DESC LIMIT 256`, c.gateway)
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +225,7 @@ WHERE until > clock_timestamp() AND gateway <> $1 ORDER BY until DESC LIMIT 256`
 		} else if p.Prefix, err = netip.ParsePrefix(who); err != nil {
 			continue // not written by a gateway of this version
 		}
-		all[p] = time.Duration(min(left, 60) * float64(time.Second))
+		all[p] = time.Duration(left * float64(time.Second))
 	}
 	return all, rows.Err()
 }
@@ -231,15 +236,15 @@ func (c *Commons) meet(ctx context.Context, tx *sql.Tx) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	err = tx.QueryRowContext(ctx, `SELECT count(*) FROM limit_gateways WHERE at > clock_timestamp() - interval '`+lives+`'`).Scan(&n)
+	err = tx.QueryRowContext(ctx, `SELECT count(*) FROM limit_gateways WHERE at BETWEEN clock_timestamp() - interval '`+lives+`' AND clock_timestamp() + interval '`+lives+`'`).Scan(&n)
 	return n, err
 }
 
 func clean(ctx context.Context, tx *sql.Tx) error {
 	for _, q := range []string{
 		`DELETE FROM limit_buckets WHERE key IN (SELECT key FROM limit_buckets WHERE at < clock_timestamp() - interval '2 minutes' FOR UPDATE SKIP LOCKED)`,
-		`DELETE FROM limit_penalties WHERE who IN (SELECT who FROM limit_penalties WHERE until < clock_timestamp() - interval '1 minute' FOR UPDATE SKIP LOCKED)`,
-		`DELETE FROM limit_gateways WHERE gateway IN (SELECT gateway FROM limit_gateways WHERE at < clock_timestamp() - interval '1 minute' FOR UPDATE SKIP LOCKED)`,
+		`DELETE FROM limit_penalties WHERE who IN (SELECT who FROM limit_penalties WHERE until NOT BETWEEN clock_timestamp() - interval '1 minute' AND clock_timestamp() + interval '1 hour' FOR UPDATE SKIP LOCKED)`,
+		`DELETE FROM limit_gateways WHERE gateway IN (SELECT gateway FROM limit_gateways WHERE at NOT BETWEEN clock_timestamp() - interval '1 minute' AND clock_timestamp() + interval '1 minute' FOR UPDATE SKIP LOCKED)`,
 	} {
 		if _, err := tx.ExecContext(ctx, q); err != nil {
 			return err

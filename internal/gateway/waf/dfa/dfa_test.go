@@ -120,15 +120,20 @@ func TestFullTable(t *testing.T) {
 	if d.table.Load() == first {
 		t.Error("the table never filled: the test shows nothing")
 	}
-	if n := d.table.Load().slots; n > maxSlots {
-		t.Errorf("a table of %d slots", n)
+	if table := d.table.Load(); table.slots > maxSlots || table.narrow > mostNarrow {
+		t.Errorf("a table of %d slots and %d narrow states", table.slots, table.narrow)
 	}
 }
 
-// TestCredit shows that texts which need ever new states are given up, and
-// that ordinary ones earn the credit back.
+// TestCredit shows that texts which need ever new states are given up by several
+// expressions together, answered by one without keeping anything, and that
+// ordinary ones earn the credit back.
 func TestCredit(t *testing.T) {
-	d, _ := compiled(t, `a.{20}b`)
+	two, err := Compile(`a.{20}b`, `b`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, re := compiled(t, `a.{20}b`)
 	rng := rand.New(rand.NewPCG(5, 6))
 	gaveUp := false
 	for range firstMoney {
@@ -136,21 +141,40 @@ func TestCredit(t *testing.T) {
 		for range 64 {
 			b.WriteByte("ac"[rng.IntN(2)])
 		}
-		_, ok := d.Scan(b.String(), 1)
+		_, ok := two.Scan(b.String(), 1)
 		gaveUp = gaveUp || !ok
+		check(t, one, re, b.String())
 	}
 	if !gaveUp {
 		t.Fatal("a text could make states without end")
 	}
-	d.table.Store(d.newTable())
-	d.money.Store(8)
-	plain := strings.Repeat("c", 64*bytesEarn)
-	for range 4 {
-		d.Scan(plain, 1)
+	for _, d := range []*DFA{one, two} {
+		d.money.Store(0)
+		states := d.states()
+		one.Find(strings.Repeat("a", 30) + "cb")
+		if d.states() != states {
+			t.Error("states were made without credit")
+		}
+		d.table.Store(d.newTable())
+		d.money.Store(8)
+		plain := strings.Repeat("c", 64*bytesEarn)
+		for range 4 {
+			d.Scan(plain, 1)
+		}
+		if got := d.money.Load(); got <= 8 {
+			t.Errorf("credit is %d after plain texts", got)
+		}
 	}
-	if got := d.money.Load(); got <= 8 {
-		t.Errorf("credit is %d after plain texts", got)
+}
+
+// states counts those in the table.
+func (a *automaton) states() (n int) {
+	for _, s := range a.table.Load().states {
+		for ; s != nil; s = s.other {
+			n++
+		}
 	}
+	return n
 }
 
 func TestTooManyClasses(t *testing.T) {
@@ -238,6 +262,110 @@ func TestSince(t *testing.T) {
 	}
 }
 
+// checkFind compares with package regexp.
+func checkFind(t testing.TB, d *DFA, re *regexp.Regexp, s string) {
+	t.Helper()
+	begin, end, found, ok := d.Find(s)
+	if !ok {
+		if d.back() != nil {
+			t.Fatalf("%s on %q: no answer", re, s)
+		}
+		return // reversed, it has too many classes of characters
+	}
+	want := re.FindStringIndex(s)
+	if found != (want != nil) || found && (begin != want[0] || end != want[1]) {
+		t.Fatalf("%s on %q: found %v, %d to %d, want %v", re, s, found, begin, end, want)
+	}
+}
+
+// grow writes an expression of at most depth levels.
+func grow(rng *rand.Rand, depth int) string {
+	if depth == 0 {
+		atoms := []string{"a", "b", "c", "ab", "abb", "[ab]", "[^a]", ".", "(?s:.)", `\b`, `\B`, "^", "$", "(?m:^)", "(?m:$)", `\A`, `\z`, "", `\n`, "é", "ی", `[^\x00-\x7f]`, `\x{fffd}`, `(?i:k)`, `\w`, `\s`}
+		return atoms[rng.IntN(len(atoms))]
+	}
+	sub := func() string { return "(?:" + grow(rng, rng.IntN(depth)) + ")" }
+	switch rng.IntN(8) {
+	case 0, 1, 2:
+		return sub() + sub() + sub()
+	case 3, 4:
+		return sub() + "|" + sub()
+	case 5:
+		return sub() + []string{"*", "*?", "+", "+?", "?", "??"}[rng.IntN(6)]
+	case 6:
+		return sub() + []string{"{2}", "{1,3}", "{0,2}?", "{2,}"}[rng.IntN(4)]
+	}
+	return "(" + grow(rng, depth-1) + ")"
+}
+
+// TestFind finds what package regexp finds, for expressions as people write them
+// and for ones that nobody would.
+func TestFind(t *testing.T) {
+	rng := rand.New(rand.NewPCG(16, 17))
+	exprs := slices.Clone(expressions)
+	for range 1000 {
+		exprs = append(exprs, grow(rng, 4))
+	}
+	found := 0
+	for _, expr := range exprs {
+		d, re := compiled(t, expr)
+		for _, p := range pieces {
+			checkFind(t, d, re, p)
+		}
+		for range 150 {
+			s := text(rng)
+			checkFind(t, d, re, s)
+			if _, _, is, ok := d.Find(s); is && ok {
+				found++
+			}
+		}
+	}
+	if found < len(exprs)*30 {
+		t.Errorf("%d matches were found: the test shows little", found)
+	}
+}
+
+// TestFindWithoutCredit finds the same with credit for a few states, with none,
+// and while tables are exchanged.
+func TestFindWithoutCredit(t *testing.T) {
+	d, re := compiled(t, `(?:a.{14}b|c)(?:.{12}a)?`)
+	first := d.table.Load()
+	rng := rand.New(rand.NewPCG(18, 19))
+	for i := range 3000 {
+		var b strings.Builder
+		for range 64 {
+			b.WriteByte("abd"[rng.IntN(3)])
+		}
+		d.money.Store(int64(i % 80))
+		d.back().money.Store(int64(i % 20))
+		checkFind(t, d, re, b.String())
+	}
+	if d.table.Load() == first {
+		t.Error("the table never filled: the test shows less than it should")
+	}
+	for _, a := range []*automaton{d.automaton, d.back()} {
+		if n := a.table.Load().slots; n > maxSlots || a.table.Load().narrow > mostNarrow {
+			t.Errorf("a table of %d slots and %d narrow states", n, a.table.Load().narrow)
+		}
+	}
+}
+
+// TestFindsOneOnly has no answer for what it is not made for.
+func TestFindsOneOnly(t *testing.T) {
+	for _, c := range []struct {
+		make  func(...string) (*DFA, error)
+		exprs []string
+	}{{Compile, []string{"a", "b"}}, {CompileBytes, []string{"a"}}} {
+		d, err := c.make(c.exprs...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, found, ok := d.Find("a"); found || ok {
+			t.Errorf("%q: an answer", c.exprs)
+		}
+	}
+}
+
 func FuzzMatch(f *testing.F) {
 	for _, e := range expressions {
 		f.Add(e, "union select x from y \xff")
@@ -255,6 +383,7 @@ func FuzzMatch(f *testing.F) {
 			t.Errorf("%s on %q: got %d", expr, s, hits)
 		}
 		checkSince(t, d, re, s)
+		checkFind(t, d, re, s)
 		all, err := Compile(append(slices.Clone(expressions), expr)...)
 		if err != nil {
 			t.Skip("too many classes")
@@ -284,4 +413,23 @@ func BenchmarkScan(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkFind finds a match near the end of a kilobyte.
+func BenchmarkFind(b *testing.B) {
+	expr := `(?sm)(?i)\bunion\b.{1,100}\bselect\b`
+	d, re := compiled(b, expr)
+	s := strings.Repeat("an ordinary letter to the office, ", 30) + "union all select name"
+	b.Run("own", func(b *testing.B) {
+		b.SetBytes(int64(len(s)))
+		for b.Loop() {
+			d.Find(s)
+		}
+	})
+	b.Run("regexp", func(b *testing.B) {
+		b.SetBytes(int64(len(s)))
+		for b.Loop() {
+			re.FindStringIndex(s)
+		}
+	})
 }

@@ -99,7 +99,16 @@ func (s *scan) Evaluate(tx plugintypes.TransactionState, value string) bool {
 	if !tx.Capturing() {
 		return s.matches(value)
 	}
-	if d := s.dfa(); d != nil {
+	d := s.dfa()
+	if d != nil && s.groups == 1 { // as nearly all have
+		if begin, end, found, ok := d.Find(value); ok {
+			if found {
+				tx.CaptureField(0, value[begin:end])
+			}
+			return found
+		}
+	}
+	if d != nil {
 		if from, found, ok := d.Since(value); ok && !found {
 			return false
 		} else if ok {

@@ -1,4 +1,4 @@
-package main
+package tiles
 
 import (
 	"context"
@@ -15,33 +15,50 @@ import (
 	"time"
 
 	"pasban"
-	"pasban/internal/ledger/tiles"
 )
 
-// timeout bounds one request to a ledger.
-const timeout = 30 * time.Second
+const (
+	siteTimeout = 30 * time.Second // of one request
+	maxCA       = 1 << 20          // bytes of a file of authorities
+)
 
-// open opens LEDGER, a directory or an address. The function that it returns
-// gives it up again.
-func (c *command) open(ledger string) (tiles.Source, func(), error) {
-	if strings.HasPrefix(ledger, "https://") || strings.HasPrefix(ledger, "http://") {
-		site, err := c.site(ledger)
+// Access says how a ledger at an address is reached.
+type Access struct {
+	Agent string // the program that asks, for the User-Agent header
+	CA    string // a PEM file of authorities to trust, and no others; "": those of the system
+}
+
+// Open opens a ledger: a directory, or an https address such as
+// https://land.example/ledger (plain http on this machine alone). The function
+// that it returns gives it up again.
+func Open(ledger string, a Access) (Source, func(), error) {
+	if IsAddress(ledger) {
+		site, err := NewSite(ledger, a)
 		return site, func() {}, err
 	}
 	root, err := os.OpenRoot(ledger)
 	if err != nil {
 		return nil, nil, &pasban.Error{Kind: pasban.Invalid, Msg: "the ledger's directory cannot be opened", Where: ledger, Err: err}
 	}
-	return tiles.Dir{Root: root}, func() { root.Close() }, nil
+	return Dir{Root: root}, func() { root.Close() }, nil
 }
 
-// site is a ledger at an address.
-type site struct {
+// IsAddress tells a ledger's address from a directory.
+func IsAddress(ledger string) bool {
+	return strings.HasPrefix(ledger, "https://") || strings.HasPrefix(ledger, "http://")
+}
+
+// Site is a ledger at an address. It follows no redirects.
+type Site struct {
 	base   *url.URL
+	agent  string
 	client *http.Client
 }
 
-func (c *command) site(address string) (*site, error) {
+var _ Source = (*Site)(nil)
+
+// NewSite returns the ledger at an address.
+func NewSite(address string, a Access) (*Site, error) {
 	bad := func(msg, hint string, err error) error {
 		return &pasban.Error{Kind: pasban.Invalid, Msg: msg, Where: address, Hint: hint, Err: err}
 	}
@@ -55,9 +72,9 @@ func (c *command) site(address string) (*site, error) {
 	if base.Path == "" || base.Path == "/" {
 		base.Path = "/ledger"
 	}
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: timeout, ForceAttemptHTTP2: true}
-	if c.ca != "" {
-		pem, err := readFile(c.ca, small)
+	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: siteTimeout, ForceAttemptHTTP2: true}
+	if a.CA != "" {
+		pem, err := readFile(a.CA, maxCA)
 		if err != nil {
 			return nil, bad("the authorities' file cannot be read", "--ca names a PEM file", err)
 		}
@@ -67,19 +84,28 @@ func (c *command) site(address string) (*site, error) {
 		}
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
-	return &site{base, &http.Client{
-		Transport: transport, Timeout: timeout,
+	return &Site{base, a.Agent, &http.Client{
+		Transport: transport, Timeout: siteTimeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
 }
 
-// ReadFile implements tiles.Source.
-func (s *site) ReadFile(ctx context.Context, name string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base.JoinPath(name).String(), nil)
+// ReadFile implements Source.
+func (s *Site) ReadFile(ctx context.Context, name string) ([]byte, error) {
+	return s.Get(ctx, name, nil)
+}
+
+// Get reads what stands below the ledger's address, at most MaxFile bytes. Its
+// errors are those of a Source.
+func (s *Site) Get(ctx context.Context, name string, query url.Values) ([]byte, error) {
+	at := s.base.JoinPath(name)
+	at.RawQuery = query.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("User-Agent", "pasban-verify")
+	req.Header.Set("User-Agent", s.agent)
+	req.Header.Set("Accept", "application/json, */*;q=0.5")
 	res, err := s.client.Do(req)
 	if err != nil {
 		return nil, err
@@ -92,31 +118,20 @@ func (s *site) ReadFile(ctx context.Context, name string) ([]byte, error) {
 	default:
 		return nil, fmt.Errorf("%s: the server answers %s", req.URL, res.Status)
 	}
-	data, err := io.ReadAll(io.LimitReader(res.Body, tiles.MaxFile+1))
-	if err == nil && len(data) > tiles.MaxFile {
+	data, err := io.ReadAll(io.LimitReader(res.Body, MaxFile+1))
+	if err == nil && len(data) > MaxFile {
 		err = fmt.Errorf("%s is larger than any file of a ledger", req.URL)
 	}
 	return data, err
 }
 
-// The most bytes of what is read as a whole.
-const (
-	small = 1 << 20  // receipts, checkpoints and keys
-	large = 64 << 20 // statements, of up to 50,000 entries, and proofs of tables
-)
-
-// readFile reads a file of at most so many bytes that the command line names.
 func readFile(name string, most int64) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return readAll(f, most)
-}
-
-func readAll(r io.Reader, most int64) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, most+1))
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err == nil && int64(len(data)) > most {
 		err = fmt.Errorf("larger than %d bytes", most)
 	}
