@@ -126,6 +126,9 @@ func (c *cli) detect(ctx context.Context, o detectFlags, args []string) error {
 			d.errs = append(d.errs, err)
 		}
 	}
+	if err := d.matches(d.engine.Close()); err != nil { // windows that waited for their end
+		d.errs = append(d.errs, err)
+	}
 	if d.bars != nil {
 		d.bars.Wait()
 		d.out = c.out
@@ -274,10 +277,9 @@ func (d *detection) file(ctx context.Context, name string) error {
 		}
 		d.events++
 		d.source(ev)
-		for _, m := range d.engine.Match(ev) {
-			if err := d.match(m, name, record); err != nil {
-				return err
-			}
+		ev[whereKey] = where{name, record}
+		if err := d.matches(d.engine.Match(ev)); err != nil {
+			return err
 		}
 	}
 	return d.report(name, stream.Report())
@@ -303,6 +305,27 @@ func (d *detection) source(ev pasban.Event) {
 	}
 }
 
+// where is the place of an event: its file, and its ordinal there from 0.
+type where struct {
+	source string
+	record int
+}
+
+// whereKey is the event's key that holds its place. A correlation may match long
+// after the event that it names.
+const whereKey = "pasban detect: where"
+
+// matches prints matches.
+func (d *detection) matches(ms []detect.Match) error {
+	for _, m := range ms {
+		at, _ := m.Event[whereKey].(where)
+		if err := d.match(m, at.source, at.record); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // match prints one match.
 func (d *detection) match(m detect.Match, source string, record int) error {
 	d.tally[m.Rule]++
@@ -320,7 +343,7 @@ func (d *detection) match(m detect.Match, source string, record int) error {
 			doc.Tags = []string{}
 		}
 		for name, v := range m.Event {
-			if name != "time" && name != detect.LogsourceKey {
+			if name != "time" && name != detect.LogsourceKey && name != whereKey {
 				doc.Fields[name] = v
 			}
 		}

@@ -66,40 +66,25 @@ func corpus(t testing.TB, name string) map[string][]byte {
 	}
 }
 
-// reasonOf sorts problems into the reasons that a reader wants counted.
-func reasonOf(p config.Problem) string {
-	switch {
-	case strings.Contains(p.Msg, "error parsing regexp"):
-		return "regular expression beyond RE2: " + p.Msg
-	}
-	return p.Msg
-}
-
-// loadSigmaHQ parses every rule and returns those that load, by id, and why
-// the others do not.
-func loadSigmaHQ(t testing.TB) (rules map[string]*Rule, refused map[string][]string, total int) {
-	rules, refused = map[string]*Rule{}, map[string][]string{}
-	files := corpus(t, "sigma/rules.tar.gz")
+// loadSigmaHQ parses every rule and returns those that load, by id, and what is
+// wrong with the others.
+func loadSigmaHQ(t testing.TB) (rules map[string]*Rule, problems config.Problems, total int) {
 	ph := placeholders{} // whatever the rules leave to those who use them
-	for _, data := range files {
+	var files []source
+	for name, data := range corpus(t, "sigma/rules.tar.gz") {
+		if strings.HasPrefix(name, "rules") && isRuleFile(name) {
+			files = append(files, source{name, data})
+		}
 		for _, m := range placeholderForm.FindAllSubmatch(data, -1) {
 			ph[string(m[1])] = []*node{{kind: scalarNode, text: "value of " + string(m[1])}}
 		}
 	}
-	for name, data := range files {
-		if !strings.HasPrefix(name, "rules") || !isRuleFile(name) {
-			continue
-		}
-		total++
-		found, problems := parseFile(name, data, ph)
-		for _, r := range found {
-			rules[r.ID] = r
-		}
-		if len(problems) > 0 {
-			refused[reasonOf(problems[0])] = append(refused[reasonOf(problems[0])], name)
-		}
+	found, problems := parseFiles(files, ph, nil)
+	rules = map[string]*Rule{}
+	for _, r := range found {
+		rules[r.ID] = r
 	}
-	return rules, refused, total
+	return rules, problems, len(files)
 }
 
 func engineOf(t testing.TB, rules []*Rule, tax Taxonomy) *Engine {
@@ -113,21 +98,21 @@ func engineOf(t testing.TB, rules []*Rule, tax Taxonomy) *Engine {
 	return e
 }
 
-func TestSigmaHQRulesLoad(t *testing.T) {
-	rules, refused, total := loadSigmaHQ(t)
-	for _, why := range slices.Sorted(maps.Keys(refused)) {
-		t.Logf("%3d × %s", len(refused[why]), why)
-		for _, name := range slices.Sorted(slices.Values(refused[why])) {
-			t.Logf("      %s", name)
+// TestSigmaHQ runs SigmaHQ's rules: that they load, that they find what its
+// regression cases say, and that the engine finds what the reference finds.
+func TestSigmaHQ(t *testing.T) {
+	rules, problems, total := loadSigmaHQ(t)
+	t.Run("rules", func(t *testing.T) {
+		for _, p := range problems {
+			t.Logf("does not load: %v", p)
 		}
-	}
-	t.Logf("%d of %d rules load", len(rules), total)
-	if len(rules) < wantRules {
-		t.Errorf("%d rules load, they were %d", len(rules), wantRules)
-	}
-	if problems := link(slices.Collect(maps.Values(rules)), DefaultLimits()).problems; len(problems) > 0 {
-		t.Errorf("linking: %v", problems)
-	}
+		t.Logf("%d of %d rules load", len(rules), total)
+		if len(rules) < wantRules {
+			t.Errorf("%d rules load, they were %d", len(rules), wantRules)
+		}
+	})
+	t.Run("regression cases", func(t *testing.T) { testRegressionCases(t, rules) })
+	t.Run("reference", func(t *testing.T) { testReference(t, windowsRules(rules)) })
 }
 
 // mapping is one entry of SigmaHQ's own logsource map (tests/thor.yml).
@@ -139,6 +124,16 @@ type mapping struct {
 	Rewrite    struct{ Product, Service string }
 	Sources    []string
 	Mappings   map[string]string `yaml:"fieldmappings"`
+}
+
+// thorMap reads SigmaHQ's own logsource map.
+func thorMap(t testing.TB) map[string]mapping {
+	t.Helper()
+	var thor struct{ Logsources map[string]mapping }
+	if err := yaml.Unmarshal(corpus(t, "sigma/rules.tar.gz")["tests/thor.yml"], &thor); err != nil {
+		t.Fatal(err)
+	}
+	return thor.Logsources
 }
 
 // evtxRecord is an EVTX record in JSON form.
@@ -248,13 +243,9 @@ func matchCount(t *testing.T, info []byte) int {
 	return max(1, meta.Tests[0].Count)
 }
 
-func TestSigmaHQRegressionCases(t *testing.T) {
-	rules, _, _ := loadSigmaHQ(t)
+func testRegressionCases(t *testing.T, rules map[string]*Rule) {
 	engine := engineOf(t, slices.Collect(maps.Values(rules)), nil)
-	var thor struct{ Logsources map[string]mapping }
-	if err := yaml.Unmarshal(corpus(t, "sigma/rules.tar.gz")["tests/thor.yml"], &thor); err != nil {
-		t.Fatal(err)
-	}
+	logs := thorMap(t)
 	files := corpus(t, "sigma/regression.tar.gz")
 	cases, matched := 0, 0
 	for _, name := range slices.Sorted(maps.Keys(files)) {
@@ -268,7 +259,7 @@ func TestSigmaHQRegressionCases(t *testing.T) {
 			continue
 		}
 		cases++
-		events, err := windowsEvents(files[name], thor.Logsources)
+		events, err := windowsEvents(files[name], logs)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue

@@ -98,8 +98,7 @@ func (m *machine) skim(s *skim, text []byte) bool {
 		}
 		at = [4]int{i, j, k, l}
 	} else {
-		at[1], at[2], at[3] = len(text), len(text), len(text)
-		quarter = len(text)
+		at, quarter = [4]int{len(text), len(text), len(text), s.least - 1}, 0
 	}
 	for n, i := range at { // what is left of each
 		end := (n + 1) * quarter

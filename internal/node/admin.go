@@ -172,11 +172,15 @@ var (
 	cosignedDesc   = prometheus.NewDesc("pasban_witness_cosigned_leaves", "Leaves under the last checkpoint that the witness has cosigned since the start.", []string{"witness"}, nil)
 	cosignAgeDesc  = prometheus.NewDesc("pasban_witness_cosigned_age_seconds", "How long ago the witness cosigned last; absent if not since the start.", []string{"witness"}, nil)
 	alertsDesc     = prometheus.NewDesc("pasban_alerts_open", "Alerts that are not closed.", []string{"level"}, nil)
+	rulesDesc      = prometheus.NewDesc("pasban_detection_rules", "Detection rules in force.", nil, nil)
+	memoryDesc     = prometheus.NewDesc("pasban_detection_correlated", "What correlations remember.", []string{"of"}, nil)
+	forgottenDesc  = prometheus.NewDesc("pasban_detection_forgotten_total", "Groups that correlations gave up within their window because a limit was reached.", nil, nil)
+	lateDesc       = prometheus.NewDesc("pasban_detection_late_total", "Events that came after the window of a correlation had closed.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{readyDesc, partDesc, factsDesc, leavesDesc, checkpointDesc, lagDesc, alertsDesc, tableLagDesc, tableDiffDesc, finalDesc, finalLagDesc, cosignedDesc, cosignAgeDesc, hiddenDesc, overdueDesc} {
+	for _, d := range []*prometheus.Desc{readyDesc, partDesc, factsDesc, leavesDesc, checkpointDesc, lagDesc, alertsDesc, tableLagDesc, tableDiffDesc, finalDesc, finalLagDesc, cosignedDesc, cosignAgeDesc, hiddenDesc, overdueDesc, rulesDesc, memoryDesc, forgottenDesc, lateDesc} {
 		ch <- d
 	}
 }
@@ -209,6 +213,12 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for level, count := range s.Figures.OpenAlerts {
 		gauge(alertsDesc, float64(count), level)
 	}
+	memory := m.n.rules.Memory()
+	gauge(rulesDesc, float64(len(m.n.rules.Rules())))
+	gauge(memoryDesc, float64(memory.Groups), "groups")
+	gauge(memoryDesc, float64(memory.Hits), "hits")
+	ch <- prometheus.MustNewConstMetric(forgottenDesc, prometheus.CounterValue, float64(memory.Forgotten))
+	ch <- prometheus.MustNewConstMetric(lateDesc, prometheus.CounterValue, float64(memory.Late))
 	for _, t := range s.Figures.tables {
 		gauge(tableLagDesc, float64(t.LagBytes), t.Table)
 		gauge(tableDiffDesc, float64(t.Open), t.Table)

@@ -153,7 +153,7 @@ func TestAdmin(t *testing.T) {
 		t.Errorf("/readyz: %d %s", code, body)
 	}
 	code, body := ask("/metrics")
-	for _, line := range []string{"pasban_ready 1", `pasban_part_ok{part="journal"} 1`, "pasban_journal_leaves_total 0", "go_goroutines"} {
+	for _, line := range []string{"pasban_ready 1", `pasban_part_ok{part="journal"} 1`, "pasban_journal_leaves_total 0", "pasban_detection_forgotten_total 0", "go_goroutines"} {
 		if code != 200 || !strings.Contains(body, "\n"+line) {
 			t.Errorf("/metrics lacks %q (%d)", line, code)
 		}
