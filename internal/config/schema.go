@@ -24,6 +24,9 @@ var proxyingSource string
 //go:embed guard.go
 var guardSource string
 
+//go:embed logs.go
+var logsSource string
+
 // SchemaID names the schema of pasban.yaml.
 const SchemaID = "pasban.config.v1"
 
@@ -42,6 +45,7 @@ func SchemaOf(v any, id, title, source string) []byte {
 	s := schemaBuilder{comments: fieldComments(configSource)}
 	maps.Copy(s.comments, fieldComments(proxyingSource))
 	maps.Copy(s.comments, fieldComments(guardSource))
+	maps.Copy(s.comments, fieldComments(logsSource))
 	if source != "" {
 		maps.Copy(s.comments, fieldComments(source))
 	}

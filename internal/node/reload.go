@@ -88,6 +88,7 @@ func changedFixed(a, b *config.Config) []string {
 		"ledger.origin": a.Ledger.Origin != b.Ledger.Origin,
 	}
 	differ["guard"] = !reflect.DeepEqual(a.Guard, b.Guard)
+	differ["logs"] = !reflect.DeepEqual(a.Logs, b.Logs)
 	rpA, originsA := a.RelyingParty()
 	rpB, originsB := b.RelyingParty()
 	differ["identity"] = rpA != rpB || !slices.Equal(originsA, originsB)

@@ -107,6 +107,9 @@ type Options struct {
 	Format  Format             // "" finds out
 	Source  []detect.Logsource // what the events are; nil lets the mapping say
 	Limits  Limits             // zero means [DefaultLimits]
+	// Packed says that gzip is an entry like any other, not to be unpacked: of
+	// what a stranger sends, the size must stay the one that was received.
+	Packed bool
 	// Now is what times without a year, or beyond belief, are held against;
 	// zero means the present.
 	Now time.Time
@@ -137,7 +140,7 @@ func Open(in io.Reader, opt Options) (*Stream, error) {
 		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, err
 		}
-		if string(head) != "\x1f\x8b" {
+		if string(head) != "\x1f\x8b" || opt.Packed {
 			break
 		}
 		zr, err := gzip.NewReader(buf)
