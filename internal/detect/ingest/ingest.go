@@ -268,6 +268,7 @@ func (r *Receiver) read(f Frame, give func([]pasban.Event) error) error {
 			break // the end: bytes in memory do not fail
 		}
 		number(ev, f, n)
+		r.mapping.OCSF(ev)
 		events = append(events, ev)
 	}
 	rep := stream.Report()
