@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,17 +17,21 @@ import (
 
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
+	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	_ "google.golang.org/grpc/encoding/gzip" // senders may compress
 )
 
-// maxBody is the most bytes of one request, unpacked. Its entries are spooled
-// together or not at all.
-const maxBody = 16 << 20
+const (
+	// maxBody is the most bytes of one request, unpacked. Its entries are spooled
+	// together or not at all.
+	maxBody = 16 << 20
+	// maxBodies is how many requests are read at a time; others wait.
+	maxBodies = 16
+)
 
 // serveHTTP receives over HTTPS, with the source's token as bearer:
 //
@@ -36,7 +41,12 @@ const maxBody = 16 << 20
 //
 // An answer without error means that everything is on stable storage; 503 (gRPC:
 // UNAVAILABLE) that the sender should try again later.
+//
+// The token is asked for before anything of a body is read; few bodies are in
+// memory at a time.
 func (s *source) serveHTTP(ctx context.Context, l net.Listener) {
+	l = netutil.LimitListener(l, maxConns)
+	room := make(chan struct{}, maxBodies)
 	rpc := grpc.NewServer(grpc.MaxRecvMsgSize(maxBody))
 	plogotlp.RegisterGRPCServer(rpc, &otlpServer{source: s})
 	mux := http.NewServeMux()
@@ -44,11 +54,20 @@ func (s *source) serveHTTP(ctx context.Context, l net.Listener) {
 	mux.HandleFunc("POST /v1/logs", func(w http.ResponseWriter, r *http.Request) { s.post(w, r, s.takeOTLP) })
 	server := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
-				rpc.ServeHTTP(w, r)
+			if !s.admit(w, r) {
 				return
 			}
-			mux.ServeHTTP(w, r)
+			select {
+			case room <- struct{}{}:
+				defer func() { <-room }()
+			case <-r.Context().Done():
+				return
+			}
+			if isGRPC(r) {
+				rpc.ServeHTTP(w, r)
+			} else {
+				mux.ServeHTTP(w, r)
+			}
 		}),
 		TLSConfig: s.tls, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 16 << 10,
@@ -72,15 +91,32 @@ type httpError struct {
 
 func (e *httpError) Error() string { return e.msg }
 
-// post checks the token, reads the body and takes it.
-func (s *source) post(w http.ResponseWriter, r *http.Request, take func(r *http.Request, body []byte) ([]byte, error)) {
+func isGRPC(r *http.Request) bool {
+	return r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
+}
+
+// admit reports whether a request bears the source's token, and answers it if
+// not: gRPC with its own status, in a response that is a header alone.
+func (s *source) admit(w http.ResponseWriter, r *http.Request) bool {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok || !s.allowed(token) {
-		s.refuse(logs.Refusal{Why: "no token, or not the source's, from " + r.RemoteAddr})
-		w.Header().Set("WWW-Authenticate", "Bearer")
-		http.Error(w, "the request needs the source's token", http.StatusUnauthorized)
-		return
+	if ok && s.allowed(token) {
+		return true
 	}
+	s.refuse(logs.Refusal{Why: "no token, or not the source's, from " + r.RemoteAddr})
+	const why = "the request needs the source's token"
+	if isGRPC(r) {
+		w.Header().Set("Content-Type", "application/grpc")
+		w.Header().Set("Grpc-Status", strconv.Itoa(int(codes.Unauthenticated)))
+		w.Header().Set("Grpc-Message", why)
+		return false
+	}
+	w.Header().Set("WWW-Authenticate", "Bearer")
+	http.Error(w, why, http.StatusUnauthorized)
+	return false
+}
+
+// post reads the body and takes it.
+func (s *source) post(w http.ResponseWriter, r *http.Request, take func(r *http.Request, body []byte) ([]byte, error)) {
 	body, err := readBody(r)
 	var answer []byte
 	if err == nil {
@@ -167,18 +203,8 @@ type otlpServer struct {
 	source *source
 }
 
-// Export implements plogotlp.GRPCServer.
-func (o *otlpServer) Export(ctx context.Context, req plogotlp.ExportRequest) (plogotlp.ExportResponse, error) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	allowed := false
-	for _, v := range md.Get("authorization") {
-		token, ok := strings.CutPrefix(v, "Bearer ")
-		allowed = allowed || ok && o.source.allowed(token)
-	}
-	if !allowed {
-		o.source.refuse(logs.Refusal{Why: "gRPC: no token, or not the source's"})
-		return plogotlp.NewExportResponse(), status.Error(codes.Unauthenticated, "the request needs the source's token")
-	}
+// Export implements plogotlp.GRPCServer. Whoever gets here has shown the token.
+func (o *otlpServer) Export(_ context.Context, req plogotlp.ExportRequest) (plogotlp.ExportResponse, error) {
 	if err := o.source.takeLogs(req.Logs()); err != nil {
 		o.source.dropped.Add(1)
 		return plogotlp.NewExportResponse(), status.Error(codes.Unavailable, "not kept, send it again: "+err.Error())

@@ -263,7 +263,13 @@ func (s *Spool) Each(ctx context.Context, take func(Frame) error) error {
 				f.Close()
 			}
 			var err error
-			if f, err = os.Open(s.name(segment)); err != nil {
+			if f, err = os.Open(s.name(segment)); errors.Is(err, fs.ErrNotExist) {
+				f = nil
+				if err := s.passOver(at); err != nil {
+					return err
+				}
+				continue
+			} else if err != nil {
 				return err
 			}
 			start = segment

@@ -136,8 +136,9 @@ func (s *source) conversation(ctx context.Context, conn net.Conn) {
 	in := bufio.NewReaderSize(conn, 64<<10)
 	var batch, message []byte
 	for {
-		if ctx.Err() == nil {
-			conn.SetReadDeadline(time.Now().Add(idle))
+		conn.SetReadDeadline(time.Now().Add(idle))
+		if ctx.Err() != nil {
+			conn.SetReadDeadline(time.Now()) // what is in the buffer is still taken
 		}
 		if len(batch) > 0 && (in.Buffered() == 0 || len(batch) >= batchBytes) {
 			if !s.insist(ctx, batch) {

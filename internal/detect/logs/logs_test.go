@@ -334,6 +334,16 @@ func TestPacked(t *testing.T) {
 	if len(events) == 0 || len(events) >= 5000 || report.Refused == 0 || !strings.Contains(report.Samples[len(report.Samples)-1].Why, "compressed input is damaged") {
 		t.Errorf("cut off: %d events; %+v", len(events), report)
 	}
+	torn := bytes.Clone(whole)
+	for i := range 40 {
+		torn[len(torn)/2+i] ^= 0x5a
+	}
+	if _, report := readAll(t, bytes.NewReader(torn), logs.Options{}); report.Refused == 0 || !strings.Contains(report.Samples[len(report.Samples)-1].Why, "compressed input is damaged") {
+		t.Errorf("damaged: %+v", report)
+	}
+	if _, err := logs.Open(strings.NewReader("\x7fELF\x00\x01"), logs.Options{}); !errors.Is(err, logs.ErrBinary) {
+		t.Errorf("a program: %v", err)
+	}
 	if _, err := logs.Open(strings.NewReader("\x1f\x8bnot gzip"), logs.Options{}); err == nil {
 		t.Error("what only begins like gzip is opened")
 	}
