@@ -118,11 +118,13 @@ func (c *cli) detect(ctx context.Context, o detectFlags, args []string) error {
 			d.out = d.bars // above the bar, on the same screen
 		}
 	}
-	for _, name := range files {
-		if err := d.file(ctx, name); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
+	for _, f := range files {
+		err := d.file(ctx, f.name)
+		switch {
+		case err == nil, f.found && errors.Is(err, logs.ErrBinary):
+		case ctx.Err() != nil:
+			return ctx.Err()
+		default:
 			d.errs = append(d.errs, err)
 		}
 	}
@@ -173,7 +175,9 @@ func (d *detection) configure(o detectFlags) error {
 	if d.engine, problems, err = loadRules(o.rules); err != nil {
 		return err
 	}
-	if len(problems) > 0 {
+	if len(problems) > 0 && d.c.json {
+		d.c.fail(problems)
+	} else if len(problems) > 0 {
 		bad := map[string]bool{}
 		for _, p := range problems {
 			bad[p.File] = true
@@ -213,18 +217,24 @@ func parseLogsource(s string) ([]detect.Logsource, error) {
 	return []detect.Logsource{source}, nil
 }
 
+// input is one file to look through.
+type input struct {
+	name  string
+	found bool // in a directory: it need not be a log
+}
+
 // inputs lists the files that arguments stand for.
-func inputs(args []string) ([]string, error) {
-	var out []string
+func inputs(args []string) ([]input, error) {
+	var out []input
 	for _, arg := range args {
 		st, err := os.Stat(arg)
 		if arg == "-" || err != nil || !st.IsDir() { // what cannot be opened is told when it is its turn
-			out = append(out, arg)
+			out = append(out, input{name: arg})
 			continue
 		}
 		err = filepath.WalkDir(arg, func(name string, e fs.DirEntry, err error) error {
 			if err == nil && e.Type().IsRegular() {
-				out = append(out, name)
+				out = append(out, input{name, true})
 			}
 			return err
 		})

@@ -217,6 +217,7 @@ type ruleDoc struct {
 	Title      string           `json:"title"`
 	Level      string           `json:"level"`
 	Status     string           `json:"status"`
+	Author     string           `json:"author"`
 	Logsource  detect.Logsource `json:"logsource"`
 	Tags       []string         `json:"tags"`
 	Techniques []string         `json:"techniques"`
@@ -236,7 +237,7 @@ func (c *cli) rulesList(paths []string) error {
 			source = "correlation"
 		}
 		if c.json {
-			err = c.print(ruleDoc{"pasban.rules-list.v1", r.ID, r.Title, r.Level.String(), r.Status, r.Source, r.Tags, r.Techniques(), r.File, r.Line})
+			err = c.print(ruleDoc{"pasban.rules-list.v1", r.ID, r.Title, r.Level.String(), r.Status, r.Author, r.Source, r.Tags, r.Techniques(), r.File, r.Line})
 		} else {
 			_, err = fmt.Fprintf(c.out, "%-13s  %s  %-34s  %-20s  %s\n", r.Level, r.ID, clean(source), strings.Join(r.Techniques(), " "), clean(r.Title))
 		}

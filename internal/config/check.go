@@ -239,6 +239,7 @@ func (k *checker) engines() {
 		k.bad("identity.oidc", "leave the list empty: people sign in with passkeys", "this build does not ask OpenID Connect providers")
 	}
 	k.guards()
+	k.logs()
 }
 
 func (k *checker) people() {

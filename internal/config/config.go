@@ -95,6 +95,8 @@ type Config struct {
 	Sites []Site `yaml:"sites"`
 	// Guard lists tables of existing services for the sentinel to watch.
 	Guard []GuardedTable `yaml:"guard"`
+	// Logs says which logs of other machines are received.
+	Logs Logs `yaml:"logs"`
 	// Services are the files of declared services; patterns as of Go's
 	// path/filepath.Match. Without this key: services/*.yaml, where there are any.
 	Services []string `yaml:"services"`

@@ -27,6 +27,9 @@ var guardSource string
 //go:embed witness.go
 var witnessSource string
 
+//go:embed logs.go
+var logsSource string
+
 // SchemaID names the schema of pasban.yaml.
 const SchemaID = "pasban.config.v1"
 
@@ -46,6 +49,7 @@ func SchemaOf(v any, id, title, source string) []byte {
 	maps.Copy(s.comments, fieldComments(proxyingSource))
 	maps.Copy(s.comments, fieldComments(guardSource))
 	maps.Copy(s.comments, fieldComments(witnessSource))
+	maps.Copy(s.comments, fieldComments(logsSource))
 	if source != "" {
 		maps.Copy(s.comments, fieldComments(source))
 	}

@@ -12,6 +12,7 @@ import (
 
 	"pasban"
 	"pasban/internal/detect"
+	"pasban/internal/detect/ingest"
 	"pasban/internal/ledger"
 	"pasban/internal/page"
 	"pasban/internal/soc"
@@ -32,6 +33,10 @@ type EventRow struct {
 // is told of as such: it may be what the alert is about.
 func (c *Console) eventRow(ctx context.Context, e soc.Event) (EventRow, error) {
 	row := EventRow{Seq: e.Seq}
+	if place, ok := strings.CutPrefix(e.Fact, ingest.IDPrefix); ok { // it is not in the journal
+		row.What, row.About = "entry of a received log", place
+		return row, nil
+	}
 	if e.Fact == "" {
 		row.Damaged = fmt.Sprintf("journal row %d", e.Seq)
 		return row, nil

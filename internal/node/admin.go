@@ -84,6 +84,7 @@ func (n *Node) Status(ctx context.Context) Status {
 	}
 	tables, parts := n.guarded(ctx)
 	s.Figures.tables, s.Parts = tables, append(s.Parts, parts...)
+	s.Parts = append(s.Parts, n.received()...)
 	s.Warnings = n.warnings(ctx)
 	s.Figures.Facts, s.Figures.Leaves = facts, leaves
 	ls := n.ledger.Status()
@@ -148,6 +149,9 @@ func (n *Node) admin() http.Handler {
 	})
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &metrics{n}, n.gateway)
+	if n.logs != nil {
+		reg.MustRegister(logMetrics{n.logs})
+	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	return mux
 }

@@ -41,6 +41,7 @@ import (
 	"pasban/internal/access"
 	"pasban/internal/config"
 	"pasban/internal/detect"
+	"pasban/internal/detect/ingest"
 	"pasban/internal/gateway"
 	"pasban/internal/identity"
 	"pasban/internal/ledger"
@@ -84,6 +85,7 @@ type Node struct {
 	sentinel *sentinel.Sentinel // nil if no table is guarded
 	rules    *detect.Engine     // keeps its memory over reloads
 	gateway  *gateway.Gateway
+	logs     *ingest.Receiver // nil if no logs of others are received
 
 	rebuild   bool // the ledger's directory, at this start
 	detection part // how the detection reader is
@@ -185,6 +187,9 @@ func (n *Node) openRooms(ctx context.Context, s *Setup) (err error) {
 			return err
 		}
 	}
+	if n.logs, err = openLogs(cfg, n.log); err != nil {
+		return err
+	}
 	if n.budgets, err = access.NewBudgets(ctx, n.store, cfg.Access.Budgets); err != nil {
 		return err
 	}
@@ -235,6 +240,11 @@ func (n *Node) Run(ctx context.Context) error {
 		return errors.Join(&pasban.Error{Kind: pasban.Unavailable, Where: cfg.File + ": admin", Msg: "cannot listen on " + cfg.Admin, Err: err}, public.Close(), n.close())
 	}
 
+	receive, err := n.listenForLogs(ctx)
+	if err != nil {
+		return errors.Join(err, public.Close(), adminListener.Close(), n.close())
+	}
+
 	// The readers outlive the listener: what its last requests did is still
 	// read, sequenced and published.
 	readers, stopReaders := context.WithCancel(context.WithoutCancel(ctx))
@@ -245,6 +255,7 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { keepLean(readers) })
 	wg.Go(func() { n.lists.Run(readers) })
 	wg.Go(func() { n.hidden.Run(readers) })
+	wg.Go(func() { receive(ctx, readers) })
 	if n.sentinel != nil {
 		wg.Go(func() { guardTables(readers, n.sentinel, n.log) })
 	}
@@ -299,6 +310,7 @@ func (n *Node) close() error {
 		errs = append(errs, n.gateway.Close())
 	}
 	errs = append(errs, n.watch.close())
+	errs = append(errs, n.closeLogs())
 	if n.ledger != nil {
 		errs = append(errs, n.ledger.Close())
 	}

@@ -35,6 +35,7 @@ package logs
 import (
 	"bufio"
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -107,6 +108,9 @@ type Options struct {
 	Format  Format             // "" finds out
 	Source  []detect.Logsource // what the events are; nil lets the mapping say
 	Limits  Limits             // zero means [DefaultLimits]
+	// Packed says that gzip is an entry like any other, not to be unpacked: of
+	// what a stranger sends, the size must stay the one that was received.
+	Packed bool
 	// Now is what times without a year, or beyond belief, are held against;
 	// zero means the present.
 	Now time.Time
@@ -121,8 +125,11 @@ type Stream struct {
 	last   time.Time                      // of the event before
 }
 
+// ErrBinary is the error of [Open] for what is neither text nor an event log.
+var ErrBinary = errors.New("neither text nor a Windows event log")
+
 // Open looks at the input's beginning and prepares to read it. The error is
-// the input's own: any content is a format, if only [Lines].
+// the input's own, or ErrBinary: all text is a format, if only [Lines].
 func Open(in io.Reader, opt Options) (*Stream, error) {
 	if opt.Limits == (Limits{}) {
 		opt.Limits = DefaultLimits()
@@ -137,7 +144,7 @@ func Open(in io.Reader, opt Options) (*Stream, error) {
 		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, err
 		}
-		if string(head) != "\x1f\x8b" {
+		if string(head) != "\x1f\x8b" || opt.Packed {
 			break
 		}
 		zr, err := gzip.NewReader(buf)
@@ -157,6 +164,9 @@ func Open(in io.Reader, opt Options) (*Stream, error) {
 	s.report.Format = opt.Format
 	if opt.Format == "" {
 		s.report.Format = Detect(head)
+		if s.report.Format == Lines && bytes.IndexByte(head, 0) >= 0 {
+			return nil, ErrBinary
+		}
 	}
 	return s, s.start(buf)
 }
@@ -253,7 +263,7 @@ func (s *Stream) Next() (pasban.Event, error) {
 	raw, err := s.next()
 	switch {
 	case err == nil:
-	case errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader):
+	case isDamage(err):
 		s.refuse(-1, "the compressed input is damaged: "+err.Error(), "")
 		err = io.EOF
 		fallthrough
@@ -272,6 +282,12 @@ func (s *Stream) Next() (pasban.Event, error) {
 	}
 	s.believe(ev)
 	return ev, nil
+}
+
+// isDamage reports whether an error is about the compressed bytes themselves.
+func isDamage(err error) bool {
+	_, corrupt := errors.AsType[flate.CorruptInputError](err)
+	return corrupt || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader)
 }
 
 // Report says what was read so far.

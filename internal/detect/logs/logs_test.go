@@ -334,6 +334,16 @@ func TestPacked(t *testing.T) {
 	if len(events) == 0 || len(events) >= 5000 || report.Refused == 0 || !strings.Contains(report.Samples[len(report.Samples)-1].Why, "compressed input is damaged") {
 		t.Errorf("cut off: %d events; %+v", len(events), report)
 	}
+	torn := bytes.Clone(whole)
+	for i := range 40 {
+		torn[len(torn)/2+i] ^= 0x5a
+	}
+	if _, report := readAll(t, bytes.NewReader(torn), logs.Options{}); report.Refused == 0 || !strings.Contains(report.Samples[len(report.Samples)-1].Why, "compressed input is damaged") {
+		t.Errorf("damaged: %+v", report)
+	}
+	if _, err := logs.Open(strings.NewReader("\x7fELF\x00\x01"), logs.Options{}); !errors.Is(err, logs.ErrBinary) {
+		t.Errorf("a program: %v", err)
+	}
 	if _, err := logs.Open(strings.NewReader("\x1f\x8bnot gzip"), logs.Options{}); err == nil {
 		t.Error("what only begins like gzip is opened")
 	}
@@ -426,6 +436,47 @@ level: high
 	}
 }
 
+// TestOCSF: the class of an event and its attributes; what the event has stays.
+func TestOCSF(t *testing.T) {
+	mapping, err := logs.NewMapping()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name, in string
+		class    int64
+		typ      int64
+		want     map[string]string // by path
+	}{
+		{"process", `{"Channel":"Microsoft-Windows-Sysmon/Operational","EventID":1,"Image":"a","CommandLine":"a b","ParentImage":"p","User":"u","Hostname":"ws"}`, 1007, 100701,
+			map[string]string{"process.cmd_line": "a b", "process.parent_process.file.path": "p", "actor.user.name": "u", "device.hostname": "ws", "metadata.version": "1.2.0", "category_uid": "1"}},
+		{"sign-in", `{"Channel":"Security","EventID":4625,"TargetUserName":"u","IpAddress":"10.0.0.1"}`, 3002, 300201, map[string]string{"user.name": "u", "src_endpoint.ip": "10.0.0.1"}},
+		{"another event of the log", `{"Channel":"Security","EventID":1102}`, 0, 0, nil},
+		{"request", `203.0.113.8 - - [28/Nov/2026:07:05:09 +0500] "GET /x?a=1 HTTP/1.1" 200 512 "-" "UA"`, 4002, 400299, map[string]string{"http_request.url.path": "/x", "http_response.code": "200", "http_request.user_agent": "UA", "src_endpoint.ip": "203.0.113.8"}},
+		{"cloud", `{"eventSource":"iam.amazonaws.com","eventName":"CreateUser","awsRegion":"x","sourceIPAddress":"10.0.0.1"}`, 6003, 600399, map[string]string{"api.operation": "CreateUser", "src_endpoint.ip": "10.0.0.1"}},
+		{"its names are taken", `{"device":"mine","message":"m","Computer":"c","metadata":{"version":"9"}}`, 0, 0, map[string]string{"device": "mine", "metadata.version": "9", "message": "m"}},
+		{"an object where a value should be", `{"_path":"dns","ts":1764300000,"query":{"a":1}}`, 4003, 400301, map[string]string{"query": "map[a:1]"}},
+		{"OCSF already", `{"class_uid":2004,"message":"m","Computer":"c"}`, 2004, 0, map[string]string{"Computer": "c"}},
+	} {
+		events, _ := readAll(t, strings.NewReader(tt.in), logs.Options{})
+		ev := events[0]
+		mapping.OCSF(ev)
+		if ev["class_uid"] != tt.class || tt.typ != 0 && ev["type_uid"] != tt.typ {
+			t.Errorf("%s: class %v, type %v; want %d, %d", tt.name, ev["class_uid"], ev["type_uid"], tt.class, tt.typ)
+		}
+		for where, want := range tt.want {
+			v := any(map[string]any(ev))
+			for part := range strings.SplitSeq(where, ".") {
+				m, _ := v.(map[string]any)
+				v = m[part]
+			}
+			if fmt.Sprint(v) != want {
+				t.Errorf("%s: %s is %v, want %s", tt.name, where, v, want)
+			}
+		}
+	}
+}
+
 func FuzzStream(f *testing.F) {
 	for _, s := range []string{audit, "{\"n\":1}\n{\"n\":", `<86>1 2026-11-28T07:05:09Z web1 sshd 77 ID47 [ex@1 k="v"] x`, "<38>Nov 27 07:05:09 web1 sudo[5]: x",
 		`203.0.113.8 - clerk [28/Nov/2026:07:05:09 +0500] "GET /a?q=1 HTTP/1.1" 200 512 "-" "x\"y"`, "2026-11-28T07:05:09Z h p[1]: {\"a\":1}", "x"} {
@@ -449,6 +500,7 @@ func FuzzStream(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			mapping.OCSF(ev)
 			if _, err := json.Marshal(ev); err != nil {
 				t.Fatalf("%v cannot be told: %v", ev, err)
 			}

@@ -26,6 +26,7 @@ type Mapping struct {
 	windows  windowsMap
 	linux    linuxMap
 	shapes   []shape
+	ocsf     ocsfMap
 	channels map[string][]string // channel in lower case: Sigma's services
 }
 
@@ -76,7 +77,7 @@ type shape struct {
 func NewMapping() (*Mapping, error) {
 	m := &Mapping{channels: map[string][]string{}}
 	var list struct{ Shapes []shape }
-	for name, into := range map[string]any{"windows": &m.windows, "linux": &m.linux, "shapes": &list} {
+	for name, into := range map[string]any{"windows": &m.windows, "linux": &m.linux, "shapes": &list, "ocsf": &m.ocsf} {
 		data, err := files.ReadFile("mappings/" + name + ".yml")
 		if err != nil {
 			return nil, err

@@ -1,0 +1,382 @@
+package ingest
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"pasban/internal/durable"
+)
+
+const (
+	// segmentSize is when a new file is begun; a file is removed when all of it
+	// has been taken.
+	segmentSize = 16 << 20
+	// maxFrame is the most bytes of one frame.
+	maxFrame = 32 << 20
+	// frameHead is a frame's length and checksum.
+	frameHead    = 4 + 4
+	positionName = "position"
+)
+
+var (
+	// ErrFull is the error of Append while the spool has no room.
+	ErrFull  = errors.New("the spool is full")
+	errFrame = errors.New("a frame of the spool is damaged")
+)
+
+// Frame is what one source sent at one time: one or several entries.
+type Frame struct {
+	Source   string
+	Received time.Time
+	Data     []byte
+	// Offset is the frame's place in everything that was ever spooled, in bytes;
+	// it grows from frame to frame, also over restarts.
+	Offset uint64
+	next   uint64
+}
+
+// Spool is a bounded queue on disk, of many writers and one reader. Files hold
+// the frames behind one another; a file's name is the offset of its beginning.
+type Spool struct {
+	dir string
+	max int64
+
+	syncing sync.Mutex // covers synced; held while a file is synced
+	synced  uint64
+
+	mu      sync.Mutex // covers everything below
+	file    *os.File   // the last segment, open for writing
+	starts  []uint64   // of the segments that there are, in order
+	end     uint64     // where the next frame goes
+	taken   uint64     // everything before it was taken
+	damaged int        // frames and files that could not be read
+	more    chan struct{}
+}
+
+// OpenSpool opens or makes the spool in dir; at most limit bytes wait in it, and
+// one segment more. A frame that was being written when the power went is cut
+// off: nobody was told that it was taken.
+func OpenSpool(dir string, limit int64) (*Spool, error) {
+	if err := durable.MkdirAll(dir, durable.DirMode); err != nil {
+		return nil, err
+	}
+	s := &Spool{dir: dir, max: limit, more: make(chan struct{}, 1)}
+	names, err := filepath.Glob(filepath.Join(dir, "*.seg"))
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		start, err := strconv.ParseUint(strings.TrimSuffix(filepath.Base(name), ".seg"), 10, 63)
+		if err != nil {
+			continue
+		}
+		s.starts = append(s.starts, start)
+	}
+	slices.Sort(s.starts)
+	if text, err := os.ReadFile(filepath.Join(dir, positionName)); err == nil {
+		s.taken, err = strconv.ParseUint(strings.TrimSpace(string(text)), 10, 63)
+		if err != nil {
+			return nil, fmt.Errorf("the position in the spool %s is damaged: %w", dir, err)
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if len(s.starts) == 0 {
+		s.end = s.taken
+	} else if err := s.recover(); err != nil {
+		return nil, err
+	}
+	if len(s.starts) > 0 {
+		s.taken = max(s.taken, s.starts[0])
+	}
+	s.synced = s.end
+	return s, s.segment()
+}
+
+// recover finds the end of the last segment and cuts off what is behind it.
+func (s *Spool) recover() error {
+	start := s.starts[len(s.starts)-1]
+	name := s.name(start)
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	s.end = start
+	for {
+		fr, err := readFrame(f, s.end)
+		if err != nil {
+			break
+		}
+		s.end = fr.next
+	}
+	if s.end < s.taken { // the segment lost frames that were taken: go on behind them
+		s.end = s.taken
+		return nil
+	}
+	return os.Truncate(name, int64(s.end-start))
+}
+
+func (s *Spool) name(start uint64) string {
+	return filepath.Join(s.dir, fmt.Sprintf("%020d.seg", start))
+}
+
+// segment opens the segment that the next frame goes to. The caller holds mu,
+// or is alone.
+func (s *Spool) segment() error {
+	if n := len(s.starts); n > 0 && s.end-s.starts[n-1] < segmentSize && s.file != nil {
+		return nil
+	}
+	if s.file != nil {
+		if err := s.file.Sync(); err != nil { // its frames count as synced with the next file's
+			return err
+		}
+		s.file.Close()
+		s.file = nil
+	}
+	f, err := os.OpenFile(s.name(s.end), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	s.file = f
+	if !slices.Contains(s.starts, s.end) {
+		s.starts = append(s.starts, s.end)
+	}
+	d, err := os.Open(s.dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// Append adds what a source sent. When it returns nil the data is on stable
+// storage. It returns ErrFull, and keeps nothing, if there is no room.
+func (s *Spool) Append(source string, received time.Time, data []byte) error {
+	size := frameHead + 2 + len(source) + 8 + len(data)
+	if size > maxFrame {
+		return fmt.Errorf("%d bytes at once are over the limit of %d", len(data), maxFrame)
+	}
+	b := make([]byte, frameHead, size)
+	b = binary.LittleEndian.AppendUint16(b, uint16(len(source)))
+	b = append(b, source...)
+	b = binary.LittleEndian.AppendUint64(b, uint64(received.UnixMilli()))
+	b = append(b, data...)
+	binary.LittleEndian.PutUint32(b, uint32(len(b)-frameHead))
+	binary.LittleEndian.PutUint32(b[4:], crc32.ChecksumIEEE(b[frameHead:]))
+	at, err := s.write(b)
+	if err != nil {
+		return err
+	}
+	return s.sync(at)
+}
+
+// write appends a frame to the last segment and returns where it ends.
+func (s *Spool) write(b []byte) (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if int64(s.end-s.taken)+int64(len(b)) > s.max {
+		return 0, ErrFull
+	}
+	if err := s.segment(); err != nil {
+		return 0, err
+	}
+	start := s.starts[len(s.starts)-1]
+	if _, err := s.file.WriteAt(b, int64(s.end-start)); err != nil {
+		return 0, err // what was written of it is written over by the next
+	}
+	s.end += uint64(len(b))
+	return s.end, nil
+}
+
+// sync returns when everything before at is on stable storage. Writers that
+// wait at the same time share one sync.
+func (s *Spool) sync(at uint64) error {
+	s.syncing.Lock()
+	defer s.syncing.Unlock()
+	if s.synced >= at {
+		return nil
+	}
+	s.mu.Lock()
+	f, end := s.file, s.end
+	s.mu.Unlock()
+	if err := f.Sync(); err != nil && !errors.Is(err, os.ErrClosed) { // a closed segment was synced
+		return err
+	}
+	s.synced = end
+	select {
+	case s.more <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// Waiting is how many bytes have not been taken.
+func (s *Spool) Waiting() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return int64(s.end - s.taken)
+}
+
+// Damaged is how many frames could not be read since the start.
+func (s *Spool) Damaged() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.damaged
+}
+
+// Each calls take with one frame after another, oldest first, and waits for
+// more, until ctx is done or take fails. A frame is removed when take has
+// returned nil; after a crash the last ones may come again.
+func (s *Spool) Each(ctx context.Context, take func(Frame) error) error {
+	var f *os.File
+	var start uint64
+	defer func() {
+		if f != nil {
+			f.Close()
+		}
+	}()
+	for {
+		at, segment, ok := s.next()
+		if !ok {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-s.more:
+			}
+			continue
+		}
+		if f == nil || segment != start {
+			if f != nil {
+				f.Close()
+			}
+			var err error
+			if f, err = os.Open(s.name(segment)); errors.Is(err, fs.ErrNotExist) {
+				f = nil
+				if err := s.passOver(at); err != nil {
+					return err
+				}
+				continue
+			} else if err != nil {
+				return err
+			}
+			start = segment
+		}
+		if _, err := f.Seek(int64(at-start), io.SeekStart); err != nil {
+			return err
+		}
+		fr, err := readFrame(f, at)
+		if err != nil {
+			if err := s.passOver(at); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := take(fr); err != nil {
+			return err
+		}
+		if err := s.done(fr.next); err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+// next returns where the next frame is, and in which segment.
+func (s *Spool) next() (at, segment uint64, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.taken >= s.end {
+		return 0, 0, false
+	}
+	i, found := slices.BinarySearch(s.starts, s.taken)
+	if !found {
+		i--
+	}
+	return s.taken, s.starts[max(i, 0)], true
+}
+
+// done notes that everything before at was taken, and removes what is not
+// needed any more. The position is written for every segment and when nothing
+// is left; in between a crash hands frames out again.
+func (s *Spool) done(at uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken = at
+	removed := false
+	for len(s.starts) > 1 && s.starts[1] <= at {
+		if err := os.Remove(s.name(s.starts[0])); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		s.starts = s.starts[1:]
+		removed = true
+	}
+	if removed || at == s.end {
+		return durable.WriteFile(filepath.Join(s.dir, positionName), []byte(strconv.FormatUint(at, 10)+"\n"), 0o600)
+	}
+	return nil
+}
+
+// passOver goes on behind a damaged frame: with the next segment, or the end.
+func (s *Spool) passOver(at uint64) error {
+	s.mu.Lock()
+	s.damaged++
+	to := s.end
+	for _, start := range s.starts {
+		if start > at {
+			to = start
+			break
+		}
+	}
+	s.mu.Unlock()
+	return s.done(to)
+}
+
+// Close closes the spool; what waits in it is there at the next start.
+func (s *Spool) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.file == nil {
+		return nil
+	}
+	err := s.file.Close()
+	return errors.Join(err, durable.WriteFile(filepath.Join(s.dir, positionName), []byte(strconv.FormatUint(s.taken, 10)+"\n"), 0o600))
+}
+
+// readFrame reads the frame at an offset, where r stands.
+func readFrame(r io.Reader, at uint64) (Frame, error) {
+	var head [frameHead]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return Frame{}, err
+	}
+	size := binary.LittleEndian.Uint32(head[:])
+	if size < 10 || size > maxFrame {
+		return Frame{}, errFrame
+	}
+	b := make([]byte, size)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return Frame{}, err
+	}
+	n := int(binary.LittleEndian.Uint16(b))
+	if crc32.ChecksumIEEE(b) != binary.LittleEndian.Uint32(head[4:]) || 2+n+8 > len(b) {
+		return Frame{}, errFrame
+	}
+	return Frame{
+		Source: string(b[2 : 2+n]), Received: time.UnixMilli(int64(binary.LittleEndian.Uint64(b[2+n:]))).UTC(),
+		Data: b[2+n+8:], Offset: at, next: at + frameHead + uint64(size),
+	}, nil
+}
