@@ -38,7 +38,7 @@ func loadRaw(t *testing.T, docs ...string) (*Engine, error) {
 	return load([]source{{"rules.yml", []byte(strings.Join(docs, "\n---\n"))}}, nil, nil)
 }
 
-var zero = time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
+var zero = time.Date(2024, 11, 23, 9, 0, 0, 0, time.UTC)
 
 // feed is one event: F's value, who, after how long since zero, and a value to count.
 type feed struct {
