@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -62,6 +63,51 @@ func BenchmarkInspect(b *testing.B) {
 				i++
 			}
 			b.ReportMetric(float64(whole)/float64(i), "whole/op")
+			b.ReportMetric(float64((spent()-before).Nanoseconds())/float64(i), "cpu-ns/op")
+		})
+	}
+}
+
+// BenchmarkAttacks is the firewall alone under the attacks of the rules' own
+// suite that it refuses, with its log and the report that is journaled; beside
+// it Coraza alone, which writes nothing.
+func BenchmarkAttacks(b *testing.B) {
+	log, err := OpenLog(filepath.Join(b.TempDir(), "waf.log"), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer log.Close()
+	engines := map[string]*Engine{"own": newEngine(b, Options{Log: log}), "stock": stockEngine(b, Options{})}
+	blocked := 0
+	send := func(e *Engine, raw []byte) bool {
+		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(raw)))
+		if err != nil {
+			return false
+		}
+		r.RemoteAddr = "192.0.2.7:4711"
+		before := blocked
+		e.handler(http.NotFoundHandler(), Hooks{
+			Blocked: func(w http.ResponseWriter, r *http.Request, rep Report) { blocked++; w.WriteHeader(rep.Status) },
+			Failed:  func(w http.ResponseWriter, r *http.Request, err error) { w.WriteHeader(http.StatusBadRequest) },
+		}, requests|responses).ServeHTTP(httptest.NewRecorder(), r)
+		return blocked > before
+	}
+	var attacks [][]byte
+	for _, c := range waftest.Suite(b) {
+		if c.Attack && c.Level == 1 && send(engines["own"], c.Raw) {
+			attacks = append(attacks, c.Raw)
+		}
+	}
+	for _, name := range []string{"own", "stock"} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			before, i := spent(), 0
+			for b.Loop() {
+				if !send(engines[name], attacks[i%len(attacks)]) {
+					b.Fatalf("let an attack through: %q", attacks[i%len(attacks)])
+				}
+				i++
+			}
 			b.ReportMetric(float64((spent()-before).Nanoseconds())/float64(i), "cpu-ns/op")
 		})
 	}

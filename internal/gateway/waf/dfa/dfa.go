@@ -38,12 +38,12 @@ const (
 	Most       = 64
 	maxClasses = 250     // classes of characters; expressions with more are refused
 	maxSlots   = 1 << 14 // transitions of wide states kept for one expression, eight bytes each
-	manySlots  = 1 << 18 // and for several
-	mostNarrow = 1 << 12 // narrow states kept for one expression, a quarter of a kilobyte each
+	manySlots  = 1 << 17 // and for several
+	mostNarrow = 1 << 11 // narrow states kept for one expression, a quarter of a kilobyte each
 	mostClosed = 1 << 14 // instructions in what is remembered of each
 	firstMoney = 1 << 14 // transitions that may be made before texts have earned any
 	mostMoney  = 1 << 15
-	bytesEarn  = 32 // bytes of text that earn one transition
+	bytesEarn  = 128 // bytes of text that earn one transition: more would be spent on states that nobody asks for again
 )
 
 // DFA is a set of compiled expressions. It is safe for concurrent use.

@@ -19,8 +19,8 @@ import (
 )
 
 // The operators that rules have in place of Coraza's @rx, @pm and @pmFromFile.
-// They decide exactly as those do and leave the same captures; what does not
-// match is told by an automaton, at a fraction of the cost.
+// They decide exactly as those do and leave the same captures; whether and where
+// something matches is told by automata, at a fraction of the cost.
 const (
 	ScanOperator       = "rxScan"
 	PhraseOperator     = "pmScan"
