@@ -418,7 +418,7 @@ func (d *detection) summary() {
 		}
 		fmt.Fprintln(d.out)
 	}
-	fmt.Fprintf(d.out, "%d matches of %d rules in %d events of %d files", total, len(rules), d.events, d.files)
+	fmt.Fprintf(d.out, "%d matches of %d rules out of %d, in %d events of %d files", total, len(rules), len(d.engine.Rules()), d.events, d.files)
 	if d.refused > 0 {
 		fmt.Fprintf(d.out, "; %d places could not be read", d.refused)
 	}
