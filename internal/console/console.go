@@ -85,7 +85,7 @@ type Visitor struct {
 }
 
 // Options are the parts that the console works with. All are required but
-// Shield, Tables and Now.
+// Shield, Tables, Logs and Now.
 type Options struct {
 	Pages     *page.Pages
 	Agency    string // the agency's id, as facts carry it
@@ -99,6 +99,7 @@ type Options struct {
 	Tune      func(ctx context.Context) error // puts exclusions in force
 	Shield    Shield                          // nil shows none
 	Tables    Tables                          // nil if no table is guarded
+	Logs      Logs                            // nil if no logs are received
 	Now       func() time.Time                // nil is time.Now
 }
 
@@ -160,6 +161,9 @@ func New(o Options) (*Console, error) {
 		c.mux.HandleFunc("POST /soc/tables", c.may(c.askTables, pasban.RoleAnalyst, pasban.RoleSupervisor))
 		c.mux.HandleFunc("POST /soc/tables/{id}", c.may(c.decideTables, pasban.RoleSupervisor))
 	}
+	if o.Logs != nil {
+		read("/soc/sources", c.logSources)
+	}
 	c.mux.HandleFunc("/soc/", func(w http.ResponseWriter, r *http.Request) {
 		c.o.Pages.Error(w, r, &pasban.Error{Kind: pasban.NotFound, Msg: "there is no such page"})
 	})
@@ -211,6 +215,9 @@ func (c *Console) nav(r *http.Request, lang string) []page.Link {
 	}
 	if c.o.Tables != nil {
 		links = append(links, page.Link{Text: c.say(lang, "nav.tables"), Href: "/soc/tables"})
+	}
+	if c.o.Logs != nil {
+		links = append(links, page.Link{Text: c.say(lang, "nav.sources"), Href: "/soc/sources"})
 	}
 	if open, err := c.o.Alerts.Open(r.Context()); err == nil {
 		links[1].Count = page.Num(lang, total(open))

@@ -41,11 +41,15 @@ func (n *Node) mount(own *http.ServeMux, s *Setup) error {
 	if n.sentinel != nil {
 		tables = n.sentinel
 	}
+	var received console.Logs
+	if n.logs != nil {
+		received = n.logs
+	}
 	c, err := console.New(console.Options{
 		Pages: n.pages, Agency: cfg.Agency.ID, Alerts: n.soc, Journal: n.journal, Ledger: n.ledger,
 		Detection: func() console.Detection { return n.rules }, VKey: n.vkey, Visitor: consoleVisitor,
 		Sites: func() []config.Site { return n.Config().Sites }, Tune: n.tune,
-		Shield: shield{n}, Tables: tables,
+		Shield: shield{n}, Tables: tables, Logs: received,
 	})
 	if err != nil {
 		return err

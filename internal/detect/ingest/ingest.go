@@ -84,10 +84,12 @@ type Receiver struct {
 // Figures are the counts of one source since the start.
 type Figures struct {
 	Source  string
-	Bytes   int64 // taken
-	Events  int64 // handed on
-	Refused int64 // entries that could not be read, and senders without the token
-	Dropped int64 // for want of room
+	Listen  string    // as the configuration has it
+	Last    time.Time // when something was taken; zero if nothing was
+	Bytes   int64     // taken
+	Events  int64     // handed on
+	Refused int64     // entries that could not be read, and senders without the token
+	Dropped int64     // for want of room
 	Samples []logs.Refusal
 }
 
@@ -100,6 +102,7 @@ type source struct {
 	spool *Spool
 
 	bytes, events, refused, dropped atomic.Int64
+	last                            atomic.Int64 // when something was taken, Unix nanoseconds
 
 	mu      sync.Mutex // covers samples
 	samples []logs.Refusal
@@ -321,9 +324,11 @@ func (s *source) allowed(token string) bool {
 
 // take spools what was received.
 func (s *source) take(data []byte) error {
-	if err := s.spool.Append(s.conf.Name, time.Now(), data); err != nil {
+	now := time.Now()
+	if err := s.spool.Append(s.conf.Name, now, data); err != nil {
 		return err
 	}
+	s.last.Store(now.UnixNano())
 	s.bytes.Add(int64(len(data)))
 	return nil
 }
@@ -335,7 +340,11 @@ func (r *Receiver) Figures() []Figures {
 		s.mu.Lock()
 		kept := append([]logs.Refusal(nil), s.samples...)
 		s.mu.Unlock()
-		out = append(out, Figures{Source: s.conf.Name, Bytes: s.bytes.Load(), Events: s.events.Load(), Refused: s.refused.Load(), Dropped: s.dropped.Load(), Samples: kept})
+		var last time.Time
+		if at := s.last.Load(); at != 0 {
+			last = time.Unix(0, at)
+		}
+		out = append(out, Figures{Source: s.conf.Name, Listen: s.conf.Listen, Last: last, Bytes: s.bytes.Load(), Events: s.events.Load(), Refused: s.refused.Load(), Dropped: s.dropped.Load(), Samples: kept})
 	}
 	return out
 }
