@@ -49,6 +49,7 @@ func TestHungExchangeGivesBucketsBack(t *testing.T) {
 			return passed
 		}
 		ask(5 * time.Second)
+		synctest.Wait() // an exchange of this very moment has ended
 		if _, leased := x.Sharing(); leased == 0 {
 			t.Fatal("nothing is leased")
 		}
@@ -82,6 +83,7 @@ func TestMoreHotBucketsThanLeases(t *testing.T) {
 				t.Errorf("client %d got %d requests in ten seconds, at ten a second", i, n)
 			}
 		}
+		synctest.Wait() // an exchange of this very moment has ended
 		if _, leased := x.Sharing(); leased == 0 || leased > mostLeases {
 			t.Errorf("%d buckets are leased, want some and at most %d", leased, mostLeases)
 		}
