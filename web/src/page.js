@@ -38,8 +38,26 @@ function rewrite(card, words) {
   return changed;
 }
 
+/** list fetches what works on the whole list, when it is first asked for: most
+ * visitors do without it, and it weighs as much as all else here. Then it
+ * presses the button again, for those who listen now. */
+let listed = false;
+async function list(button) {
+  if (listed) return;
+  listed = true;
+  try {
+    await import(button.closest("[data-list]").dataset.list);
+    button.click();
+  } catch {
+    listed = false;
+    document.getElementById(button.hasAttribute("data-whole") ? "whole" : "watch").textContent = m["check.unreachable"];
+  }
+}
+
 document.documentElement.classList.add("js");
 document.addEventListener("click", async (event) => {
+  const whole = event.target.closest("[data-whole],[data-watch]");
+  if (whole) return list(whole);
   const button = event.target.closest("[data-check]");
   if (!button) return;
   const card = button.closest("[data-index]");

@@ -32,7 +32,7 @@ await import("../src/page.js");
 
 /** press presses the card's button and waits until it has been answered. */
 async function press(c, answer) {
-  const button = { ...node(), closest: (s) => (s === "[data-check]" ? button : c.el) };
+  const button = { ...node(), closest: (s) => (s === "[data-check]" ? button : s.startsWith("[data-whole]") ? null : c.el) };
   globalThis.fetch = async (url) => {
     assert.equal(url, "/ledger/receipt/" + c.el.dataset.index);
     return typeof answer === "function" ? answer() : { ok: true, status: 200, json: async () => structuredClone(answer) };
@@ -81,4 +81,16 @@ test("a browser that cannot check says so", async (t) => {
 
 test("a click elsewhere does nothing", async () => {
   await click({ target: { closest: () => null } });
+});
+
+test("what works on the whole list is fetched once, when it is asked for", async () => {
+  let list, pressed = 0;
+  const button = { click: () => pressed++, hasAttribute: () => true,
+    closest: (s) => (s === "[data-list]" ? { dataset: { list } } : s.startsWith("[data-whole]") ? button : null) };
+  const press = (url) => { list = url; return click({ target: button }); };
+  const script = (text) => "data:text/javascript," + encodeURIComponent(text);
+  await press(script("throw new Error('no network')"));
+  assert.equal(pressed, 0);
+  for (let i = 0; i < 2; i++) await press(script("globalThis.fetched = (globalThis.fetched ?? 0) + 1"));
+  assert.deepEqual([globalThis.fetched, pressed], [1, 1]);
 });
