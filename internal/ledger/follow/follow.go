@@ -88,19 +88,10 @@ const first = 1 << 16
 // was; otherwise it is what was seen now.
 func (f *Follower) Step(ctx context.Context) (Report, error) {
 	r := Report{Time: time.Now().UTC()}
-	raw, err := f.Source.ReadFile(ctx, tiles.Checkpoint)
-	if err != nil {
-		return r, fmt.Errorf("read the checkpoint: %w", err)
-	}
-	cp, err := pasban.OpenCheckpoint(raw, f.Verifier)
-	if err != nil {
-		return r.find("signature", err), nil
-	}
+	cp, raw, check, err := f.newest(ctx)
 	r.Size = cp.N
-	if f.Policy != nil {
-		if _, _, err := pasban.OpenCosigned(raw, f.Verifier, f.Policy); err != nil {
-			return r.find("witnesses", err), nil
-		}
+	if err != nil {
+		return r.judge(check, err)
 	}
 	var old tlog.Tree
 	if f.State.Checkpoint != "" {
@@ -125,15 +116,29 @@ func (f *Follower) Step(ctx context.Context) (Report, error) {
 	return r, nil
 }
 
-func (r Report) find(check string, err error) Report {
-	r.Findings = append(r.Findings, Finding{Check: check, Msg: err.Error()})
-	return r
+// newest reads the newest checkpoint. If it lacks a signature that it must bear,
+// the error is a tiles.Problem and check says of whom.
+func (f *Follower) newest(ctx context.Context) (cp pasban.Checkpoint, raw []byte, check string, err error) {
+	raw, err = f.Source.ReadFile(ctx, tiles.Checkpoint)
+	if err != nil {
+		return cp, nil, "", fmt.Errorf("read the checkpoint: %w", err)
+	}
+	if cp, err = pasban.OpenCheckpoint(raw, f.Verifier); err != nil {
+		return cp, nil, "signature", tiles.Problem(err.Error())
+	}
+	if f.Policy != nil {
+		if _, _, err := pasban.OpenCosigned(raw, f.Verifier, f.Policy); err != nil {
+			return cp, nil, "witnesses", tiles.Problem(err.Error())
+		}
+	}
+	return cp, raw, "", nil
 }
 
 // judge tells a ledger that is wrong from one that could not be read.
 func (r Report) judge(check string, err error) (Report, error) {
 	if _, ok := errors.AsType[tiles.Problem](err); ok || pasban.KindOf(err) == pasban.Invalid {
-		return r.find(check, err), nil
+		r.Findings = append(r.Findings, Finding{Check: check, Msg: err.Error()})
+		return r, nil
 	}
 	return r, err
 }

@@ -21,18 +21,9 @@ import (
 // one before. It refuses, with a tiles.Problem, what does not extend that one.
 // progress, if not nil, is called with the leaves that were read.
 func (f *Follower) Mirror(ctx context.Context, dir string, progress func(done, total int64)) (pasban.Checkpoint, error) {
-	raw, err := f.Source.ReadFile(ctx, tiles.Checkpoint)
+	cp, raw, _, err := f.newest(ctx)
 	if err != nil {
-		return pasban.Checkpoint{}, fmt.Errorf("read the checkpoint: %w", err)
-	}
-	cp, err := pasban.OpenCheckpoint(raw, f.Verifier)
-	if err != nil {
-		return pasban.Checkpoint{}, tiles.Problem(err.Error())
-	}
-	if f.Policy != nil {
-		if _, _, err := pasban.OpenCosigned(raw, f.Verifier, f.Policy); err != nil {
-			return pasban.Checkpoint{}, tiles.Problem(err.Error())
-		}
+		return pasban.Checkpoint{}, err
 	}
 	if err := durable.MkdirAll(dir, 0o755); err != nil {
 		return pasban.Checkpoint{}, err

@@ -41,13 +41,9 @@ func (f *Follower) Prove(ctx context.Context, header string) (Inclusion, error) 
 	if err != nil {
 		return Inclusion{}, err
 	}
-	raw, err := f.Source.ReadFile(ctx, tiles.Checkpoint)
+	cp, raw, _, err := f.newest(ctx)
 	if err != nil {
-		return Inclusion{}, fmt.Errorf("read the checkpoint: %w", err)
-	}
-	cp, err := pasban.OpenCheckpoint(raw, f.Verifier)
-	if err != nil {
-		return Inclusion{}, tiles.Problem(err.Error())
+		return Inclusion{}, err
 	}
 	index := int64(p.Index)
 	if index >= cp.N {
