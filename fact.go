@@ -173,7 +173,7 @@ func (f Fact) Seal() (Sealed, error) {
 	}
 	out := Sealed{Restricted: RestrictedOpening{Salt: salt(), Part: part}}
 	f.Body.Subject = f.Subject.CNIC
-	f.Body.Restricted = base64.RawURLEncoding.EncodeToString(out.Restricted.digest())
+	f.Body.Restricted = digest(out.Restricted.Salt, part)
 	if f.Body.Hidden.Until != "" {
 		h, err := f.Body.hide()
 		if err != nil {
@@ -218,27 +218,35 @@ func (o Opening) Parse() (Body, error) {
 
 // Parse reads the restricted part and checks it against the body that commits to it.
 func (r RestrictedOpening) Parse(b Body) (Restricted, error) {
-	if len(r.Salt) != saltSize { // or the border between salt and part could move
-		return Restricted{}, &Error{Kind: Invalid, Msg: "the salt of a restricted part is 32 bytes"}
-	}
-	if base64.RawURLEncoding.EncodeToString(r.digest()) != b.Restricted {
-		return Restricted{}, &Error{Kind: Invalid, Msg: "the restricted part is not the one that the body commits to"}
-	}
 	var part Restricted
-	if err := json.Unmarshal(r.Part, &part); err != nil {
-		return Restricted{}, &Error{Kind: Invalid, Msg: "the restricted part is not readable", Err: err}
+	if err := openPart("restricted", r.Salt, r.Part, b.Restricted, &part); err != nil {
+		return Restricted{}, err
 	}
 	return part, nil
 }
 
-func (r RestrictedOpening) digest() []byte { return digest(r.Salt, r.Part) }
+// openPart reads a part that is not in the body, which commits to it with want.
+func openPart(name string, salt, part []byte, want string, into any) error {
+	bad := func(msg string, err error) error { return &Error{Kind: Invalid, Msg: fmt.Sprintf(msg, name), Err: err} }
+	if len(salt) != saltSize { // or the border between salt and part could move
+		return bad("the salt of a %s part is 32 bytes", nil)
+	}
+	if digest(salt, part) != want {
+		return bad("the %s part is not the one that the body commits to", nil)
+	}
+	if err := json.Unmarshal(part, into); err != nil {
+		return bad("the %s part is not readable", err)
+	}
+	return nil
+}
 
-// digest is how a body commits to a part that is not in it.
-func digest(salt, part []byte) []byte {
+// digest is how a body commits to a part that is not in it: SHA-256, base64url
+// without padding.
+func digest(salt, part []byte) string {
 	h := sha256.New()
 	h.Write(salt)
 	h.Write(part)
-	return h.Sum(nil)
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
 }
 
 // saltSize is the length of every salt in bytes.

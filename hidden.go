@@ -2,8 +2,6 @@ package pasban
 
 import (
 	"bytes"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"time"
 )
@@ -74,15 +72,9 @@ type HiddenOpening struct {
 // them. It returns the body with the details in their place, and Hidden still
 // set: the text for a person is rendered from that.
 func (h HiddenOpening) Parse(b Body) (Body, error) {
-	if len(h.Salt) != saltSize { // or the border between salt and part could move
-		return Body{}, &Error{Kind: Invalid, Msg: "the salt of a hidden part is 32 bytes"}
-	}
-	if b.Hidden.Digest == "" || base64.RawURLEncoding.EncodeToString(digest(h.Salt, h.Part)) != b.Hidden.Digest {
-		return Body{}, &Error{Kind: Invalid, Msg: "the hidden part is not the one that the body commits to"}
-	}
 	var d Details
-	if err := json.Unmarshal(h.Part, &d); err != nil {
-		return Body{}, &Error{Kind: Invalid, Msg: "the hidden part is not readable", Err: err}
+	if err := openPart("hidden", h.Salt, h.Part, b.Hidden.Digest, &d); err != nil {
+		return Body{}, err
 	}
 	if again, err := Canonical(d); err != nil || !bytes.Equal(again, h.Part) || d.Who.Kind == ActorHidden {
 		return Body{}, &Error{Kind: Invalid, Msg: "the hidden part says more than details can, says it ambiguously, or hides again", Err: err}
@@ -98,7 +90,7 @@ func (b *Body) hide() (HiddenOpening, error) {
 		return HiddenOpening{}, err
 	}
 	h := HiddenOpening{Salt: salt(), Part: part}
-	b.Hidden.Digest = base64.RawURLEncoding.EncodeToString(digest(h.Salt, part))
+	b.Hidden.Digest = digest(h.Salt, part)
 	b.Details = Details{Who: Who{Kind: ActorHidden}}
 	return h, b.Hidden.check(*b)
 }

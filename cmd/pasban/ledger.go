@@ -250,7 +250,7 @@ func (c *cli) printWatch(ledger string, r follow.Report) error {
 	}
 	at := r.Time.Format(time.RFC3339)
 	for _, finding := range r.Findings {
-		fmt.Fprintf(c.out, "%s ALARM %s: %s\n", at, finding.Check, finding.Msg)
+		fmt.Fprintf(c.out, "%s ALARM %s: %s\n", at, finding.Check, clean(finding.Msg))
 	}
 	if len(r.Findings) > 0 {
 		return nil
@@ -342,7 +342,7 @@ func (c *cli) broken(promise, problem string) error {
 			Problem string `json:"problem"`
 		}{"pasban.broken-promise.v1", promise, problem})
 	}
-	fmt.Fprintf(c.out, "DOES NOT HOLD: %s\n", problem)
+	fmt.Fprintf(c.out, "DOES NOT HOLD: %s\n", clean(problem))
 	return nil
 }
 
@@ -351,7 +351,7 @@ func (c *cli) export(ctx context.Context, f *follow.Follower, dir string) error 
 	cp, err := f.Mirror(ctx, dir, progress)
 	end()
 	if problem, ok := errors.AsType[tiles.Problem](err); ok {
-		fmt.Fprintf(c.err, "DOES NOT HOLD: %s\n", problem)
+		fmt.Fprintf(c.err, "DOES NOT HOLD: %s\n", clean(string(problem)))
 		return exitCode(1)
 	}
 	if err != nil {
@@ -366,7 +366,7 @@ func (c *cli) export(ctx context.Context, f *follow.Follower, dir string) error 
 
 // leafProgress shows on a terminal how many leaves were read.
 func (c *cli) leafProgress() (progress func(done, total int64), end func()) {
-	if f, ok := c.err.(*os.File); !ok || c.json || !terminal(f) {
+	if c.json || !isTerminal(c.err) {
 		return nil, func() {}
 	}
 	p := mpb.New(mpb.WithOutput(c.err))
@@ -378,9 +378,4 @@ func (c *cli) leafProgress() (progress func(done, total int64), end func()) {
 			bar.Abort(true)
 			p.Wait()
 		}
-}
-
-func terminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
