@@ -1,7 +1,8 @@
 // Checks that a citizen's list is whole, as pasban.Statement.Verify does: the
 // receipt of the epoch, the chain of the entries, the citizen's label and the
 // end of their list in the map of heads (docs/schemas/statement.v1.json).
-import { Bad, canonical, closed, unfold, verify } from "./verify.js";
+import { big, bytes, fromURL, sha256, toURL, utf8 } from "./bytes.js";
+import { Bad, canonical, closed, kinds, unfold, verify } from "./verify.js";
 import { vrf } from "./vrf.js";
 
 /** Broken is a list that is not whole; entry is the number of the first entry
@@ -13,35 +14,14 @@ export class Broken extends Bad {
   }
 }
 
-const kinds = { look: 1, change: 2, decision: 3, admin: 4, opening: 6 };
 const grace = 864e5; // after its date a hidden entry may be closed for a day more, in ms
-const utf8 = new TextEncoder();
-const bytes = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
-const fromURL = (s) => bytes(s.replaceAll("-", "+").replaceAll("_", "/"));
-const toURL = (b) => btoa(String.fromCharCode(...b)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 const must = (holds, what, entry) => { if (!holds) throw new Broken(what, entry); };
-
-async function sha256(...parts) {
-  const all = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
-  let at = 0;
-  for (const p of parts) {
-    all.set(p, at);
-    at += p.length;
-  }
-  return new Uint8Array(await crypto.subtle.digest("SHA-256", all));
-}
-
-const big = (n) => {
-  const b = new Uint8Array(8);
-  new DataView(b.buffer).setBigUint64(0, BigInt(n));
-  return b;
-};
 
 /** leafHash is the entry's Merkle leaf hash. */
 async function leafHash({ kind, salt, body }, at) {
   const s = bytes(salt);
-  must(Object.hasOwn(kinds, kind) && s.length === 32 && body.v === 1 && body.kind === kind, "altered", at);
-  return sha256([0, 1, kinds[kind]], await sha256(s, utf8.encode(canonical(body))));
+  must(Object.hasOwn(kinds, kind) && kind !== "heads" && s.length === 32 && body.v === 1 && body.kind === kind, "altered", at);
+  return sha256([0, 1, kinds[kind]], await sha256(s, utf8(canonical(body))));
 }
 
 /** chain checks that the entries follow each other; it returns how many the
@@ -104,7 +84,7 @@ export async function whole(s, vkey) {
     const epoch = await verify(s.epoch, vkey), heads = epoch.heads;
     must(epoch.kind === "heads" && heads.size <= s.epoch.index, "form");
     const { covered, end, erased } = await chain(s, heads.size);
-    const value = await vrf(fromURL(heads.key), utf8.encode(s.citizen), bytes(s.label));
+    const value = await vrf(fromURL(heads.key), utf8(s.citizen), bytes(s.label));
     must(value && (s.proof ?? []).length <= 256, "form");
     const label = value.slice(0, 32), proof = (s.proof ?? []).map(bytes);
     let h = await node(label, value.slice(32), s, end);

@@ -3,15 +3,14 @@
 // tree, and that the leaf commits to the body. Byte formats: the Go package
 // pasban, RFC 6962 (hashes, section 2.1), C2SP signed-note and tlog-checkpoint.
 
+import { bytes, join, sha256, toURL, utf8 } from "./bytes.js";
+
 /** Bad is a receipt that does not hold; any other error means that this
  * browser could not tell. */
 export class Bad extends Error {}
 
-const kinds = { look: 1, change: 2, decision: 3, admin: 4, heads: 5, opening: 6 };
-const utf8 = new TextEncoder();
-const bytes = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
-const join = (...parts) => new Uint8Array(parts.flatMap((p) => [...p]));
-const sha256 = async (...parts) => new Uint8Array(await crypto.subtle.digest("SHA-256", join(...parts)));
+/** kinds are the public bytes of a leaf's kind. */
+export const kinds = { look: 1, change: 2, decision: 3, admin: 4, heads: 5, opening: 6 };
 const same = (a, b) => a.length === b.length && a.every((v, i) => v === b[i]);
 const must = (holds, what) => { if (!holds) throw new Bad(what); };
 
@@ -30,7 +29,7 @@ async function open(checkpoint, vkey) {
   must(name, "key");
   const key = bytes(b64); // algorithm 1, then 32 bytes of Ed25519
   must(key[0] === 1 && key.length === 33, "key");
-  const id = (await sha256(utf8.encode(name + "\n"), key)).slice(0, 4);
+  const id = (await sha256(utf8(name + "\n"), key)).slice(0, 4);
   must([...id].map((b) => b.toString(16).padStart(2, "0")).join("") === hash, "key");
 
   const end = checkpoint.lastIndexOf("\n\n") + 1;
@@ -41,7 +40,7 @@ async function open(checkpoint, vkey) {
     if (!line.startsWith("— " + name + " ")) continue;
     const sig = bytes(line.slice(name.length + 3));
     if (!same(sig.slice(0, 4), id)) continue;
-    must(await crypto.subtle.verify("Ed25519", pub, sig.slice(4), utf8.encode(checkpoint.slice(0, end))), "signature");
+    must(await crypto.subtle.verify("Ed25519", pub, sig.slice(4), utf8(checkpoint.slice(0, end))), "signature");
     return { origin, size: +size, root: bytes(root) };
   }
   throw new Bad("signature");
@@ -76,8 +75,7 @@ const details = ["who", "service", "resource", "action", "fields", "purpose", "c
 export async function unfold(body, hidden) {
   if (!hidden) return body;
   const salt = bytes(hidden.salt), part = bytes(hidden.part);
-  const digest = btoa(String.fromCharCode(...await sha256(salt, part))).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
-  must(salt.length === 32 && body.hidden?.digest === digest, "hidden");
+  must(salt.length === 32 && body.hidden?.digest === toURL(await sha256(salt, part)), "hidden");
   const text = new TextDecoder("utf-8", { fatal: true }).decode(part), told = JSON.parse(text);
   must(canonical(told) === text && told.who?.kind && !closed(told) && Object.keys(told).every((k) => details.includes(k)), "hidden");
   return { ...body, ...told };
@@ -96,7 +94,7 @@ export async function verify(receipt, vkey) {
     must(receipt.origin === cp.origin && Number.isSafeInteger(index) && index >= 0 && index < cp.size, "index");
     const s = bytes(salt);
     must(s.length === 32 && body.v === 1 && body.kind === kind, "body");
-    const leaf = join([1, kinds[kind]], await sha256(s, utf8.encode(canonical(body))));
+    const leaf = join([1, kinds[kind]], await sha256(s, utf8(canonical(body))));
     must(same(await climb(await sha256([0], leaf), index, cp.size, proof.map(bytes)), cp.root), "proof");
     return await unfold(body, receipt.hidden);
   } catch (e) {

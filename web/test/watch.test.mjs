@@ -50,6 +50,12 @@ test("the first look begins with the newest epoch and asks for no labels", async
   assert.deepEqual(asked, ["/ledger/watch-key", "/ledger/heads"]);
 });
 
+test("the key is fetched once", async () => {
+  const asked = serve(), kept = {};
+  for (let i = 0; i < 3; i++) await step(0, vkey, kept);
+  assert.deepEqual(asked.filter((url) => url === "/ledger/watch-key"), ["/ledger/watch-key"]);
+});
+
 async function press(over) {
   out = { dataset: {} };
   later = null;
