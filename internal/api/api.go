@@ -147,13 +147,6 @@ func (a *API) ask(r *http.Request) (registry.Ask, error) {
 	return registry.Ask{Actor: visitor.Actor, Purpose: purpose, Client: identity.ClientOf(r)}, err
 }
 
-func clean(s string, max int) string {
-	if len(s) > max {
-		s = s[:max]
-	}
-	return strings.ToValidUTF8(strings.TrimSpace(s), "\ufffd")
-}
-
 // promise puts the promises of a disclosure into the answer's header, one line
 // per citizen.
 func promise(w http.ResponseWriter, d registry.Disclosure) {
@@ -241,7 +234,7 @@ func filterOf(r *http.Request) (registry.Filter, error) {
 		if !ok || err != nil || id == "" {
 			return f, &pasban.Error{Kind: pasban.Invalid, Where: "after", Msg: "after is the next of the list before"}
 		}
-		f.After = &registry.Summary{ID: clean(id, 64), CreatedAt: time.UnixMilli(at)}
+		f.After = &registry.Summary{ID: strings.ToValidUTF8(strings.TrimSpace(id[:min(len(id), 64)]), "\ufffd"), CreatedAt: time.UnixMilli(at)}
 	}
 	return f, nil
 }

@@ -3,6 +3,7 @@ package portal
 import (
 	"net/http"
 	"strconv"
+	"strings"
 
 	"pasban"
 )
@@ -11,20 +12,27 @@ import (
 // list and the proof that it is whole (JSON of pasban.Statement). Until an epoch
 // covers the list the answer is 503 with Retry-After.
 func (p *Portal) statement(w http.ResponseWriter, r *http.Request) {
+	p.own(w, r, "list", func(v Visitor) (any, error) {
+		return p.o.Lists.Statement(r.Context(), pasban.Subject{ID: v.Actor.Subject, CNIC: v.CNIC})
+	})
+}
+
+// own answers with what is the signed-in citizen's alone.
+func (p *Portal) own(w http.ResponseWriter, r *http.Request, what string, fetch func(v Visitor) (any, error)) {
 	v, ok := p.o.Visitor(r)
 	if !ok || v.Actor.Subject == "" {
-		p.o.Pages.Error(w, r, &pasban.Error{Kind: pasban.Unauthenticated, Msg: "sign in as a citizen to fetch your list"})
+		p.o.Pages.Error(w, r, &pasban.Error{Kind: pasban.Unauthenticated, Msg: "sign in as a citizen to fetch your " + strings.ReplaceAll(what, "-", " ")})
 		return
 	}
-	s, err := p.o.Lists.Statement(r.Context(), pasban.Subject{ID: v.Actor.Subject, CNIC: v.CNIC})
+	doc, err := fetch(v)
 	if err != nil {
 		p.o.Pages.Error(w, r, err)
 		return
 	}
 	if r.URL.Query().Has("download") {
-		w.Header().Set("Content-Disposition", `attachment; filename="pasban-list.json"`)
+		w.Header().Set("Content-Disposition", `attachment; filename="pasban-`+what+`.json"`)
 	}
-	p.o.Pages.JSON(w, r, http.StatusOK, "", s)
+	p.o.Pages.JSON(w, r, http.StatusOK, "", doc)
 }
 
 // heads answers GET /ledger/heads with the receipt of the last epoch, and with
@@ -83,18 +91,5 @@ func (p *Portal) grown(w http.ResponseWriter, r *http.Request) {
 // watchKey answers GET /ledger/watch-key with what the signed-in citizen finds
 // their own label with (JSON of pasban.WatchKey).
 func (p *Portal) watchKey(w http.ResponseWriter, r *http.Request) {
-	v, ok := p.o.Visitor(r)
-	if !ok || v.Actor.Subject == "" {
-		p.o.Pages.Error(w, r, &pasban.Error{Kind: pasban.Unauthenticated, Msg: "sign in as a citizen to fetch your watch key"})
-		return
-	}
-	k, err := p.o.Lists.WatchKey(r.Context(), v.Actor.Subject)
-	if err != nil {
-		p.o.Pages.Error(w, r, err)
-		return
-	}
-	if r.URL.Query().Has("download") {
-		w.Header().Set("Content-Disposition", `attachment; filename="pasban-watch-key.json"`)
-	}
-	p.o.Pages.JSON(w, r, http.StatusOK, "", k)
+	p.own(w, r, "watch-key", func(v Visitor) (any, error) { return p.o.Lists.WatchKey(r.Context(), v.Actor.Subject) })
 }

@@ -235,7 +235,8 @@ const maxHide = 10 * 365 * 24 * time.Hour
 // decide asks whether the look may happen and, if the citizen is to be told of
 // it only later, whether that may be.
 func (l Look) decide(policies *access.Engine, s pasban.Subject, now time.Time) pasban.Decision {
-	d := policies.Decide(l.request(s, now))
+	r := l.request(s, now)
+	d := policies.Decide(r)
 	if !d.Allow || l.Purpose.HideUntil.IsZero() || s == (pasban.Subject{}) {
 		return d
 	}
@@ -251,7 +252,6 @@ func (l Look) decide(policies *access.Engine, s pasban.Subject, now time.Time) p
 	if wrong != "" {
 		return pasban.Decision{Reasons: []string{wrong}}
 	}
-	r := l.request(s, now)
 	r.Action = access.Hide
 	hide := policies.Decide(r)
 	hide.Policies = append(d.Policies, hide.Policies...)

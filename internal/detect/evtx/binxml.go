@@ -198,25 +198,33 @@ func (p *parser) fragment() (nodes []node, err error) {
 			return nodes, nil
 		case tokFragment:
 			err = p.skip(4)
-		case tokElement:
-			var e *element
-			e, err = p.element()
-			nodes = append(nodes, node{kind: elementNode, elem: e})
-		case tokTemplate:
-			n := node{kind: fragmentNode, at: p.pos}
-			_, _, err = p.instance()
-			n.end = p.pos
-			nodes = append(nodes, n)
-		case tokPITarget, tokPIData:
-			err = p.instruction()
 		default:
-			return nil, fmt.Errorf("unknown token %#x at byte %d of the chunk", tok, p.pos)
+			nodes, err = p.markup(nodes)
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
 	return nodes, nil
+}
+
+// markup reads what may stand in a fragment and in an element alike: an element,
+// a template instance, or an instruction, which is passed over.
+func (p *parser) markup(nodes []node) ([]node, error) {
+	switch tok := p.c.data[p.pos]; tok &^ tokMore {
+	case tokElement:
+		e, err := p.element()
+		return append(nodes, node{kind: elementNode, elem: e}), err
+	case tokTemplate:
+		n := node{kind: fragmentNode, at: p.pos}
+		_, _, err := p.instance()
+		n.end = p.pos
+		return append(nodes, n), err
+	case tokPITarget, tokPIData:
+		return nodes, p.instruction()
+	default:
+		return nil, fmt.Errorf("unknown token %#x at byte %d of the chunk", tok, p.pos)
+	}
 }
 
 // element reads an element with its attributes and content.
@@ -333,25 +341,11 @@ func (p *parser) content() (nodes []node, err error) {
 			nodes = append(nodes, n)
 			continue
 		}
-		switch tok := p.c.data[p.pos]; tok &^ tokMore {
-		case tokEnd:
+		if p.c.data[p.pos]&^tokMore == tokEnd {
 			p.pos++
 			return nodes, nil
-		case tokElement:
-			n.kind = elementNode
-			n.elem, err = p.element()
-			nodes = append(nodes, n)
-		case tokTemplate:
-			n = node{kind: fragmentNode, at: p.pos}
-			_, _, err = p.instance()
-			n.end = p.pos
-			nodes = append(nodes, n)
-		case tokPITarget, tokPIData:
-			err = p.instruction()
-		default:
-			return nil, fmt.Errorf("unknown token %#x at byte %d of the chunk", tok, p.pos)
 		}
-		if err != nil {
+		if nodes, err = p.markup(nodes); err != nil {
 			return nil, err
 		}
 	}

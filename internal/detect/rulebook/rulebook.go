@@ -45,15 +45,17 @@ func Load(paths []string) (*detect.Engine, config.Problems, error) {
 		return nil, nil, err
 	}
 	var problems config.Problems
+	var options []detect.Option
 	for {
-		engine, err := detect.Load(files)
-		if err == nil {
-			return engine, problems, nil
-		}
-		found, ok := errors.AsType[config.Problems](err)
-		if !ok {
+		var found config.Problems
+		engine, err := detect.Load(files, append(options, detect.SkipBad(func(p config.Problems) { found = p }))...)
+		if err != nil {
 			return nil, nil, err
 		}
+		if len(found) == 0 {
+			return engine, problems, nil
+		}
+		options = []detect.Option{detect.Reuse(engine)} // files that hold are read once
 		bad := map[string]bool{}
 		for _, p := range found {
 			bad[p.File] = true
