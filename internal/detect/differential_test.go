@@ -2,46 +2,24 @@ package detect
 
 import (
 	"bytes"
-	"compress/gzip"
 	"encoding/json"
-	"errors"
-	"io"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"pasban/internal/detect/corpus"
 )
 
 // windowsLog is the events of the shared Windows log, one JSON text each, or
 // every stride-th of them.
 func windowsLog(t testing.TB, stride int) (out [][]byte) {
 	t.Helper()
-	dir := os.Getenv("PASBAN_TESTDATA")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "data")
-	}
-	f, err := os.Open(filepath.Join(dir, "logs", "windows-otrf-40k.ndjson.gz"))
-	if errors.Is(err, os.ErrNotExist) {
-		t.Skipf("no test data at %s: set PASBAN_TESTDATA to the folder that holds logs/windows-otrf-40k.ndjson.gz", dir)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	zr, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	all, err := io.ReadAll(zr)
-	if err != nil {
-		t.Fatal(err)
-	}
 	n := 0
-	for line := range bytes.SplitSeq(all, []byte("\n")) {
+	for line := range bytes.SplitSeq(corpus.Gzip(t, "logs/windows-otrf-40k.ndjson.gz"), []byte("\n")) {
 		if len(line) == 0 {
 			continue
 		}
@@ -162,7 +140,7 @@ type sample struct {
 func attackSamples(t *testing.T) (out []sample) {
 	t.Helper()
 	logs := thorMap(t)
-	for name, data := range corpus(t, "sigma/regression.tar.gz") {
+	for name, data := range corpus.Tar(t, "sigma/regression.tar.gz") {
 		if path.Ext(name) != ".json" {
 			continue
 		}

@@ -9,6 +9,7 @@ import (
 	"testing/fstest"
 
 	"pasban/internal/config"
+	"pasban/internal/detect/corpus"
 )
 
 // rulesOf writes rules r0, r1, … with the given detections.
@@ -383,7 +384,7 @@ func TestReload(t *testing.T) {
 // BenchmarkReload loads SigmaHQ's rules for the first time, and again.
 func BenchmarkReload(b *testing.B) {
 	files := fstest.MapFS{}
-	for name, data := range corpus(b, "sigma/rules.tar.gz") {
+	for name, data := range corpus.Tar(b, "sigma/rules.tar.gz") {
 		if strings.HasPrefix(name, "rules") && !strings.HasPrefix(name, "rules-placeholder") && isRuleFile(name) {
 			files[name] = &fstest.MapFile{Data: data}
 		}

@@ -1,17 +1,12 @@
 package detect
 
 import (
-	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -21,6 +16,7 @@ import (
 
 	"pasban"
 	"pasban/internal/config"
+	"pasban/internal/detect/corpus"
 )
 
 // What the engine reaches on SigmaHQ's repository today. Raise these when it
@@ -30,48 +26,12 @@ const (
 	wantCases = 121  // of the 121 regression cases in JSON form
 )
 
-// corpus unpacks an archive of the shared data, or skips where it is absent.
-func corpus(t testing.TB, name string) map[string][]byte {
-	t.Helper()
-	dir := os.Getenv("PASBAN_TESTDATA")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "data")
-	}
-	f, err := os.Open(filepath.Join(dir, filepath.FromSlash(name)))
-	if errors.Is(err, os.ErrNotExist) {
-		t.Skipf("no test data at %s: set PASBAN_TESTDATA to the folder that holds %s", dir, name)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	zr, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	files := map[string][]byte{}
-	for tr := tar.NewReader(zr); ; {
-		h, err := tr.Next()
-		if err == io.EOF {
-			return files
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if h.Typeflag == tar.TypeReg {
-			if files[h.Name], err = io.ReadAll(tr); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-}
-
 // loadSigmaHQ parses every rule and returns those that load, by id, and what is
 // wrong with the others.
 func loadSigmaHQ(t testing.TB) (rules map[string]*Rule, problems config.Problems, total int) {
 	ph := placeholders{} // whatever the rules leave to those who use them
 	var files []source
-	for name, data := range corpus(t, "sigma/rules.tar.gz") {
+	for name, data := range corpus.Tar(t, "sigma/rules.tar.gz") {
 		if strings.HasPrefix(name, "rules") && isRuleFile(name) {
 			files = append(files, source{name, data})
 		}
@@ -130,7 +90,7 @@ type mapping struct {
 func thorMap(t testing.TB) map[string]mapping {
 	t.Helper()
 	var thor struct{ Logsources map[string]mapping }
-	if err := yaml.Unmarshal(corpus(t, "sigma/rules.tar.gz")["tests/thor.yml"], &thor); err != nil {
+	if err := yaml.Unmarshal(corpus.Tar(t, "sigma/rules.tar.gz")["tests/thor.yml"], &thor); err != nil {
 		t.Fatal(err)
 	}
 	return thor.Logsources
@@ -246,7 +206,7 @@ func matchCount(t *testing.T, info []byte) int {
 func testRegressionCases(t *testing.T, rules map[string]*Rule) {
 	engine := engineOf(t, slices.Collect(maps.Values(rules)), nil)
 	logs := thorMap(t)
-	files := corpus(t, "sigma/regression.tar.gz")
+	files := corpus.Tar(t, "sigma/regression.tar.gz")
 	cases, matched := 0, 0
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if path.Ext(name) != ".json" {

@@ -1,57 +1,24 @@
 package evtx_test
 
 import (
-	"archive/tar"
 	"bytes"
-	"cmp"
-	"compress/gzip"
 	"encoding/json"
-	"errors"
 	"io"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 
+	"pasban/internal/detect/corpus"
 	"pasban/internal/detect/evtx"
 )
 
-// corpus reads a test corpus of SigmaHQ, or skips the test. See docs/benchmarks.md.
-func corpus(t testing.TB) map[string][]byte {
-	t.Helper()
-	dir := cmp.Or(os.Getenv("PASBAN_TESTDATA"), filepath.Join("..", "..", "..", "..", "shared", "data"))
-	f, err := os.Open(filepath.Join(dir, "sigma", "regression.tar.gz"))
-	if errors.Is(err, os.ErrNotExist) {
-		t.Skip("no SigmaHQ regression cases here; PASBAN_TESTDATA names the directory that has sigma/regression.tar.gz")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	zr, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	files := map[string][]byte{}
-	for tr := tar.NewReader(zr); ; {
-		head, err := tr.Next()
-		if err == io.EOF {
-			return files
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if files[head.Name], err = io.ReadAll(tr); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
+// regression is the archive of SigmaHQ's regression cases.
+const regression = "sigma/regression.tar.gz"
 
 // TestSiblings reads every event log of SigmaHQ's regression cases and compares
 // it with the JSON file beside it, value for value.
 func TestSiblings(t *testing.T) {
-	files := corpus(t)
+	files := corpus.Tar(t, regression)
 	cases, events := 0, 0
 	for name, data := range files {
 		base, ok := strings.CutSuffix(name, ".evtx")

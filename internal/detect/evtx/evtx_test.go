@@ -13,6 +13,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"pasban/internal/detect/corpus"
 	"pasban/internal/detect/evtx"
 )
 
@@ -445,7 +446,7 @@ func BenchmarkReader(b *testing.B) {
 
 // BenchmarkCorpus reads SigmaHQ's event logs, JSON included.
 func BenchmarkCorpus(b *testing.B) {
-	files := corpus(b)
+	files := corpus.Tar(b, regression)
 	var chunks [][]byte
 	for name, data := range files {
 		if strings.HasSuffix(name, ".evtx") && len(data) > 4096 {

@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"archive/zip"
 	"bytes"
-	"cmp"
 	"compress/gzip"
 	"errors"
 	"io"
@@ -16,6 +15,7 @@ import (
 
 	"pasban"
 	"pasban/internal/detect"
+	"pasban/internal/detect/corpus"
 	"pasban/internal/detect/logs"
 	"pasban/internal/detect/rulebook"
 )
@@ -30,34 +30,8 @@ detection: {selection: {A: b}, condition: selection}
 // unpack writes a corpus of SigmaHQ into a directory, or skips the test.
 func unpack(t *testing.T, name, into string) {
 	t.Helper()
-	dir := cmp.Or(os.Getenv("PASBAN_TESTDATA"), filepath.Join("..", "..", "..", "..", "shared", "data"))
-	f, err := os.Open(filepath.Join(dir, name))
-	if errors.Is(err, fs.ErrNotExist) {
-		t.Skip("no SigmaHQ corpus here; PASBAN_TESTDATA names the directory that has " + name)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	zr, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for tr := tar.NewReader(zr); ; {
-		head, err := tr.Next()
-		if err == io.EOF {
-			return
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if head.Typeflag == tar.TypeReg {
-			data, err := io.ReadAll(tr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			put(t, filepath.Join(into, head.Name), string(data))
-		}
+	for file, data := range corpus.Tar(t, name) {
+		put(t, filepath.Join(into, file), string(data))
 	}
 }
 
