@@ -142,20 +142,20 @@ func (n *node) finalAt(t testing.TB) ledger.Witnessing {
 	return n.Status().Witnesses
 }
 
+// witnessedByOne is a ledger in dir that needs the one witness that it has.
+func witnessedByOne(t testing.TB, dir string) (n *node, a *watcher) {
+	t.Helper()
+	n = begin(t, dir, "", func(v note.Verifier) ledger.Options {
+		a = newWatcher(t, "a.example/w", v)
+		return witnessed(1, a)
+	})
+	return n, a
+}
+
 // actions are the alarms of the journal, by what they are about.
 func (n *node) actions(t testing.TB) []string {
 	t.Helper()
-	entries, err := n.j.Since(t.Context(), 0, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out []string
-	for _, e := range entries {
-		if e.Fact.Body.Kind == pasban.KindAlarm {
-			out = append(out, e.Fact.Body.Action)
-		}
-	}
-	return out
+	return n.alarmed(t, func(b pasban.Body) string { return b.Action })
 }
 
 // TestFinal: every checkpoint that is published and every receipt bears the
@@ -375,11 +375,7 @@ func TestRestoredLedger(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			dir, old := t.TempDir(), filepath.Join(t.TempDir(), "old")
-			var a *watcher
-			n := begin(t, dir, "", func(v note.Verifier) ledger.Options {
-				a = newWatcher(t, "a.example/w", v)
-				return witnessed(1, a)
-			})
+			n, a := witnessedByOne(t, dir)
 			n.record(t, 20)
 			n.finalAt(t)
 			if err := n.close(); err != nil {
@@ -427,11 +423,7 @@ func TestRestoredLedger(t *testing.T) {
 // TestLostLedger: the key is there, everything else is gone.
 func TestLostLedger(t *testing.T) {
 	dir := t.TempDir()
-	var a *watcher
-	n := begin(t, dir, "", func(v note.Verifier) ledger.Options {
-		a = newWatcher(t, "a.example/w", v)
-		return witnessed(1, a)
-	})
+	n, a := witnessedByOne(t, dir)
 	n.record(t, 3)
 	n.finalAt(t)
 	if err := n.close(); err != nil {
@@ -498,11 +490,7 @@ func TestLateWitness(t *testing.T) {
 // TestSecondHolder: a copy that runs beside the original signs with its key.
 func TestSecondHolder(t *testing.T) {
 	dir, other := t.TempDir(), filepath.Join(t.TempDir(), "copy")
-	var a *watcher
-	n := begin(t, dir, "", func(v note.Verifier) ledger.Options {
-		a = newWatcher(t, "a.example/w", v)
-		return witnessed(1, a)
-	})
+	n, a := witnessedByOne(t, dir)
 	n.record(t, 10)
 	n.finalAt(t)
 	if err := n.close(); err != nil {
@@ -572,11 +560,7 @@ func TestWitnessesThatDoNotTell(t *testing.T) {
 // also where everything is final.
 func TestSilenceIsAnAlarm(t *testing.T) {
 	dir := t.TempDir()
-	var a *watcher
-	n := begin(t, dir, "", func(v note.Verifier) ledger.Options {
-		a = newWatcher(t, "a.example/w", v)
-		return witnessed(1, a)
-	})
+	n, a := witnessedByOne(t, dir)
 	n.record(t, 3)
 	n.finalAt(t)
 	if err := n.close(); err != nil {
@@ -644,11 +628,7 @@ func TestRebuildBesideWitnesses(t *testing.T) {
 		t.Run(fmt.Sprintf("old store %v", old), func(t *testing.T) {
 			t.Parallel()
 			dir, copied := t.TempDir(), filepath.Join(t.TempDir(), "old")
-			var a *watcher
-			n := begin(t, dir, "", func(v note.Verifier) ledger.Options {
-				a = newWatcher(t, "a.example/w", v)
-				return witnessed(1, a)
-			})
+			n, a := witnessedByOne(t, dir)
 			n.record(t, 20)
 			n.finalAt(t)
 			if err := n.close(); err != nil {
@@ -715,11 +695,7 @@ func BenchmarkReceipt(b *testing.B) {
 // a size leave the size out of its 409. One that names none before is only broken.
 func TestForkWithoutSize(t *testing.T) {
 	dir := t.TempDir()
-	var a *watcher
-	n := begin(t, dir, "", func(v note.Verifier) ledger.Options {
-		a = newWatcher(t, "a.example/w", v)
-		return witnessed(1, a)
-	})
+	n, a := witnessedByOne(t, dir)
 	n.record(t, 3)
 	n.finalAt(t)
 	a.answer(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "busy", http.StatusConflict) })

@@ -235,17 +235,22 @@ func (n *node) check(t testing.TB) {
 // alarms returns what alarm facts name.
 func (n *node) alarms(t testing.TB) []string {
 	t.Helper()
+	return n.alarmed(t, func(b pasban.Body) string { return b.Resource })
+}
+
+// alarmed returns what alarm facts say of something, oldest first.
+func (n *node) alarmed(t testing.TB, what func(pasban.Body) string) (out []string) {
+	t.Helper()
 	entries, err := n.j.Since(t.Context(), 0, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var names []string
 	for _, e := range entries {
 		if e.Fact.Body.Kind == pasban.KindAlarm {
-			names = append(names, e.Fact.Body.Resource)
+			out = append(out, what(e.Fact.Body))
 		}
 	}
-	return names
+	return out
 }
 
 func TestReceipts(t *testing.T) {
