@@ -54,6 +54,13 @@ func NewWitnessPolicy(need int, vkeys []string) (*WitnessPolicy, error) {
 	return p, nil
 }
 
+// CheckWitnessKey returns nil if NewWitnessPolicy takes the text for a witness's
+// verifier key, and what is wrong with it otherwise.
+func CheckWitnessKey(vkey string) error {
+	_, err := parseWitnessKey(vkey)
+	return err
+}
+
 // Need returns how many witnesses must have cosigned.
 func (p *WitnessPolicy) Need() int { return p.need }
 

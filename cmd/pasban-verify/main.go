@@ -83,11 +83,11 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"strings"
 
 	"golang.org/x/mod/sumdb/note"
 
 	"pasban"
+	"pasban/internal/ledger/tiles"
 )
 
 const usage = `usage:
@@ -230,17 +230,15 @@ func wrong(msg string) error {
 
 // readKey takes --key for a verifier key, or else for a file with one.
 func (c *command) readKey() (err error) {
-	if c.verifier, err = note.NewVerifier(c.key); err == nil {
-		return nil
+	isKey := func(text string) (err error) {
+		c.verifier, err = note.NewVerifier(text)
+		return err
 	}
 	bad := &pasban.Error{Kind: pasban.Invalid, Msg: "not a verifier key, and not a file that holds one", Where: "--key", Hint: "a line such as land.example/ledger+e5b1bc0e+AaAh…"}
-	text, err := readFile(c.key, small)
-	if err != nil {
-		bad.Err = err
-		return bad
+	if c.key, err = tiles.KeyText(c.key, isKey); err == nil {
+		err = isKey(c.key)
 	}
-	c.key = strings.TrimSpace(string(text))
-	if c.verifier, err = note.NewVerifier(c.key); err != nil {
+	if err != nil {
 		bad.Err = err
 		return bad
 	}
@@ -263,14 +261,9 @@ func (c *command) readWitnesses() (err error) {
 		c.need = len(c.witness)
 	}
 	for i, k := range c.witness {
-		if _, err := pasban.NewWitnessPolicy(1, []string{k}); err == nil {
-			continue
-		}
-		text, err := readFile(k, small)
-		if err != nil {
+		if c.witness[i], err = tiles.KeyText(k, pasban.CheckWitnessKey); err != nil {
 			return &pasban.Error{Kind: pasban.Invalid, Msg: "not a witness's verifier key, and not a file that holds one", Where: "--witness", Err: err}
 		}
-		c.witness[i] = strings.TrimSpace(string(text))
 	}
 	c.policy, err = pasban.NewWitnessPolicy(c.need, c.witness)
 	return err

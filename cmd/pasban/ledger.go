@@ -172,14 +172,10 @@ func (o *ledgerFlags) policy() (*pasban.WitnessPolicy, error) {
 	}
 	keys := slices.Clone(o.witness)
 	for i, k := range keys {
-		if _, err := pasban.NewWitnessPolicy(1, []string{k}); err == nil {
-			continue
-		}
-		data, err := os.ReadFile(k)
-		if err != nil {
+		var err error
+		if keys[i], err = tiles.KeyText(k, pasban.CheckWitnessKey); err != nil {
 			return nil, &pasban.Error{Kind: pasban.Invalid, Where: "--witness", Msg: "not a witness's verifier key, and not a file that holds one", Err: err}
 		}
-		keys[i] = strings.TrimSpace(string(data))
 	}
 	need := o.need
 	if need == 0 {

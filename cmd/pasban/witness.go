@@ -7,11 +7,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
-	"strings"
 	"time"
 
 	"pasban"
+	"pasban/internal/ledger/tiles"
 	"pasban/internal/ledger/witness"
 
 	"github.com/spf13/cobra"
@@ -158,15 +157,17 @@ func serveUntil(ctx context.Context, srv *http.Server, l net.Listener) error {
 func verifiers(flag string, texts []string) ([]note.Verifier, error) {
 	var out []note.Verifier
 	for _, text := range texts {
-		v, err := note.NewVerifier(text)
+		var v note.Verifier
+		isKey := func(text string) (err error) {
+			v, err = note.NewVerifier(text)
+			return err
+		}
+		key, err := tiles.KeyText(text, isKey)
 		if err != nil {
-			data, readErr := os.ReadFile(text)
-			if readErr != nil {
-				return nil, &pasban.Error{Kind: pasban.Invalid, Where: flag, Msg: "not a verifier key, and not a file that holds one", Err: readErr}
-			}
-			if v, err = note.NewVerifier(strings.TrimSpace(string(data))); err != nil {
-				return nil, &pasban.Error{Kind: pasban.Invalid, Where: text, Msg: "not a ledger's verifier key", Err: err}
-			}
+			return nil, &pasban.Error{Kind: pasban.Invalid, Where: flag, Msg: "not a verifier key, and not a file that holds one", Err: err}
+		}
+		if err := isKey(key); err != nil {
+			return nil, &pasban.Error{Kind: pasban.Invalid, Where: text, Msg: "not a ledger's verifier key", Err: err}
 		}
 		out = append(out, v)
 	}

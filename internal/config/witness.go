@@ -64,7 +64,7 @@ func (k *checker) witnesses() {
 		if m.Key == "" {
 			continue // reported as missing
 		}
-		if _, err := pasban.NewWitnessPolicy(1, []string{m.Key}); err != nil {
+		if err := pasban.CheckWitnessKey(m.Key); err != nil {
 			k.badKey(path+".key", err)
 			continue
 		}

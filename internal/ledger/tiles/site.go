@@ -19,7 +19,7 @@ import (
 
 const (
 	siteTimeout = 30 * time.Second // of one request
-	maxCA       = 1 << 20          // bytes of a file of authorities
+	maxSmall    = 1 << 20          // bytes of a file of authorities, or of a key
 )
 
 // Access says how a ledger at an address is reached.
@@ -74,7 +74,7 @@ func NewSite(address string, a Access) (*Site, error) {
 	}
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: siteTimeout, ForceAttemptHTTP2: true}
 	if a.CA != "" {
-		pem, err := readFile(a.CA, maxCA)
+		pem, err := readFile(a.CA, maxSmall)
 		if err != nil {
 			return nil, bad("the authorities' file cannot be read", "--ca names a PEM file", err)
 		}
@@ -123,6 +123,17 @@ func (s *Site) Get(ctx context.Context, name string, query url.Values) ([]byte, 
 		err = fmt.Errorf("%s is larger than any file of a ledger", req.URL)
 	}
 	return data, err
+}
+
+// KeyText returns the verifier key that a command line gives: the text itself if
+// it is one, or else what the file of that name holds. Its error is that of the
+// file; whether that holds a key is for the caller to see.
+func KeyText(text string, isKey func(string) error) (string, error) {
+	if isKey(text) == nil {
+		return text, nil
+	}
+	data, err := readFile(text, maxSmall)
+	return strings.TrimSpace(string(data)), err
 }
 
 func readFile(name string, most int64) ([]byte, error) {
