@@ -8,9 +8,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
-
-	"github.com/gowebpki/jcs"
 )
 
 // Kind says what sort of fact a row of the journal is.
@@ -146,6 +145,7 @@ type Sealed struct {
 	Opening    Opening
 	Restricted RestrictedOpening
 	Hidden     *HiddenOpening // nil unless the fact is hidden
+	Body       Body           // as whoever reads the opening sees it; it shares nothing with the fact's
 }
 
 // Opening is what reveals a leaf: the salt and the canonical body. Whoever has
@@ -181,9 +181,20 @@ func (f Fact) Seal() (Sealed, error) {
 		}
 		out.Hidden = &h
 	}
-	body, err := Canonical(f.Body)
-	if err != nil {
-		return Sealed{}, err
+	body, same := f.Body.canonical()
+	if same {
+		out.Body = f.Body
+		out.Body.Fields = nil
+		if len(f.Body.Fields) > 0 {
+			out.Body.Fields = slices.Clone(f.Body.Fields)
+		}
+	} else { // text that is not UTF-8 is read back in another way than it was given
+		if body, err = Canonical(f.Body); err != nil {
+			return Sealed{}, err
+		}
+		if err := json.Unmarshal(body, &out.Body); err != nil {
+			return Sealed{}, &Error{Kind: Invalid, Msg: "the body just written is not readable", Err: err}
+		}
 	}
 	out.Opening = Opening{Kind: f.Body.Kind, Salt: salt(), Body: body}
 	return out, nil
@@ -256,17 +267,4 @@ func salt() []byte {
 	s := make([]byte, saltSize)
 	rand.Read(s)
 	return s
-}
-
-// Canonical writes v as canonical JSON (RFC 8785).
-func Canonical(v any) ([]byte, error) {
-	plain, err := json.Marshal(v)
-	if err != nil {
-		return nil, &Error{Kind: Invalid, Msg: "not writable as JSON", Err: err}
-	}
-	canonical, err := jcs.Transform(plain)
-	if err != nil {
-		return nil, &Error{Kind: Invalid, Msg: "not writable as canonical JSON", Err: err}
-	}
-	return canonical, nil
 }
