@@ -26,7 +26,11 @@ type guard struct {
 	onDisk    func() int64 // size of the checkpoint that the directory holds now
 	storeTime time.Duration
 
-	signing sync.Mutex // held while a root is signed, and while the directory's checkpoint is replaced; before mu
+	news chan struct{} // told of every signature; may be nil
+
+	// signing is held while a root is signed, while what may be signed becomes less,
+	// and while the directory's checkpoint is replaced; taken before mu.
+	signing sync.Mutex
 
 	mu      sync.Mutex // covers what follows
 	signed  seen       // what was signed last
@@ -52,33 +56,63 @@ func (g *guard) KeyHash() uint32 { return g.key.KeyHash() }
 func (g *guard) Sign(msg []byte) ([]byte, error) {
 	g.signing.Lock()
 	defer g.signing.Unlock()
+	sig, err := g.sign(msg)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	sig, err := g.sign(msg)
 	if err != nil && !errors.Is(err, errNotReady) {
 		g.refused = err
 	} else if err == nil {
 		g.refused = nil
+		select {
+		case g.news <- struct{}{}:
+		default:
+		}
 	}
 	return sig, err
 }
 
+// sign does not hold mu while the store and the directory are busy: every guarded
+// route asks for the state.
 func (g *guard) sign(msg []byte) ([]byte, error) {
-	if g.closed {
-		return nil, errNotReady
-	}
-	tree, err := g.parse(msg)
+	onDisk := g.onDisk()
+	record, grown, first, err := g.next(msg, onDisk)
 	if err != nil {
 		return nil, err
 	}
-	grown := tree.N - g.signed.n
+	if first || grown > 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), g.storeTime)
+		defer cancel()
+		if err := saveSeen(ctx, g.st, record); err != nil {
+			return nil, fmt.Errorf("write down what is about to be signed: %w", err)
+		}
+	}
+	g.mu.Lock()
+	g.signed, g.known = record, true
+	g.pending = append([]tlog.Hash(nil), g.pending[grown:]...)
+	g.mu.Unlock()
+	return g.key.Sign(msg)
+}
+
+// next returns the record of what is about to be signed, by how many leaves it has
+// grown and whether it is the first, or why it must not be signed.
+func (g *guard) next(msg []byte, onDisk int64) (record seen, grown int64, first bool, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return seen{}, 0, false, errNotReady
+	}
+	tree, err := g.parse(msg)
+	if err != nil {
+		return seen{}, 0, false, err
+	}
+	grown = tree.N - g.signed.n
 	switch {
 	case !g.ready && (g.known || tree.N != 0):
-		return nil, errNotReady
+		return seen{}, 0, false, errNotReady
 	case grown < 0:
-		return nil, fmt.Errorf("refused to sign a checkpoint of %d leaves after one of %d", tree.N, g.signed.n)
+		return seen{}, 0, false, fmt.Errorf("refused to sign a checkpoint of %d leaves after one of %d", tree.N, g.signed.n)
 	case grown > int64(len(g.pending)):
-		return nil, fmt.Errorf("refused to sign a checkpoint of %d leaves: the journal has given %d", tree.N, g.signed.n+int64(len(g.pending)))
+		return seen{}, 0, false, fmt.Errorf("refused to sign a checkpoint of %d leaves: the journal has given %d", tree.N, g.signed.n+int64(len(g.pending)))
 	}
 	next := g.signed.clone()
 	for _, h := range g.pending[:grown] {
@@ -88,19 +122,9 @@ func (g *guard) sign(msg []byte) ([]byte, error) {
 		if g.wrong != nil {
 			g.wrong()
 		}
-		return nil, fmt.Errorf("refused to sign a checkpoint of %d leaves: its root is not the one of the journal's leaves", tree.N)
+		return seen{}, 0, false, fmt.Errorf("refused to sign a checkpoint of %d leaves: its root is not the one of the journal's leaves", tree.N)
 	}
-	record := seen{frontier: next, published: max(g.signed.published, min(g.onDisk(), g.signed.n))}
-	if !g.known || grown > 0 {
-		ctx, cancel := context.WithTimeout(context.Background(), g.storeTime)
-		defer cancel()
-		if err := saveSeen(ctx, g.st, record); err != nil {
-			return nil, fmt.Errorf("write down what is about to be signed: %w", err)
-		}
-	}
-	g.signed, g.known = record, true
-	g.pending = append([]tlog.Hash(nil), g.pending[grown:]...)
-	return g.key.Sign(msg)
+	return seen{frontier: next, published: max(g.signed.published, min(onDisk, g.signed.n))}, grown, !g.known, nil
 }
 
 // parse reads the text of a checkpoint, and of nothing else: the key must not
@@ -127,6 +151,8 @@ func (g *guard) note(hashes []tlog.Hash) {
 
 // rewind forgets noted leaves from index n on, which the driver did not take.
 func (g *guard) rewind(n int64) error {
+	g.signing.Lock()
+	defer g.signing.Unlock()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	keep := n - g.signed.n
@@ -164,7 +190,10 @@ func (g *guard) open() {
 	g.ready = true
 }
 
+// close returns when nothing is being signed, and nothing will be.
 func (g *guard) close() {
+	g.signing.Lock()
+	defer g.signing.Unlock()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.closed = true

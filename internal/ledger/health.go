@@ -75,10 +75,7 @@ func (l *Ledger) Status() Status {
 // longer than the limits. Damaged files alone are no reason: they are alarms.
 // It does no I/O.
 func (l *Ledger) Healthy() error {
-	var size uint64
-	if cp := l.published.Load(); cp != nil {
-		size = uint64(cp.N)
-	}
+	size := uint64(l.sizeSeen())
 	_, refused := l.guard.state()
 	var pending error
 	if l.cosigner != nil {
@@ -143,19 +140,44 @@ func (l *Ledger) stepped(err error) {
 	}
 }
 
+const (
+	// soon is how often a checkpoint that has just been signed is looked for.
+	soon = 10 * time.Millisecond
+	// soonFor is for how long; then it is looked for as often as ever.
+	soonFor = 500 * time.Millisecond
+)
+
 // watch observes until ctx is done, beside and apart from the goroutine that
-// adds leaves: if that one hangs, the lag is still seen.
+// adds leaves: if that one hangs, the lag is still seen. The driver publishes a
+// checkpoint in the moment after it was signed, and tells nobody.
 func (l *Ledger) watch(ctx context.Context) {
-	tick := time.NewTicker(min(l.o.Interval/4, 250*time.Millisecond))
+	pause := min(l.o.Interval/4, 250*time.Millisecond)
+	tick := time.NewTicker(pause)
 	defer tick.Stop()
+	var until time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-l.guard.news:
+			until = time.Now().Add(soonFor)
+			tick.Reset(soon)
+		case now := <-tick.C:
 			l.observe(ctx)
+			if record, _ := l.guard.state(); !until.IsZero() && (now.After(until) || l.sizeSeen() == record.n) {
+				until = time.Time{}
+				tick.Reset(pause)
+			}
 		}
 	}
+}
+
+// sizeSeen is the size of the checkpoint that was seen last, 0 if there is none.
+func (l *Ledger) sizeSeen() int64 {
+	if cp := l.published.Load(); cp != nil {
+		return cp.N
+	}
+	return 0
 }
 
 // observe looks at the journal's head and the directory's checkpoint.

@@ -127,6 +127,7 @@ type Ledger struct {
 	published atomic.Pointer[checkpoint] // the newest that is ours
 	heal      chan struct{}              // asks Run to restore the directory
 	cosigner  *cosigner                  // nil without witnesses
+	provers   chan *prover               // those that make no receipt at this moment
 
 	seqMu sync.Mutex // one at a time: adding leaves, restoring files
 	next  int64      // index of the next leaf to add; covered by seqMu
@@ -169,7 +170,7 @@ func Open(ctx context.Context, dir string, st *store.Store, j *journal.Journal, 
 		return nil, err
 	}
 	l := &Ledger{dir: dir, st: st, j: j, o: o, verifier: verifier, heal: make(chan struct{}, 1), wake: make(chan struct{})}
-	l.guard = &guard{key: signer, st: st, onDisk: l.onDisk, storeTime: max(o.MaxDelay, time.Second), wrong: l.askHeal}
+	l.guard = &guard{key: signer, st: st, onDisk: l.onDisk, storeTime: max(o.MaxDelay, time.Second), wrong: l.askHeal, news: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			l.release()
@@ -178,6 +179,7 @@ func Open(ctx context.Context, dir string, st *store.Store, j *journal.Journal, 
 	if err := l.claim(vkey); err != nil {
 		return nil, err
 	}
+	l.provers = newProvers(tiles.Dir{Root: l.root}, verifier)
 	if err := l.recall(ctx); err != nil {
 		return nil, err
 	}
