@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	"fmt"
-	"os"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -25,26 +24,21 @@ func (l *Ledger) Receipt(ctx context.Context, e journal.Entry) (pasban.Receipt, 
 	if cp == nil {
 		cp = &checkpoint{}
 	}
-	return prove(ctx, l.root, *cp, l.verifier, e)
+	return prove(ctx, l.storage, *cp, l.verifier, e)
 }
 
-// ReadReceipt is Receipt from the directory of a ledger that another process may
+// ReadReceipt is Receipt from the files of a ledger that another process may
 // have open.
-func ReadReceipt(ctx context.Context, dir string, v note.Verifier, e journal.Entry) (pasban.Receipt, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return pasban.Receipt{}, unavailable("the directory cannot be opened", err)
-	}
-	defer root.Close()
-	cp, err := readCheckpoint(root, v)
+func ReadReceipt(ctx context.Context, src tiles.Source, v note.Verifier, e journal.Entry) (pasban.Receipt, error) {
+	cp, err := readCheckpoint(ctx, src, v)
 	if err != nil {
 		return pasban.Receipt{}, unavailable("the checkpoint cannot be read", err)
 	}
-	return prove(ctx, root, cp, v, e)
+	return prove(ctx, src, cp, v, e)
 }
 
 // prove makes the receipt of an entry under a checkpoint.
-func prove(ctx context.Context, root *os.Root, cp checkpoint, v note.Verifier, e journal.Entry) (pasban.Receipt, error) {
+func prove(ctx context.Context, src tiles.Source, cp checkpoint, v note.Verifier, e journal.Entry) (pasban.Receipt, error) {
 	if e.Index < 0 {
 		return pasban.Receipt{}, &pasban.Error{Kind: pasban.NotFound, Where: "ledger", Msg: fmt.Sprintf("facts of kind %q are not in the ledger", e.Fact.Body.Kind)}
 	}
@@ -54,7 +48,7 @@ func prove(ctx context.Context, root *os.Root, cp checkpoint, v note.Verifier, e
 	if e.Index >= cp.N {
 		return pasban.Receipt{}, &pasban.Error{Kind: pasban.Unavailable, Where: "ledger", Msg: fmt.Sprintf("leaf %d is not under a checkpoint yet", e.Index), Hint: "try again in two seconds"}
 	}
-	proof, err := tlog.ProveRecord(cp.N, e.Index, tiles.HashReader(ctx, tiles.Dir{Root: root}, cp.Tree))
+	proof, err := tlog.ProveRecord(cp.N, e.Index, tiles.HashReader(ctx, src, cp.Tree))
 	if err != nil {
 		return pasban.Receipt{}, unavailable(fmt.Sprintf("leaf %d cannot be proven from the ledger's files", e.Index), err)
 	}
