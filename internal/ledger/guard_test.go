@@ -29,7 +29,7 @@ func newGuard(t *testing.T, st *store.Store) *guard {
 	if err := st.Migrate(t.Context(), "ledger", migrations); err != nil {
 		t.Fatal(err)
 	}
-	return &guard{key: key, st: st, onDisk: func() int64 { return 0 }, storeTime: time.Minute, ready: true}
+	return &guard{key: key, st: st, seenThere: func() int64 { return 0 }, storeTime: time.Minute, ready: true}
 }
 
 func leafHashes(from, to int) []tlog.Hash {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os"
 	"runtime"
 
 	"golang.org/x/mod/sumdb/note"
@@ -40,19 +39,14 @@ func (l *Ledger) Receipt(ctx context.Context, e journal.Entry) (pasban.Receipt, 
 	}
 }
 
-// ReadReceipt is Receipt from the directory of a ledger that another process may
+// ReadReceipt is Receipt from the files of a ledger that another process may
 // have open.
-func ReadReceipt(ctx context.Context, dir string, v note.Verifier, e journal.Entry) (pasban.Receipt, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return pasban.Receipt{}, unavailable("the directory cannot be opened", err)
-	}
-	defer root.Close()
-	cp, err := readCheckpoint(root, v)
+func ReadReceipt(ctx context.Context, src tiles.Source, v note.Verifier, e journal.Entry) (pasban.Receipt, error) {
+	cp, err := readCheckpoint(ctx, src, v)
 	if err != nil {
 		return pasban.Receipt{}, unavailable("the checkpoint cannot be read", err)
 	}
-	return (&prover{src: tiles.Dir{Root: root}, key: v}).prove(ctx, cp, e)
+	return (&prover{src: src, key: v}).prove(ctx, cp, e)
 }
 
 // newProvers makes as many provers as may work at once.
