@@ -71,6 +71,51 @@ func (c *compiler) countHooks() map[hook]int {
 	return uses
 }
 
+// commonness tells how common four bytes in a row are, by the texts of all rules:
+// what many rules ask for is what logs are full of.
+type commonness struct {
+	counts []uint16 // by hash
+}
+
+// commonBits is the size of its table.
+const commonBits = 17
+
+// common counts the texts that the leaves ask for.
+func (c *compiler) common() *commonness {
+	s := &commonness{counts: make([]uint16, 1<<commonBits)}
+	for i := range c.leaves {
+		for w := range c.leaves[i].words {
+			s.add(fold(w))
+		}
+		for _, m := range c.leaves[i].matchers {
+			switch m := m.(type) {
+			case patternMatcher:
+				for _, r := range m.runs() {
+					s.add(fold(r.text))
+				}
+			case regexpMatcher:
+				for _, list := range m.needs {
+					for _, t := range list {
+						s.add(t)
+					}
+				}
+			}
+		}
+	}
+	return s
+}
+
+func (s *commonness) add(text string) {
+	for i := range max(0, len(text)-3) {
+		if n := &s.counts[wordHash(wordAt([]byte(text), i))>>(32-commonBits)]; *n < math.MaxUint16 {
+			*n++
+		}
+	}
+}
+
+// count is how often the rules have four bytes.
+func (s *commonness) count(w uint32) int { return int(s.counts[wordHash(w)>>(32-commonBits)]) }
+
 const (
 	presentShare = 0.9 // of events have a field
 	maxTextShare = 0.8 // of texts contain something: looking for it is always worth while

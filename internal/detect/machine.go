@@ -147,12 +147,12 @@ func (m *machine) look(p *program) {
 	if p.keywords == nil {
 		return
 	}
-	if p.skim != nil && r.raw != nil && !r.odd && m.skim(p.skim, r.raw) {
+	if p.skim != nil && r.raw != nil && !r.odd {
+		m.sift(p.skim, r.raw)
 		return
 	}
-	all := fieldScan{plain: p.keywords}
 	for _, at := range r.texts() {
-		m.scanField(&all, at)
+		m.scanField(p.keywords, at)
 	}
 }
 
@@ -173,7 +173,13 @@ func (m *machine) scanField(s *fieldScan, at int32) {
 		text = m.folded
 		m.scan(s.wide, text)
 	}
-	m.scan(s.plain, text)
+	if s.edges != nil {
+		m.edge(s.edges, text)
+	}
+	if s.sieve != nil {
+		m.sift(s.sieve, text)
+	}
+	m.scan(s.short, text)
 }
 
 // scan looks for an automaton's texts in folded or ASCII text. It goes through
