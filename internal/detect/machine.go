@@ -321,15 +321,37 @@ func (l *leaf) matcher(r *record, at int32) matcher {
 
 // Reasons.
 
+// because is one test of a condition that holds, in words.
+type because struct {
+	text string
+	node int32
+	part string // of the rule: the name of a search identifier
+}
+
+// partOf names the first search identifier of a rule that a node belongs to.
+func (m *machine) partOf(rule, node int32) string {
+	for _, p := range m.parts[rule] {
+		if m.within(node, p.node) {
+			return p.name
+		}
+	}
+	return ""
+}
+
+// within reports whether a node is part of another, or the same.
+func (m *machine) within(node, whole int32) bool {
+	return node == whole || slices.ContainsFunc(m.nodes[whole].kids, func(kid int32) bool { return m.within(node, kid) })
+}
+
 // explain appends the reasons for which a node that holds does so.
-func (m *machine) explain(at int32, why []string) []string {
+func (m *machine) explain(at int32, why []because) []because {
 	n := &m.nodes[at]
 	switch n.op {
 	case opLeaf:
-		return append(why, m.reason(&m.leaves[n.leaf]))
+		return append(why, because{text: m.reason(&m.leaves[n.leaf]), node: at})
 	case opNot:
 		if n.neq {
-			why = append(why, m.leaves[n.leaf].opposite())
+			why = append(why, because{text: m.leaves[n.leaf].opposite(), node: at})
 		}
 	case opAll:
 		for _, k := range n.kids {

@@ -49,7 +49,8 @@ type compiled struct {
 	names  *vocabulary
 	nodes  []condNode
 	leaves []leaf
-	roots  []int32 // by rule: its condition
+	roots  []int32       // by rule: its condition
+	parts  [][]namedPart // by rule: its search identifiers
 	groups []*ruleGroup
 }
 
@@ -70,7 +71,9 @@ func compileRules(rules []*Rule, conditions []expr, fields []string) *compiled {
 	sources := map[Logsource][]int32{}
 	var order []Logsource
 	for i, r := range rules {
+		c.named = nil
 		out.roots[i] = conditions[i].compile(c, false)
+		out.parts = append(out.parts, c.named)
 		for _, f := range r.Fields {
 			c.names.id(f)
 		}
