@@ -353,6 +353,7 @@ func (e *Engine) Swap(next *Engine) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	rules.memory.inherit(e.set().memory, rules.all)
+	rules.figures = e.set().figures
 	e.rules.Store(rules)
 }
 
@@ -360,11 +361,14 @@ func (e *Engine) Swap(next *Engine) {
 // order of loading. Rules that a correlation refers to do not fire themselves
 // unless the correlation says generate: true. The event's logsource is under
 // [LogsourceKey].
-func (e *Engine) Match(ev pasban.Event) []Match {
+func (e *Engine) Match(ev pasban.Event) []Match { return e.match(ev, false) }
+
+// match is Match. An event that is matched again does not count for the figures.
+func (e *Engine) match(ev pasban.Event, again bool) []Match {
 	for {
 		set := e.set()
 		m := set.machine()
-		m.event = lazyEvent{ev: ev}
+		m.event = lazyEvent{ev: ev, again: again}
 		if out, ok := e.finish(set, m, m.matchEvent(ev)); ok {
 			return out
 		}
@@ -428,6 +432,9 @@ func (e *Engine) finish(set *ruleSet, m *machine, hits []int32) (out []Match, ok
 		m.event = lazyEvent{}
 		set.machines.Put(m)
 	}()
+	if !m.event.again {
+		m.route.events.events.Add(1)
+	}
 	if len(hits) == 0 && !set.closes {
 		return nil, true
 	}
@@ -439,7 +446,7 @@ func (e *Engine) finish(set *ruleSet, m *machine, hits []int32) (out []Match, ok
 	}
 	now := set.memory.moment(ref.Time)
 	if set.closes {
-		out = set.close(set.memory.latest - set.memory.limits.Late.Milliseconds())
+		out = set.close(set.memory.latest-set.memory.limits.Late.Milliseconds(), m.event.again)
 	}
 	for _, rule := range hits {
 		o := occurrence{rule: set.events[rule], number: rule, at: now, ref: &ref, event: &m.event, m: m}
@@ -457,7 +464,7 @@ func (e *Engine) finish(set *ruleSet, m *machine, hits []int32) (out []Match, ok
 func (e *Engine) Close() []Match {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.recent.attach(e.set().close(math.MaxInt64))
+	return e.recent.attach(e.set().close(math.MaxInt64, false))
 }
 
 // closeUntil ends the windows that would have closed if an event had come now.
@@ -469,7 +476,7 @@ func (e *Engine) closeUntil(now time.Time) []Match {
 		return nil
 	}
 	set.memory.latest = max(set.memory.latest, now.UnixMilli())
-	return e.recent.attach(set.close(set.memory.latest - set.memory.limits.Late.Milliseconds()))
+	return e.recent.attach(set.close(set.memory.latest-set.memory.limits.Late.Milliseconds(), false))
 }
 
 // ref names the event in the record.
@@ -572,6 +579,9 @@ func (s *ruleSet) matchJSON(m *machine, raw []byte, sources []Logsource) ([]int3
 // fire adds a rule's match and lets it count for the correlations that refer to
 // the rule. References form no cycles (link refuses them), so this ends.
 func (s *ruleSet) fire(out []Match, o *occurrence) []Match {
+	if !o.event.again {
+		s.figures.hit(o.rule)
+	}
 	var f follower
 	if o.number >= 0 {
 		f = s.followed[o.number]
@@ -595,7 +605,8 @@ func (o *occurrence) next(match Match) *occurrence {
 }
 
 // close ends the windows that end until then, and returns what they make fire.
-func (s *ruleSet) close(until int64) (out []Match) {
+// again says that this happened before, and is not counted.
+func (s *ruleSet) close(until int64, again bool) (out []Match) {
 	groups, figures := s.memory.closed(until)
 	if len(groups) == 0 {
 		return nil
@@ -606,7 +617,7 @@ func (s *ruleSet) close(until int64) (out []Match) {
 		m.record.readEvent(g.last)
 		ref := *g.hits[len(g.hits)-1].ref
 		rule := g.rule.correlation.rules[g.hits[len(g.hits)-1].rule]
-		o := occurrence{rule: rule, at: g.hits[len(g.hits)-1].at, ref: &ref, event: &lazyEvent{ev: g.last}, m: m}
+		o := occurrence{rule: rule, at: g.hits[len(g.hits)-1].at, ref: &ref, event: &lazyEvent{ev: g.last, again: again}, m: m}
 		match := s.memory.fired(g, figures[i], o.entityFor(g.rule), Match{Time: ref.Time, Event: g.last})
 		out = s.fire(out, o.next(match))
 	}

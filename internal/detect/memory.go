@@ -170,6 +170,7 @@ type lazyEvent struct {
 	ev      pasban.Event
 	raw     []byte // its JSON, if ev is not there yet
 	sources []Logsource
+	again   bool // it is matched a second time, to remember what it meant
 }
 
 func (l *lazyEvent) get() pasban.Event {
