@@ -16,6 +16,9 @@ func TestMain(m *testing.M) {
 	if eventstore.InEngine() {
 		os.Exit(engine.Main(os.Args[1:]))
 	}
+	if os.Getenv(serverEnv) != "" {
+		os.Exit(victoriaLogs())
+	}
 	os.Exit(m.Run())
 }
 
