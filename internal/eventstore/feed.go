@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"pasban"
 	"pasban/internal/durable"
 )
 
@@ -42,15 +43,16 @@ type positions struct {
 
 // OpenPositions reads the file, if there is one.
 func OpenPositions(path string) (*Positions, error) {
-	p := &Positions{path: path, doc: positions{Feeds: map[string]uint64{}}}
+	p := &Positions{path: path}
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
+		p.doc.Feeds = map[string]uint64{}
 		return p, nil
 	} else if err != nil {
 		return nil, err
 	}
 	if err := json.Unmarshal(text, &p.doc); err != nil || p.doc.Feeds == nil {
-		return nil, fmt.Errorf("%s is damaged: remove it to have the journal's events added again (%w)", path, err)
+		return nil, &pasban.Error{Kind: pasban.Unavailable, Where: path, Msg: "damaged", Err: err, Hint: "remove it: the journal is read again, and what the store has is not added twice"}
 	}
 	return p, nil
 }
