@@ -27,7 +27,7 @@ func numbered(from, to uint64, at time.Time) (out []eventstore.Event) {
 }
 
 // enginePID finds the engine of a store by the directory that it was given.
-func enginePID(t *testing.T, dir string) int {
+func enginePID(t testing.TB, dir string) int {
 	t.Helper()
 	names, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil || len(names) == 0 {
