@@ -78,6 +78,9 @@ type Event struct {
 	Time     time.Time // when it happened
 	Received time.Time // when it came in; zero if that is the same
 	Source   string    // SourceJournal, or the source in the configuration
+	Product  string    // what it is in Sigma's words; "" if not known
+	Category string
+	Service  string
 	Fields   []Field
 	Message  string // the raw entry; "" if there was none
 }
