@@ -28,6 +28,7 @@
 package hunt
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -84,18 +85,14 @@ func Narrow(query, filter string) (string, error) {
 
 // canonical is a query as the engine writes it. "" asks for everything.
 func canonical(query string) (string, error) {
-	if strings.TrimSpace(query) == "" {
-		query = "*"
+	if err := eventstore.Check(query); err != nil {
+		return "", err
 	}
-	q, err := logstorage.ParseQuery(query)
+	q, err := logstorage.ParseQuery(cmp.Or(strings.TrimSpace(query), "*"))
 	if err != nil {
 		return "", &pasban.Error{Kind: pasban.Invalid, Msg: "the query is not LogsQL", Err: err}
 	}
-	text := q.String()
-	if strings.HasPrefix(text, "options(") {
-		return "", &pasban.Error{Kind: pasban.Invalid, Msg: "the query sets options of the engine", Hint: "leave them out"}
-	}
-	return text, nil
+	return q.String(), nil
 }
 
 // split parts a canonical query into its filter and its pipes, which keep the
