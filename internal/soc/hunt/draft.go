@@ -1,7 +1,7 @@
 package hunt
 
 import (
-	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -48,7 +48,7 @@ func NewDraft(query string, about About) (Draft, error) {
 		return Draft{}, &pasban.Error{Kind: pasban.Invalid, Msg: "this query has a form that is not known here", Hint: "write it in a simpler way", Err: err}
 	}
 	t := &translator{names: map[string]int{}}
-	d := Draft{ID: newUUID()}
+	d := Draft{ID: uuid(whole + "\n" + about.Title)}
 	detection := t.expr(root, true, false)
 	t.pipes(pipes)
 	d.Differences, d.Source = t.differs, t.source
@@ -196,10 +196,10 @@ func Common(sources []detect.Logsource) detect.Logsource {
 	return same
 }
 
-// newUUID makes a random UUID (RFC 9562, version 4).
-func newUUID() string {
-	var b [16]byte
-	rand.Read(b[:])
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+// uuid names a rule by what it is made from, so that the same hunt gives the
+// same rule (RFC 9562, version 8).
+func uuid(of string) string {
+	b := sha256.Sum256([]byte("pasban hunt draft v1\n" + of))
+	b[6], b[8] = b[6]&0x0f|0x80, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:16])
 }

@@ -4,7 +4,7 @@
 // # Main types
 //
 // [Is] and [Not] say in LogsQL that a field has, or has not, just this value;
-// [Narrow] adds such a condition to a query. [NewDraft] turns a query into a
+// [Query.And] adds such a condition to a query. [NewDraft] turns a query into a
 // [Draft]: the text of a rule, what of the hunt it says otherwise and what it
 // cannot say, and whether the rule holds; [Draft.Try] runs it over events.
 //
@@ -64,23 +64,42 @@ func Not(field, value string) (filter string, ok bool) {
 	return "!" + is, ok
 }
 
-// Narrow adds a condition, as [Is] writes it, to a query: its pipes get only
-// the events that fit both. Errors: Invalid if the query cannot be read.
-func Narrow(query, filter string) (string, error) {
+// Query is a query that was read.
+type Query struct {
+	filter, pipes string // in canonical form
+	or            bool   // the filter is alternatives at its top
+}
+
+// Parse reads a query; "" asks for everything. Errors: Invalid, with where the
+// mistake is.
+func Parse(query string) (Query, error) {
 	whole, err := canonical(query)
 	if err != nil {
-		return "", err
+		return Query{}, err
 	}
-	head, pipes := split(whole)
+	q := Query{}
+	q.filter, q.pipes = split(whole)
+	n, err := parse(q.filter)
+	q.or = err != nil || n.kind == orNode // one that is not understood gets brackets too
+	return q, nil
+}
+
+// Filter is the query without its pipes.
+func (q Query) Filter() string { return q.filter }
+
+// Piped reports whether pipes follow the filter.
+func (q Query) Piped() bool { return q.pipes != "" }
+
+// And is the query with one more condition, as [Is] writes it: its pipes get
+// only the events that fit both.
+func (q Query) And(filter string) string {
 	switch {
-	case head == "*":
-		head = filter
-	case isOr(head):
-		head = "(" + head + ") " + filter
-	default:
-		head += " " + filter
+	case q.filter == "*":
+		return filter + q.pipes
+	case q.or:
+		return "(" + q.filter + ") " + filter + q.pipes
 	}
-	return head + pipes, nil
+	return q.filter + " " + filter + q.pipes
 }
 
 // canonical is a query as the engine writes it. "" asks for everything.
@@ -118,10 +137,4 @@ func split(query string) (filter, pipes string) {
 		i++
 	}
 	return query, ""
-}
-
-// isOr reports whether a canonical filter is alternatives at its top.
-func isOr(filter string) bool {
-	n, err := parse(filter)
-	return err != nil || n.kind == orNode // one that is not understood gets brackets too
 }

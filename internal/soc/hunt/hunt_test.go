@@ -59,10 +59,11 @@ func FuzzIs(f *testing.F) {
 			return
 		}
 		for query, pipes := range map[string]string{"fuzz_a:=1 or fuzz_b:=2": "", "fuzz_a:=1 | limit 3": " | limit 3", `fuzz_a:="1" and !fuzz_b:="|" | filter x:y | fields z`: " | fields z"} {
-			narrow, err := Narrow(query, is)
+			parsed, err := Parse(query)
 			if err != nil {
 				t.Fatal(err)
 			}
+			narrow := parsed.And(is)
 			q, err := logstorage.ParseQuery(narrow)
 			if err != nil {
 				t.Fatalf("%q narrowed is %q: %v", query, narrow, err)
