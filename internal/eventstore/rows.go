@@ -43,9 +43,9 @@ func readRow(line []byte) (Row, error) {
 	return row, err
 }
 
-// arrange puts the store's own fields first and the rest in order of their
-// names, and leaves out what is the engine's own.
-func arrange(row Row) Row {
+// Arrange puts the store's own fields first and the rest in order of their
+// names, and leaves out what is the engine's own. It works in place.
+func (row Row) Arrange() Row {
 	place := func(name string) int {
 		if i := slices.Index(first, name); i >= 0 {
 			return i
@@ -126,7 +126,7 @@ func (c *Client) page(ctx context.Context, p parsed, q Query, want int) (rows []
 				return stopped{errPage}
 			}
 			if !p.ordered {
-				row = arrange(row)
+				row = row.Arrange()
 			}
 			rows = append(rows, row)
 			return nil
@@ -164,7 +164,7 @@ func (c *Client) instant(ctx context.Context, p parsed, q Query, rows []Row, who
 	err := c.ask(ctx, "query", at, url.Values{"query": {p.text}}, func(r io.Reader) error {
 		return readRows(r, func(row Row) error {
 			if !p.ordered {
-				row = arrange(row)
+				row = row.Arrange()
 			}
 			rows = append(rows, row)
 			return nil
