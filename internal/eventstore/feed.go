@@ -345,3 +345,56 @@ func (f *Feed) Status() FeedStatus {
 	defer f.mu.Unlock()
 	return f.status
 }
+
+// Gather lets a source give its events in small lots, and adds them in larger
+// ones: what is there when the store is free goes together.
+func (f *Feed) Gather(ctx context.Context, read func(ctx context.Context, give func(events []Event, next uint64) error) error) error {
+	type lot struct {
+		events []Event
+		next   uint64
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	lots := make(chan lot, lotsWaiting)
+	var adding sync.WaitGroup
+	adding.Go(func() {
+		for first := range lots {
+			events, next := first.events, first.next
+			for full := false; !full && len(events) < addTogether; {
+				select {
+				case more, ok := <-lots:
+					if full = !ok; ok {
+						events, next = append(events, more.events...), more.next
+					}
+				default:
+					full = true
+				}
+			}
+			if err := f.Add(ctx, events, next); err != nil {
+				cancel(err)
+				return
+			}
+		}
+	})
+	err := read(ctx, func(events []Event, next uint64) error {
+		select {
+		case lots <- lot{events, next}:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	})
+	close(lots)
+	adding.Wait()
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
+const (
+	// addTogether is from how many events on no more are gathered.
+	addTogether = 2000
+	// lotsWaiting is how many lots may wait; a source gives at most 500 events in one.
+	lotsWaiting = 16
+)
