@@ -156,15 +156,17 @@ func SourceOf(row eventstore.Row) detect.Logsource {
 	return detect.Logsource{Product: row.Get(eventstore.FieldProduct), Category: row.Get(eventstore.FieldCategory), Service: row.Get(eventstore.FieldService)}
 }
 
-// EventJSON is an event that was found as rules see it: for a fact of the
-// journal the event that was kept as its message, otherwise its fields.
+// EventJSON is an event that was found as rules see it: without the store's own
+// fields, and with lists, which the store keeps as JSON, as lists again.
 func EventJSON(row eventstore.Row) ([]byte, error) {
-	if msg := row.Get(eventstore.FieldMessage); row.Get(eventstore.FieldSource) == eventstore.SourceJournal && json.Valid([]byte(msg)) {
-		return []byte(msg), nil
-	}
-	event := map[string]string{}
+	event := map[string]any{}
 	for _, f := range row {
-		if name := eventField(f.Name); name != "" {
+		name := eventField(f.Name)
+		switch {
+		case name == "":
+		case isList(f.Value):
+			event[name] = json.RawMessage(f.Value)
+		default:
 			event[name] = f.Value
 		}
 	}
@@ -174,6 +176,9 @@ func EventJSON(row eventstore.Row) ([]byte, error) {
 	}
 	return raw, nil
 }
+
+// isList reports whether a value is a list, which the store keeps as JSON.
+func isList(value string) bool { return strings.HasPrefix(value, "[") && json.Valid([]byte(value)) }
 
 // Common is the narrowest logsource that all of the given ones are of; the zero
 // value if there is none.

@@ -28,8 +28,8 @@ func TestDraft(t *testing.T) {
 		{`UserAgent:contains_all(curl,bot)`, "    selection:\n        UserAgent|contains|cased|all:\n            - 'curl'\n            - 'bot'\n    condition: selection\n", []string{whyWord}},
 		{`sqlmap or nikto*`, "    keywords:\n        - 'sqlmap'\n        - 'nikto'\n    condition: keywords\n", []string{whyKeyword, whyKeyword}},
 		{`_time:5m Kind:=block | sort by (_time) | stats count() n`, "    selection:\n        Kind|cased: 'block'\n    condition: selection\n", []string{whyTime, whyShow, whyPipe}},
-		{`Kind:=block {event_source="journal"} event_id:=x Path:len_range(1,2) Count:>10KB SrcIP:ipv4_range(10.0.0.1, 10.0.0.5) Pa*:=x`, "    selection:\n        Kind|cased: 'block'\n    condition: selection\n",
-			[]string{whyStream, whyStored, whyForm, whyNumber, whyNetwork, whyWildcard}},
+		{`Kind:=block {event_source="journal"} event_id:=x Path:len_range(1,2) WafRules:="[\"942100\"]" Count:>10KB SrcIP:ipv4_range(10.0.0.1, 10.0.0.5) Pa*:=x`, "    selection:\n        Kind|cased: 'block'\n    condition: selection\n",
+			[]string{whyStream, whyStored, whyForm, whyList, whyNumber, whyNetwork, whyWildcard}},
 		{`Path:="C:\\a\\*"`, "    selection:\n        Path|cased: 'C:\\a\\\\\\*'\n    condition: selection\n", nil},
 	} {
 		d, err := NewDraft(c.query, About{Source: detect.Logsource{Product: "pasban", Service: "gateway"}, Date: time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)})
@@ -88,6 +88,13 @@ func TestTry(t *testing.T) {
 	row := eventstore.Row{{Name: "_time", Value: "2026-11-28T00:00:00Z"}, {Name: "_msg", Value: "raw"}, {Name: "event_source", Value: "lab"}, {Name: "logsource_product", Value: "windows"}, {Name: "Image", Value: `C:\cmd.exe`}}
 	if ok, err := d.Try(row); err != nil || !ok {
 		t.Errorf("it does not hold: %v\n%s", err, d.Rule)
+	}
+	list, err := NewDraft(`Image:942100 cmd:x`, About{Source: detect.Logsource{Product: "windows"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := list.Try(append(row[:4:4], eventstore.Field{Name: "Image", Value: `["1","942100"]`}, eventstore.Field{Name: "cmd", Value: "x"})); err != nil || !ok {
+		t.Errorf("it does not hold for one of a list: %v\n%s", err, list.Rule)
 	}
 	row[3].Value = "linux"
 	if ok, err := d.Try(row); err != nil || ok {

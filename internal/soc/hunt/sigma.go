@@ -35,6 +35,7 @@ const (
 	whyText     = "This value is not text that a rule can hold."
 	whyShow     = "It only says how the results are shown."
 	whyPipe     = "A rule over single events makes no new rows; counting over time is what Sigma's correlations are for."
+	whyList     = "This is a whole list. Ask for one of its values: Field:value."
 	whyWildcard = "Sigma names each field in full."
 )
 
@@ -363,6 +364,10 @@ func (t *translator) ask(n *node) (condition, bool) {
 	}
 	if len(n.args) == 1 && n.args[0] == "" && (n.op == "=" || n.op == "word") { // missing, or empty
 		return condition{items: []item{{n.field, []string{"'?*'"}}}, not: true}, true
+	}
+	if n.op == "=" && isList(n.args[0]) {
+		t.lose(n.text, whyList)
+		return condition{}, false
 	}
 	c := item{key: n.field + mods}
 	if cased(n) {
