@@ -174,6 +174,7 @@ func New(o Options) (*Console, error) {
 	}
 	if o.Events != nil {
 		read("/soc/hunt", c.hunt)
+		read("/soc/hunt/event", c.huntEvent)
 		read("/soc/hunt/complete.json", c.complete)
 		read("/soc/hunt/saved", c.saved)
 		read("/soc/hunt/rule", c.rule)

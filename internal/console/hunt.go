@@ -125,10 +125,10 @@ func (c *Console) hunt(w http.ResponseWriter, r *http.Request, v Visitor) {
 func (c *Console) huntView(lang string, s huntState, v Visitor, now time.Time) HuntView {
 	view := HuntView{Query: s.query, MayAct: v.Actor.Role == pasban.RoleAnalyst, Rule: "/soc/hunt/rule?" + s.values().Encode()}
 	for _, d := range spans() {
-		view.Spans = append(view.Spans, Choice{Value: spanName(d), Text: c.span(lang, d), Chosen: d == s.span})
+		view.Spans = append(view.Spans, Choice{Value: spanName(d), Text: c.period(lang, d), Chosen: d == s.span})
 	}
 	if s.span > 0 {
-		view.Window = c.say(lang, "hunt.last", "Span", c.span(lang, s.span))
+		view.Window = c.say(lang, "hunt.last", "Span", c.period(lang, s.span))
 	} else {
 		from, to := "…", "…"
 		if !s.from.IsZero() {
@@ -148,6 +148,19 @@ func (c *Console) huntView(lang string, s huntState, v Visitor, now time.Time) H
 	}
 	slices.SortFunc(view.State, func(a, b Hidden) int { return strings.Compare(a.Name+a.Value, b.Name+b.Value) })
 	return view
+}
+
+// period says how long a time is, in the largest unit that says it exactly.
+func (c *Console) period(lang string, d time.Duration) string {
+	switch {
+	case d > day && d%day == 0:
+		return c.say(lang, "span.d", "N", int(d/day))
+	case d%time.Hour == 0:
+		return c.say(lang, "span.h", "N", int(d/time.Hour))
+	case d%time.Minute == 0:
+		return c.say(lang, "span.m", "N", int(d/time.Minute))
+	}
+	return c.say(lang, "span.s", "N", int(d.Round(time.Second)/time.Second))
 }
 
 // problemOf says what is wrong with a query, and where in it.

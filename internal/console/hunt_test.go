@@ -142,7 +142,27 @@ func TestHuntPages(t *testing.T) {
 		}
 	}
 	body := r.get("/soc/hunt?q=")
-	for _, want := range []string{"&lt;script&gt;alert(1)", "3 events.", `href="/soc/events/` + id, "C:\\b.exe", "stars*"} {
+	opened := links(body, "/soc/hunt/event?")
+	if len(opened) != 3 {
+		t.Fatalf("%d events can be opened", len(opened))
+	}
+	for _, lang := range page.Langs() {
+		for i, want := range []string{`href="/soc/events/` + id, "&lt;script&gt;alert(1)", "C:\\b.exe"} {
+			whole := r.get(opened[i] + "&lang=" + lang)
+			if !strings.Contains(whole, want) || strings.Contains(whole, "<script>alert") {
+				t.Errorf("event %d opens to\n%s", i, whole)
+			}
+			body += whole
+			part := r.do(http.MethodGet, opened[i], nil, "HX-Request", "true").Body.String()
+			if strings.Contains(part, "<html") || !strings.Contains(part, want) || strings.Contains(part, "<script>alert") {
+				t.Errorf("event %d opens in its row to\n%s", i, part)
+			}
+		}
+	}
+	if w := r.do(http.MethodGet, strings.Replace(opened[0], "id=", "id=x", 1), nil); w.Code != http.StatusNotFound {
+		t.Errorf("an event that is not there: %d", w.Code)
+	}
+	for _, want := range []string{"&lt;script&gt;alert(1)", "3 events.", "C:\\b.exe", "stars*"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page lacks %s", want)
 		}

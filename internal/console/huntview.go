@@ -1,14 +1,17 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
-	"strings"
 	"time"
 
+	"pasban"
 	"pasban/internal/eventstore"
 	"pasban/internal/page"
+	"pasban/internal/soc"
 	"pasban/internal/soc/hunt"
 )
 
@@ -53,7 +56,7 @@ func (c *Console) huntChart(ctx context.Context, lang string, s huntState, q eve
 	if err != nil {
 		return nil, err
 	}
-	ch := &HuntChart{Step: c.span(lang, step)}
+	ch := &HuntChart{Step: c.period(lang, step)}
 	form := "15:04"
 	ch.Data.Cut = [2]int{11, 16}
 	switch {
@@ -109,7 +112,8 @@ type HuntField struct {
 	Current bool   // its values are counted
 }
 
-// huntFields lists fields with what can be done with them.
+// huntFields lists fields with what can be done with them: those that tell most
+// first, then the most frequent.
 func huntFields(s huntState, counts []eventstore.FieldCount, total int64) (out []HuntField) {
 	for _, f := range counts {
 		if f.Name == eventstore.FieldStream || f.Name == "_stream_id" {
@@ -125,6 +129,13 @@ func huntFields(s huntState, counts []eventstore.FieldCount, total int64) (out [
 		row.Column = column.href()
 		out = append(out, row)
 	}
+	rank := func(f HuntField) int {
+		if i := slices.Index(told(), f.Name); i >= 0 {
+			return i
+		}
+		return len(told())
+	}
+	slices.SortStableFunc(out, func(a, b HuntField) int { return cmp.Compare(rank(a), rank(b)) })
 	return out
 }
 
@@ -206,11 +217,10 @@ type HuntColumn struct {
 
 // HuntRow is one event, or one row that pipes made.
 type HuntRow struct {
-	Time   string // to the millisecond, UTC; "" if the row has none
-	ISO    string
-	Cells  []HuntCell
-	Fact   string // the fact's id, for an event of the journal
-	Fields []HuntCell
+	Time  string // to the millisecond, UTC; "" if the row has none
+	ISO   string
+	Cells []HuntCell
+	Whole string // address of all its fields; "" if the row is no event
 }
 
 // HuntCell is a field of an event.
@@ -276,18 +286,17 @@ func huntRow(s huntState, q hunt.Query, row eventstore.Row, columns []string, pi
 	if !at.IsZero() {
 		out.Time, out.ISO = at.Format("2006-01-02 15:04:05.000"), at.Format(time.RFC3339Nano)
 	}
-	if row.Get(eventstore.FieldSource) == eventstore.SourceJournal {
-		out.Fact = row.Get(eventstore.FieldID)
+	if id := row.Get(eventstore.FieldID); id != "" && !at.IsZero() && !piped {
+		open := s.values()
+		open.Set("id", id)
+		open.Set("at", out.ISO)
+		out.Whole = "/soc/hunt/event?" + open.Encode()
 	}
 	cell := func(name, value string) HuntCell {
-		c := HuntCell{name, HuntValue{Value: value}}
-		if value != "" && !piped {
-			c.HuntValue = pivots(s, q, name, value, at)
+		if piped {
+			return HuntCell{name, HuntValue{Value: clip(value)}}
 		}
-		if r := []rune(c.Value); len(r) > shownValue {
-			c.Value = string(r[:shownValue]) + "…"
-		}
-		return c
+		return cellOf(s, q, name, value, at)
 	}
 	for _, name := range columns {
 		out.Cells = append(out.Cells, cell(name, row.Get(name)))
@@ -302,13 +311,77 @@ func huntRow(s huntState, q hunt.Query, row eventstore.Row, columns []string, pi
 			out.Cells = append(out.Cells, cell(eventstore.FieldMessage, row.Get(eventstore.FieldMessage)))
 		}
 	}
-	if piped {
-		return out
+	return out
+}
+
+// cellOf is a field of an event with the ways on from it.
+func cellOf(s huntState, q hunt.Query, name, value string, at time.Time) HuntCell {
+	c := HuntCell{name, HuntValue{}}
+	if value != "" {
+		c.HuntValue = pivots(s, q, name, value, at)
+	}
+	c.Value = clip(value)
+	return c
+}
+
+// clip shortens a long value.
+func clip(value string) string {
+	if r := []rune(value); len(r) > shownValue {
+		return string(r[:shownValue]) + "…"
+	}
+	return value
+}
+
+// HuntEvent is the data of one event that was found: all its fields.
+type HuntEvent struct {
+	ID, Time string
+	Back     string // address of the hunt
+	Fact     string // the fact's id, for an event of the journal
+	Fields   []HuntCell
+}
+
+// huntEvent shows all fields of one event: as a page, or as the part of one that
+// htmx puts into its row. That it was opened is a fact like a search.
+func (c *Console) huntEvent(w http.ResponseWriter, r *http.Request, v Visitor) {
+	s, err := readHunt(r.URL.Query())
+	var q hunt.Query
+	if err == nil {
+		q, err = hunt.Parse(s.query)
+	}
+	id := r.URL.Query().Get("id")
+	at, ok := parseInstant(r.URL.Query().Get("at"))
+	is, named := hunt.Is(eventstore.FieldID, id)
+	if err == nil && (!ok || !named || id == "") {
+		err = &pasban.Error{Kind: pasban.Invalid, Msg: "the address names no event"}
+	}
+	if err == nil {
+		err = c.o.Alerts.RecordSearch(r.Context(), v.Actor, soc.Hunt{Query: is, From: at, To: at.Add(1)})
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), huntTime)
+	defer cancel()
+	var row eventstore.Row
+	if err == nil {
+		err = c.o.Events.Search(ctx, eventstore.Query{LogsQL: is, From: at, To: at.Add(1)}, 1, func(found eventstore.Row) error { row = found; return nil })
+	}
+	if err == nil && row == nil {
+		err = &pasban.Error{Kind: pasban.NotFound, Msg: "this event is not kept, or no longer"}
+	}
+	if err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	view := HuntEvent{ID: id, Time: at.Format("2006-01-02 15:04:05.000"), Back: s.href()}
+	if row.Get(eventstore.FieldSource) == eventstore.SourceJournal && idForm.MatchString(id) {
+		view.Fact = id
 	}
 	for _, f := range row {
-		if f.Name != eventstore.FieldStream && f.Name != "_stream_id" && f.Name != eventstore.FieldTime && (out.Fact == "" || f.Name != eventstore.FieldMessage) && strings.TrimSpace(f.Value) != "" {
-			out.Fields = append(out.Fields, cell(f.Name, f.Value))
+		if f.Name != eventstore.FieldStream && f.Name != "_stream_id" && f.Name != eventstore.FieldTime && f.Value != "" {
+			view.Fields = append(view.Fields, cellOf(s, q, f.Name, f.Value, at))
 		}
 	}
-	return out
+	if r.Header.Get("HX-Request") == "true" {
+		c.o.Pages.Fragment(w, r, http.StatusOK, page.View{Surface: page.Console, Name: "huntevent", Data: view}, "fragment")
+		return
+	}
+	c.render(w, r, v, http.StatusOK, "huntevent", "event.title", view)
 }
