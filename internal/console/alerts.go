@@ -167,6 +167,7 @@ type AlertView struct {
 	Notes       []NoteRow
 	MayAct      bool
 	Next        []soc.State // states that it may go to
+	Hunt        string      // address of the events around it, "" if none are kept
 }
 
 // NoteRow is one line of an alert's history.
@@ -188,6 +189,9 @@ func (c *Console) alert(w http.ResponseWriter, r *http.Request, v Visitor) {
 		if rule.ID == a.RuleID {
 			view.Rule = rule
 		}
+	}
+	if c.o.Events != nil {
+		view.Hunt = aroundHref("Entity", a.Entity, a.First, a.Last)
 	}
 	for _, id := range a.Techniques() {
 		view.Names = append(view.Names, techniqueOf(id))
