@@ -112,10 +112,10 @@ func compileRules(rules []*Rule, conditions []expr, fields []string) *compiled {
 		}
 		sources[r.Source] = append(sources[r.Source], int32(i))
 	}
-	uses, known := c.countHooks(), c.common()
+	known := c.common()
 	found := make([]ruleHooks, len(rules))
 	for i := range rules {
-		h, _, ok := c.hooks(out.roots[i], uses)
+		h, _, ok := c.hooks(out.roots[i], known)
 		found[i] = ruleHooks{h, ok}
 	}
 	for _, s := range order {
