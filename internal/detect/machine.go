@@ -12,12 +12,13 @@ import (
 type machine struct {
 	*compiled
 	record *record
-	event  lazyEvent // the same
-	turn   uint32    // of the event, from 1
-	memo   []uint32  // by leaf: turn<<1 | answer
-	last   []int32   // by node: the part that settled it the last time
-	seen   []uint32  // by rule: the turn in which it was found
-	found  []int32   // rules that might hold
+	event  lazyEvent  // the same
+	one    occurrence // of a rule for it, while that is counted
+	turn   uint32     // of the event, from 1
+	memo   []uint32   // by leaf: turn<<1 | answer
+	last   []int32    // by node: the part that settled it the last time
+	seen   []uint32   // by rule: the turn in which it was found
+	found  []int32    // rules that might hold
 	routes map[string]*route
 	key    []byte
 	folded []byte

@@ -84,6 +84,7 @@ type compiled struct {
 	leaves []leaf
 	roots  []int32 // by rule: its condition
 	groups []*ruleGroup
+	own    struct{ time, uid int32 } // fields that name an event
 }
 
 // ruleHooks is what a rule is found by.
@@ -121,6 +122,7 @@ func compileRules(rules []*Rule, conditions []expr, fields []string) *compiled {
 	for _, s := range order {
 		out.groups = append(out.groups, c.divide(s, sources[s], out.roots, found, known))
 	}
+	out.own.time, out.own.uid = c.names.id("time"), c.names.id("metadata.uid")
 	c.names.seal()
 	out.names, out.nodes, out.leaves = c.names, c.nodes, c.leaves
 	return out
