@@ -85,6 +85,7 @@ type compiled struct {
 	roots   []int32       // by rule: its condition
 	parts   [][]namedPart // by rule: its search identifiers
 	groups  []*ruleGroup
+	own     struct{ time, uid int32 } // fields that name an event
 	costs   *costs
 	figures *figures
 }
@@ -117,15 +118,16 @@ func compileRules(rules []*Rule, conditions []expr, fields []string) *compiled {
 		}
 		sources[r.Source] = append(sources[r.Source], int32(i))
 	}
-	uses, known := c.countHooks(), c.common()
+	known := c.common()
 	found := make([]ruleHooks, len(rules))
 	for i := range rules {
-		h, _, ok := c.hooks(out.roots[i], uses)
+		h, _, ok := c.hooks(out.roots[i], known)
 		found[i] = ruleHooks{h, ok}
 	}
 	for _, s := range order {
 		out.groups = append(out.groups, c.divide(s, sources[s], out.roots, found, known))
 	}
+	out.own.time, out.own.uid = c.names.id("time"), c.names.id("metadata.uid")
 	c.names.seal()
 	out.names, out.nodes, out.leaves = c.names, c.nodes, c.leaves
 	return out

@@ -32,9 +32,8 @@ type piece struct {
 }
 
 const (
-	// minSieved is the length of the shortest text that fields are sieved for:
-	// one place in four is looked at.
-	minSieved = 7
+	// minSieved is the length of the shortest text that fields are sieved for.
+	minSieved = 5
 	// maxStride bounds how many pieces a text has.
 	maxStride = 8
 	// maxSharing is how many pieces may be the same four bytes. A text that finds no
@@ -102,8 +101,8 @@ func (s *sieve) window(text string, sharing map[uint32]int, known *commonness) (
 // index makes the tables of the pieces.
 func (s *sieve) index() {
 	size := bits.Len(uint(len(s.pieces))) // 2^size is more than there are pieces
-	s.shift = uint8(32 - min(size+5, 24))
-	s.marks = make([]uint64, max(1, 1<<(32-s.shift)/64))
+	s.shift = uint8(32 - max(size+4, min(size+7, 18)))
+	s.marks = make([]uint64, 1<<(32-s.shift)/64)
 	s.from = make([]uint32, 1<<size+1)
 	slot := func(p *piece) uint32 { return wordHash(p.word) >> s.shift & uint32(1<<size-1) }
 	for i := range s.pieces {
@@ -131,20 +130,31 @@ func (s *sieve) size() int {
 	return 8*len(s.marks) + 4*len(s.from) + 16*len(s.pieces)
 }
 
-// sift finds the rules of which a text, folded or ASCII, has a text.
+// sift finds the rules of which a text, folded or ASCII, has a text. It looks at
+// four places at once: mostly none of them has a mark.
 func (m *machine) sift(s *sieve, text []byte) {
-	marks, shift, stride := s.marks, s.shift&31, s.stride
-	for i := 0; i+4 <= len(text); i += stride {
-		w := binary.LittleEndian.Uint32(text[i:]) | eitherCase
-		h := wordHash(w) >> shift
-		if marks[h>>6]>>(h&63)&1 != 0 {
-			m.sifted(s, text, i, w, h)
+	marks, shift, stride, i := s.marks, s.shift&31, s.stride, 0
+	for ; i+3*stride+4 <= len(text); i += 4 * stride {
+		h, k := wordHash(wordAt(text, i))>>shift, wordHash(wordAt(text, i+stride))>>shift
+		l, n := wordHash(wordAt(text, i+2*stride))>>shift, wordHash(wordAt(text, i+3*stride))>>shift
+		if (marks[h>>6]>>(h&63)|marks[k>>6]>>(k&63)|marks[l>>6]>>(l&63)|marks[n>>6]>>(n&63))&1 != 0 {
+			for j := range 4 {
+				m.siftAt(s, text, i+j*stride)
+			}
 		}
+	}
+	for ; i+4 <= len(text); i += stride {
+		m.siftAt(s, text, i)
 	}
 }
 
-// sifted compares the texts whose four bytes may be those at a place.
-func (m *machine) sifted(s *sieve, text []byte, i int, w, h uint32) {
+// siftAt compares the texts whose four bytes may be those at a place.
+func (m *machine) siftAt(s *sieve, text []byte, i int) {
+	w := wordAt(text, i)
+	h := wordHash(w) >> s.shift
+	if s.marks[h>>6]>>(h&63)&1 == 0 {
+		return
+	}
 	slot := h & uint32(len(s.from)-2)
 	for _, p := range s.pieces[s.from[slot]:s.from[slot+1]] {
 		if p.word == w && p.target.begins(text, i-int(p.at)) {
