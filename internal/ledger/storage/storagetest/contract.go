@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,12 +30,13 @@ type Engine struct {
 // RunTests runs the suite on an engine: what a storage promises by itself, and a
 // whole ledger over it. make gives a new log each time.
 func RunTests(t *testing.T, make func(t *testing.T) Engine) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	for name, test := range map[string]func(*testing.T, func(*testing.T) Engine){
 		"files": testFiles, "ledger": testLedger, "copies": testCopies, "outage": testOutage,
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel() // a ledger waits most of its time
-			test(t, make)
+		wg.Go(func() { // all at once: a ledger waits most of its time
+			t.Run(name, func(t *testing.T) { test(t, make) })
 		})
 	}
 }

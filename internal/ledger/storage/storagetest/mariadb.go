@@ -34,8 +34,8 @@ mkdir data
 	echo 'FLUSH PRIVILEGES;'
 	echo "CREATE USER pasban@localhost IDENTIFIED BY '$2';"
 	echo 'GRANT ALL ON *.* TO pasban@localhost;'
-} | mariadbd --no-defaults $user --datadir="$1/data" --bootstrap >log 2>&1 || { cat log; exit 1; }
-mariadbd --no-defaults $user --datadir="$1/data" --skip-networking --socket="$1/socket" --innodb-buffer-pool-size=32M >>log 2>&1 &
+} | mariadbd --no-defaults $user --datadir="$1/data" --innodb-flush-method=nosync --sync-frm=0 --bootstrap >log 2>&1 || { cat log; exit 1; }
+mariadbd --no-defaults $user --datadir="$1/data" --skip-networking --socket="$1/socket" --innodb-buffer-pool-size=32M --innodb-flush-log-at-trx-commit=0 --innodb-flush-method=nosync --innodb-doublewrite=0 --sync-frm=0 >>log 2>&1 &
 pid=$!
 until [ -S socket ]; do
 	kill -0 $pid 2>/dev/null || { cat log; exit 1; }
