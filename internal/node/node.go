@@ -163,7 +163,11 @@ func (n *Node) openRooms(ctx context.Context, s *Setup) (err error) {
 	if err != nil {
 		return err
 	}
-	n.ledger, err = ledger.Open(ctx, ledgerStorage(cfg), n.store, n.journal, n.signer, n.vkey, ledger.Options{
+	storage, err := ledgerStorage(cfg)
+	if err != nil {
+		return err
+	}
+	n.ledger, err = ledger.Open(ctx, storage, n.store, n.journal, n.signer, n.vkey, ledger.Options{
 		Agency: cfg.Agency.ID, AuditEvery: cfg.Ledger.Audit, Rebuild: n.rebuild, Witnesses: witnesses,
 		Damaged: filepath.Join(cfg.Data, "ledger.damaged"),
 	})
