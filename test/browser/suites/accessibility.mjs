@@ -127,7 +127,7 @@ const pages = {
     "console alert": toAlert,
     "console event": async (page) => { await toAlert(page); await first(page, "a[href^='/soc/events/']"); },
     "console hunt": go("/soc/hunt"),
-    "console hunt, found": go("/soc/hunt?q=Kind:%3Dblock&span=24h&field=SrcIP&col=SrcIP&col=UserAgent"),
+    "console hunt, found": go("/soc/hunt?q=Kind:%3Dsignin&span=24h&field=SrcIP"),
     "console hunt, rule": go("/soc/hunt/rule?q=Kind:%3Dblock+sqlmap&span=24h"),
     "console techniques": go("/soc/attack"),
     "console find": go("/soc/find?id=nothing-like-it"),
