@@ -31,8 +31,9 @@ const (
 	// embeddedMaxEvent is what the engine of the node takes of one event: its
 	// blocks hold 2 MiB.
 	embeddedMaxEvent = 1900 << 10
-	// flushEvery is how long the engine may hold what it took in memory only.
-	flushEvery = time.Second
+	// flushEvery is how long the engine holds what it took in memory only, unless
+	// it is told otherwise. A crash loses nothing by it: feeds add it again.
+	flushEvery = 5 * time.Second
 	// stopTime is how long the engine may take to write what it holds.
 	stopTime = 30 * time.Second
 	// setAsideAfter is how often the engine may fail over one day's files before
@@ -55,7 +56,8 @@ type EmbeddedOptions struct {
 	Command []string // what runs package engine: its own arguments follow
 	Tenant  Tenant
 	Window  *Window
-	Log     *slog.Logger // nil is slog.Default()
+	Flush   time.Duration // how often the engine writes to disk, at least 1s; 0 is every 5s
+	Log     *slog.Logger  // nil is slog.Default()
 }
 
 // Embedded is a Store whose engine is a process of the node's own, started
@@ -83,6 +85,9 @@ var _ Store = (*Embedded)(nil)
 func OpenEmbedded(o EmbeddedOptions) (*Embedded, error) {
 	if len(o.Command) == 0 {
 		return nil, errors.New("no command for the event engine")
+	}
+	if o.Flush == 0 {
+		o.Flush = flushEvery
 	}
 	for _, dir := range []string{o.Dir, filepath.Join(o.Dir, storeDir)} {
 		if err := durable.MkdirAll(dir, durable.DirMode); err != nil {
@@ -159,7 +164,7 @@ func (e *Embedded) run(ctx context.Context) error {
 		"-storageDataPath="+filepath.Join(e.opt.Dir, storeDir),
 		// Days are deleted by Retain, when they are in the archive.
 		"-retentionPeriod=100y", "-futureRetention=3d",
-		"-inmemoryDataFlushInterval="+flushEvery.String(),
+		"-inmemoryDataFlushInterval="+e.opt.Flush.String(),
 		"-storage.minFreeDiskSpaceBytes=128MiB",
 		"-insert.maxLineSizeBytes="+strconv.Itoa(2<<20), "-defaultMsgValue="+noMessage,
 		"-memory.allowedPercent=25", "-loggerFormat=json", "-loggerMaxArgLen=200", "-loggerLevel=WARN")
@@ -313,6 +318,9 @@ func (e *Embedded) Ready(ctx context.Context) error {
 // Epoch changes when the engine was started again: what it had not yet written
 // to disk may be gone.
 func (e *Embedded) Epoch() uint64 { return e.epoch.Load() }
+
+// Settled is after how long what was added is on disk.
+func (e *Embedded) Settled() time.Duration { return 3 * e.opt.Flush }
 
 // Healthy says why the engine does not answer, or which days are damaged.
 func (e *Embedded) Healthy() error {

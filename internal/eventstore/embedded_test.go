@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"pasban/internal/eventstore"
 	"pasban/internal/eventstore/engine"
@@ -22,7 +23,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func openEmbedded(t *testing.T, dir string, tenant eventstore.Tenant) *eventstore.Embedded {
+func openEmbedded(t testing.TB, dir string, tenant eventstore.Tenant) *eventstore.Embedded {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
@@ -30,7 +31,7 @@ func openEmbedded(t *testing.T, dir string, tenant eventstore.Tenant) *eventstor
 	}
 	s, err := eventstore.OpenEmbedded(eventstore.EmbeddedOptions{
 		Dir: filepath.Join(dir, "events"), Command: []string{exe}, Tenant: tenant,
-		Window: &eventstore.Window{Retention: eventstoretest.Retention},
+		Window: &eventstore.Window{Retention: eventstoretest.Retention}, Flush: time.Second,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"pasban"
 	"pasban/internal/durable"
 )
 
@@ -19,12 +20,13 @@ import (
 // had not written to disk may be gone, and is read again.
 var ErrAgain = errors.New("the event engine was started again")
 
-// The engine's word that it took events is not its word that they are on disk.
-// A position is saved when the engine has had this long to write them.
-const (
-	settleEmbedded = 3 * flushEvery
-	settleServer   = 15 * time.Second // VictoriaLogs writes every 5 s (-inmemoryDataFlushInterval)
-)
+// settleServer is how long a server has had to write events when a position is
+// saved: its word that it took them is not its word that they are on disk.
+// VictoriaLogs writes every 5 s (-inmemoryDataFlushInterval).
+const settleServer = 15 * time.Second
+
+// saveEvery is how often a position is saved at most.
+const saveEvery = time.Second
 
 // Positions is the file that says how far each feed has got. It lies beside the
 // events: whoever deletes them both has them filled again from the journal.
@@ -42,15 +44,16 @@ type positions struct {
 
 // OpenPositions reads the file, if there is one.
 func OpenPositions(path string) (*Positions, error) {
-	p := &Positions{path: path, doc: positions{Feeds: map[string]uint64{}}}
+	p := &Positions{path: path}
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
+		p.doc.Feeds = map[string]uint64{}
 		return p, nil
 	} else if err != nil {
 		return nil, err
 	}
 	if err := json.Unmarshal(text, &p.doc); err != nil || p.doc.Feeds == nil {
-		return nil, fmt.Errorf("%s is damaged: remove it to have the journal's events added again (%w)", path, err)
+		return nil, &pasban.Error{Kind: pasban.Unavailable, Where: path, Msg: "damaged", Err: err, Hint: "remove it: the journal is read again, and what the store has is not added twice"}
 	}
 	return p, nil
 }
@@ -136,8 +139,8 @@ type FeedOptions struct {
 // NewFeed returns the feed of one source.
 func NewFeed(o FeedOptions) *Feed {
 	f := &Feed{store: o.Store, positions: o.Positions, name: o.Name, low: o.Low, high: o.High, settle: settleServer, log: o.Log, onSaved: o.OnSaved}
-	if _, own := o.Store.(epocher); own {
-		f.settle = settleEmbedded
+	if own, ok := o.Store.(epocher); ok {
+		f.settle = own.Settled()
 	}
 	if f.log == nil {
 		f.log = slog.Default()
@@ -146,7 +149,10 @@ func NewFeed(o FeedOptions) *Feed {
 }
 
 // epocher is a store that may lose what it took when its epoch changes.
-type epocher interface{ Epoch() uint64 }
+type epocher interface {
+	Epoch() uint64
+	Settled() time.Duration
+}
 
 func (f *Feed) now() uint64 {
 	if e, ok := f.store.(epocher); ok {
@@ -191,7 +197,7 @@ func (f *Feed) Run(ctx context.Context, read func(ctx context.Context, from uint
 // settleOften saves positions also while nothing comes, and stops the reading if
 // the engine was started again.
 func (f *Feed) settleOften(ctx context.Context, stop context.CancelFunc) {
-	tick := time.NewTicker(flushEvery)
+	tick := time.NewTicker(saveEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -275,7 +281,7 @@ func (f *Feed) settleNow(now time.Time) error {
 	if f.now() != f.epoch {
 		return ErrAgain
 	}
-	if now.Sub(f.saved) < flushEvery {
+	if now.Sub(f.saved) < saveEvery {
 		return nil
 	}
 	n := 0

@@ -158,9 +158,11 @@ func logEvent(ev pasban.Event, f ingest.Frame) eventstore.Event {
 	out := keep(ev)
 	out.Source, out.Received = f.Source, f.Received
 	skip := []string{"Seq", "time", detect.LogsourceKey}
-	if s, ok := ev["message"].(string); ok {
-		out.Message = s
-		skip = append(skip, "message")
+	for _, name := range []string{"message", "Message"} { // the second is Windows'
+		if s, ok := ev[name].(string); ok && s != "" && out.Message == "" {
+			out.Message = s
+			skip = append(skip, name)
+		}
 	}
 	out.Fields = eventstore.Flatten(ev, skip...)
 	return out

@@ -62,6 +62,7 @@ func Main(args []string) int {
 }
 
 func run(socket string, flags []string) error {
+	syscall.Umask(0o077) // what lies under data is for this user alone
 	yield()
 	// The parts of VictoriaLogs keep their settings in package flag's set.
 	if err := flag.CommandLine.Parse(flags); err != nil {

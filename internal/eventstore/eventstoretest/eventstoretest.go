@@ -85,7 +85,7 @@ func (s *suite) add(t *testing.T, events ...eventstore.Event) {
 }
 
 // Await waits until something is so; it fails the test after a minute.
-func Await(t *testing.T, so func() bool) {
+func Await(t testing.TB, so func() bool) {
 	t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
