@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+	"slices"
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -67,7 +68,8 @@ const (
 
 // str takes a string, whose opening quote is next. It looks at eight bytes at a
 // time for the three things that end a run of plain text: a quote, a backslash,
-// a control character.
+// a control character. With the bit of 2 turned, quotes and control characters
+// are what is below 0x21.
 func (c *cursor) str() (span, error) {
 	b, i := c.b, c.i+1
 	start := i
@@ -76,8 +78,8 @@ func (c *cursor) str() (span, error) {
 	for {
 		for i+8 <= len(b) {
 			w := binary.LittleEndian.Uint64(b[i:])
-			q, e := w^(ones*'"'), w^(ones*'\\')
-			stop := (((q - ones) &^ q) | ((e - ones) &^ e) | ((w - ones*0x20) &^ w)) & highs
+			q, e := w^ones*2, w^ones*'\\'
+			stop := ((q-ones*0x21)&^q | (e-ones)&^e) & highs
 			if stop != 0 { // the lowest bit is right, those above it may not be
 				n := bits.TrailingZeros64(stop)
 				high |= w & (1<<(n&^7) - 1)
@@ -91,24 +93,17 @@ func (c *cursor) str() (span, error) {
 			high |= uint64(b[i])
 			i++
 		}
-		if i >= len(b) {
-			c.i = i
-			return s, c.fail("the text ends inside a string")
-		}
 	special:
-		if b[i] == '"' {
+		if i < len(b) && b[i] == '"' {
 			c.i = i + 1
 			s.text, s.wide = b[start:i], s.wide || high&highs != 0
 			c.wide = c.wide || s.wide
 			return s, nil
 		}
-		c.i = i
-		if b[i] < 0x20 {
-			return s, c.fail("a control character inside a string")
-		}
-		n := escapeLen(b[i:])
+		n, what := escapeLen(b[min(i, len(b)):])
 		if n == 0 {
-			return s, c.fail("an unknown escape inside a string")
+			c.i = i
+			return s, c.fail(what)
 		}
 		s.escaped = true
 		if n == 6 {
@@ -119,20 +114,20 @@ func (c *cursor) str() (span, error) {
 	}
 }
 
-// escapeLen is the length of the escape that b begins with, 0 if it is none.
-func escapeLen(b []byte) int {
-	if len(b) < 2 {
-		return 0
+// escapeLen is the length of the escape that b begins with; if it is 0, what
+// says why there is none.
+func escapeLen(b []byte) (n int, what string) {
+	switch {
+	case len(b) == 0:
+		return 0, "the text ends inside a string"
+	case b[0] != '\\':
+		return 0, "a control character inside a string"
+	case len(b) > 1 && escapes[b[1]] != 0:
+		return 2, ""
+	case len(b) >= 6 && b[1] == 'u' && hex4(b[2:6]) >= 0:
+		return 6, ""
 	}
-	switch b[1] {
-	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-		return 2
-	case 'u':
-		if len(b) >= 6 && hex4(b[2:6]) >= 0 {
-			return 6
-		}
-	}
-	return 0
+	return 0, "an unknown escape inside a string"
 }
 
 // hex4 reads four hexadecimal digits, -1 if they are none.
@@ -155,14 +150,26 @@ func hex4(b []byte) rune {
 }
 
 // unescape appends the text of a string as it is meant. What is no character
-// (a lone surrogate, a byte that is not UTF-8) becomes U+FFFD.
+// (a lone surrogate, a byte that is not UTF-8) becomes U+FFFD. It copies eight
+// bytes at a time, those that are too many are written over.
 func unescape(out, b []byte) []byte {
+	out = slices.Grow(out, len(b)+8)
 	for i := 0; i < len(b); {
-		from := i
+		for i+8 <= len(b) && cap(out)-len(out) >= 8 {
+			w := binary.LittleEndian.Uint64(b[i:])
+			e := w ^ ones*'\\'
+			n := bits.TrailingZeros64(((e-ones)&^e|w)&highs) >> 3
+			binary.LittleEndian.PutUint64(out[len(out):len(out)+8], w)
+			out = out[:len(out)+n]
+			if i += n; n < 8 {
+				break
+			}
+		}
 		for i < len(b) && b[i] != '\\' && b[i] < utf8.RuneSelf {
+			out = append(out, b[i])
 			i++
 		}
-		if out = append(out, b[from:i]...); i == len(b) {
+		if i == len(b) {
 			break
 		}
 		switch c := b[i]; {
@@ -180,7 +187,7 @@ func unescape(out, b []byte) []byte {
 			}
 			out = utf8.AppendRune(out, r)
 		case c == '\\':
-			out = append(out, escaped(b[i+1]))
+			out = append(out, escapes[b[i+1]])
 			i += 2
 		default:
 			r, n := utf8.DecodeRune(b[i:])
@@ -191,21 +198,8 @@ func unescape(out, b []byte) []byte {
 	return out
 }
 
-func escaped(c byte) byte {
-	switch c {
-	case 'b':
-		return '\b'
-	case 'f':
-		return '\f'
-	case 'n':
-		return '\n'
-	case 'r':
-		return '\r'
-	case 't':
-		return '\t'
-	}
-	return c
-}
+// escapes is what a letter after a backslash stands for, 0 if for nothing.
+var escapes = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
 
 // number takes a number and returns it as written.
 func (c *cursor) number() ([]byte, error) {

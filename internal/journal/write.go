@@ -3,7 +3,6 @@ package journal
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -61,12 +60,7 @@ func (j *Journal) prepare(ctx context.Context, facts []pasban.Fact) ([]*prepared
 			}
 			ids[f.Body.ID] = true
 		}
-		// As every reader will see it; into a new body, for the lists of the old
-		// one are the caller's, who may share them.
-		p.fact.Body = pasban.Body{}
-		if err := json.Unmarshal(p.opening.Body, &p.fact.Body); err != nil {
-			return nil, fmt.Errorf("read the body just written: %w", err)
-		}
+		p.fact.Body = sealed.Body // the lists of the old one are the caller's, who may share them
 		if p.sealedOpening, err = j.sealer.Seal(ctx, f.Subject.ID,
 			slices.Concat(p.opening.Salt, p.opening.Body), aad("opening", p.fact.Body, f.Subject.ID)); err != nil {
 			return nil, unavailable("seal the body of a fact", err)

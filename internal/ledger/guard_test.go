@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"runtime"
 	"testing"
 	"time"
 
@@ -28,7 +29,7 @@ func newGuard(t *testing.T, st *store.Store) *guard {
 	if err := st.Migrate(t.Context(), "ledger", migrations); err != nil {
 		t.Fatal(err)
 	}
-	return &guard{key: key, st: st, onDisk: func() int64 { return 0 }, storeTime: time.Minute, ready: true}
+	return &guard{key: key, st: st, seenThere: func() int64 { return 0 }, storeTime: time.Minute, ready: true}
 }
 
 func leafHashes(from, to int) []tlog.Hash {
@@ -108,6 +109,34 @@ func TestGuardWritesFirst(t *testing.T) {
 	}
 	if sig, err := g.Sign(text(5, leafHashes(0, 5))); err == nil || sig != nil {
 		t.Errorf("signed %x, %v", sig, err)
+	}
+}
+
+// Every guarded route asks for the state: it is told while the store is busy.
+func TestGuardAnswersWhileTheStoreIsBusy(t *testing.T) {
+	st := storetest.SQLite(t)
+	g := newGuard(t, st)
+	leaves := leafHashes(0, 3)
+	g.note(leaves)
+	busy, goOn, signed := make(chan struct{}), make(chan struct{}), make(chan error, 2)
+	go func() {
+		signed <- st.Write(t.Context(), func(*store.Tx) error { close(busy); <-goOn; return nil })
+	}()
+	<-busy
+	go func() { _, err := g.Sign(text(3, leaves)); signed <- err }()
+	for st.Queued() == 0 {
+		runtime.Gosched()
+	}
+	if record, err := g.state(); record.n != 0 || err != nil {
+		t.Errorf("%d leaves are signed before that is written down: %v", record.n, err)
+	}
+	g.note(leafHashes(3, 4)) // and the sequencer goes on
+	close(goOn)
+	if err := errors.Join(<-signed, <-signed); err != nil {
+		t.Fatal(err)
+	}
+	if tree, ok := g.at(4); !ok || tree.N != 4 {
+		t.Error("a leaf that was noted meanwhile is lost")
 	}
 }
 

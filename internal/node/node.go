@@ -163,8 +163,9 @@ func (n *Node) openRooms(ctx context.Context, s *Setup) (err error) {
 	if err != nil {
 		return err
 	}
-	n.ledger, err = ledger.Open(ctx, filepath.Join(cfg.Data, "ledger"), n.store, n.journal, n.signer, n.vkey, ledger.Options{
+	n.ledger, err = ledger.Open(ctx, ledgerStorage(cfg), n.store, n.journal, n.signer, n.vkey, ledger.Options{
 		Agency: cfg.Agency.ID, AuditEvery: cfg.Ledger.Audit, Rebuild: n.rebuild, Witnesses: witnesses,
+		Damaged: filepath.Join(cfg.Data, "ledger.damaged"),
 	})
 	if err != nil {
 		return err
