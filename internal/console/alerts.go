@@ -11,6 +11,7 @@ import (
 	"pasban"
 	"pasban/internal/detect"
 	"pasban/internal/soc"
+	"pasban/internal/soc/hunt"
 )
 
 const (
@@ -190,8 +191,8 @@ func (c *Console) alert(w http.ResponseWriter, r *http.Request, v Visitor) {
 			view.Rule = rule
 		}
 	}
-	if c.o.Events != nil {
-		view.Hunt = aroundHref("Entity", a.Entity, a.First, a.Last)
+	if is, ok := hunt.Anywhere(a.Entity); c.o.Events != nil && a.Entity != "" {
+		view.Hunt = aroundHref(is, ok, a.First, a.Last)
 	}
 	for _, id := range a.Techniques() {
 		view.Names = append(view.Names, techniqueOf(id))

@@ -16,6 +16,7 @@ import (
 	"pasban/internal/ledger"
 	"pasban/internal/page"
 	"pasban/internal/soc"
+	"pasban/internal/soc/hunt"
 )
 
 // EventRow is one event behind an alert.
@@ -103,7 +104,8 @@ func (c *Console) event(w http.ResponseWriter, r *http.Request, v Visitor) {
 	}
 	for _, name := range []string{"Actor", "SrcIP", "Subject", "Host"} {
 		value, _ := ev[name].(string)
-		if href := aroundHref(name, value, detect.Time(ev), detect.Time(ev)); href != "" && c.o.Events != nil {
+		is, ok := hunt.Is(name, value)
+		if href := aroundHref(is, ok, detect.Time(ev), detect.Time(ev)); href != "" && value != "" && c.o.Events != nil {
 			view.Hunts = append(view.Hunts, HuntLink{name, href})
 		}
 	}

@@ -249,7 +249,7 @@ func (c *Console) results(ctx context.Context, lang string, s huntState, q hunt.
 	all := huntFields(s, fields, res.Total)
 	res.Fields = all[:min(len(all), firstFields)]
 	res.More = all[len(res.Fields):]
-	res.take(s, q, whole, rows)
+	res.take(s, q, whole, fields, rows)
 	return res, nil
 }
 

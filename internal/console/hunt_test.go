@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -176,6 +177,9 @@ func TestHuntPages(t *testing.T) {
 			}
 		}
 	}
+	if around := links(r.get("/soc/alerts/"+r.all()[0].ID), "/soc/hunt?"); len(around) != 1 || !strings.Contains(r.get(around[0]), "block") {
+		t.Errorf("around the alert: %v", around)
+	}
 	if around := links(r.get("/soc/events/"+id), "/soc/hunt?"); len(around) == 0 || !strings.Contains(r.get(around[0]), "block") {
 		t.Errorf("around the event: %v", around)
 	}
@@ -207,6 +211,23 @@ func TestPivot(t *testing.T) {
 	}
 }
 
+// TestPivotFromPipes: a value of a field that events have leads from what pipes
+// made to the events; a figure that they computed leads nowhere.
+func TestPivotFromPipes(t *testing.T) {
+	r := newRig(t)
+	r.keep(seen(time.Minute, "Image", "a.exe"), seen(2*time.Minute, "Image", "a.exe"), seen(3*time.Minute, "Image", "b.exe"))
+	body := r.get("/soc/hunt?" + url.Values{"q": {"Image:* | stats by (Image) count() as n"}}.Encode())
+	body = body[strings.Index(body, `class="cards events"`):]
+	var queries []string
+	for _, href := range links(body, "/soc/hunt?") {
+		q, _ := url.Parse(href)
+		queries = append(queries, q.Query().Get("q"))
+	}
+	if len(queries) != 2 || !slices.Contains(queries, "Image:* Image:=a.exe") && !slices.Contains(queries, `Image:* Image:="a.exe"`) {
+		t.Errorf("it leads to %q", queries)
+	}
+}
+
 func TestHuntMistakes(t *testing.T) {
 	r := newRig(t)
 	r.keep()
@@ -219,7 +240,10 @@ func TestHuntMistakes(t *testing.T) {
 			t.Errorf("%s: %d\n%s", path, w.Code, w.Body)
 		}
 	}
-	if acts := r.acts(); len(acts) != 0 {
+	if w := r.do(http.MethodGet, "/soc/hunt/rule.yml?q=*", nil); w.Code != http.StatusBadRequest {
+		t.Errorf("a rule that says nothing: %d", w.Code)
+	}
+	if acts := r.acts(); len(acts) != 1 {
 		t.Errorf("what was not searched is recorded: %v", acts)
 	}
 	if w := r.do(http.MethodGet, "/soc/hunt?q=a&set=1h&from=2026-11-02", nil); w.Code != http.StatusSeeOther || w.Header().Get("Location") != "/soc/hunt?q=a&span=1h" {

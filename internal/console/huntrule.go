@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"pasban"
 	"pasban/internal/detect"
 	"pasban/internal/eventstore"
 	"pasban/internal/page"
@@ -99,6 +100,9 @@ func (c *Console) rule(w http.ResponseWriter, r *http.Request, v Visitor) {
 // ruleFile hands out the draft. It is installed by whoever fills it in.
 func (c *Console) ruleFile(w http.ResponseWriter, r *http.Request, v Visitor) {
 	d, view, err := c.draft(r, v)
+	if err == nil && view.Rule == "" {
+		err = &pasban.Error{Kind: pasban.Invalid, Msg: "nothing of this hunt can be said in Sigma", Hint: "narrow the hunt by a field first"}
+	}
 	if err != nil {
 		c.fail(w, r, err)
 		return

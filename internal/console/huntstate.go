@@ -9,7 +9,6 @@ import (
 	"pasban"
 	"pasban/internal/eventstore"
 	"pasban/internal/soc"
-	"pasban/internal/soc/hunt"
 )
 
 const (
@@ -162,13 +161,11 @@ func stateOf(h soc.Hunt) huntState {
 	return s
 }
 
-// aroundHref is the address of the events that have this value of a field, from
-// a quarter of an hour before to a quarter of an hour after; "" if a query
-// cannot ask for it.
-func aroundHref(field, value string, first, last time.Time) string {
-	is, ok := hunt.Is(field, value)
-	if !ok || value == "" || first.IsZero() {
+// aroundHref is the address of the events that fit a condition, from a quarter
+// of an hour before to a quarter of an hour after; "" if there is no condition.
+func aroundHref(filter string, ok bool, first, last time.Time) string {
+	if !ok || first.IsZero() {
 		return ""
 	}
-	return huntState{query: is}.between(first.Add(-around), last.Add(around)).href()
+	return huntState{query: filter}.between(first.Add(-around), last.Add(around)).href()
 }

@@ -198,7 +198,7 @@ func (v *HuntValues) share(total int64) {
 func pivots(s huntState, q hunt.Query, field, value string, at time.Time) HuntValue {
 	v := HuntValue{Value: value}
 	is, ok := hunt.Is(field, value)
-	if !ok {
+	if !ok || len(value) > pivotMax {
 		return v
 	}
 	not, _ := hunt.Not(field, value)
@@ -238,13 +238,16 @@ func told() []string {
 const (
 	// tellMax is how many fields a row tells of before it is opened.
 	tellMax = 7
+	// pivotMax is the longest value that links ask for, in bytes: addresses have
+	// an end.
+	pivotMax = 1000
 	// shownValue is how much of a long value is shown, in characters; it is
 	// whole in exports.
 	shownValue = 2000
 )
 
 // take turns the rows of a page into what is shown of them.
-func (res *HuntResults) take(s huntState, q hunt.Query, asked eventstore.Query, p huntPage) {
+func (res *HuntResults) take(s huntState, q hunt.Query, asked eventstore.Query, fields []eventstore.FieldCount, p huntPage) {
 	plain := s
 	plain.field, plain.before = "", time.Time{}
 	columns := s.columns
@@ -267,7 +270,7 @@ func (res *HuntResults) take(s huntState, q hunt.Query, asked eventstore.Query, 
 		res.Columns = append(res.Columns, col)
 	}
 	for _, row := range p.rows {
-		res.Rows = append(res.Rows, huntRow(plain, q, row, columns, res.Piped))
+		res.Rows = append(res.Rows, huntRow(plain, q, row, columns, fields))
 	}
 	res.Cut = p.cut
 	if !p.next.IsZero() {
@@ -280,7 +283,10 @@ func (res *HuntResults) take(s huntState, q hunt.Query, asked eventstore.Query, 
 	}
 }
 
-func huntRow(s huntState, q hunt.Query, row eventstore.Row, columns []string, piped bool) HuntRow {
+// huntRow is a row with the ways on from its values. From what pipes made these
+// lead to the events themselves, for fields that events have.
+func huntRow(s huntState, q hunt.Query, row eventstore.Row, columns []string, fields []eventstore.FieldCount) HuntRow {
+	piped := q.Piped()
 	at := rowTime(row)
 	out := HuntRow{}
 	if !at.IsZero() {
@@ -293,10 +299,10 @@ func huntRow(s huntState, q hunt.Query, row eventstore.Row, columns []string, pi
 		out.Whole = "/soc/hunt/event?" + open.Encode()
 	}
 	cell := func(name, value string) HuntCell {
-		if piped {
+		if piped && !slices.ContainsFunc(fields, func(f eventstore.FieldCount) bool { return f.Name == name }) {
 			return HuntCell{name, HuntValue{Value: clip(value)}}
 		}
-		return cellOf(s, q, name, value, at)
+		return cellOf(s, q.Unpiped(), name, value, at)
 	}
 	for _, name := range columns {
 		out.Cells = append(out.Cells, cell(name, row.Get(name)))

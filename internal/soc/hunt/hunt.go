@@ -64,6 +64,15 @@ func Not(field, value string) (filter string, ok bool) {
 	return "!" + is, ok
 }
 
+// Anywhere says in LogsQL that some field, whichever, has just this value.
+func Anywhere(value string) (filter string, ok bool) {
+	f, err := logstorage.ParseFilter("*:=" + strconv.Quote(value))
+	if err != nil {
+		return "", false
+	}
+	return f.String(), true
+}
+
 // Query is a query that was read.
 type Query struct {
 	filter, pipes string // in canonical form
@@ -86,6 +95,12 @@ func Parse(query string) (Query, error) {
 
 // Filter is the query without its pipes.
 func (q Query) Filter() string { return q.filter }
+
+// Unpiped is the query without its pipes.
+func (q Query) Unpiped() Query {
+	q.pipes = ""
+	return q
+}
 
 // Piped reports whether pipes follow the filter.
 func (q Query) Piped() bool { return q.pipes != "" }

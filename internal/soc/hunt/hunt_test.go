@@ -55,6 +55,9 @@ func FuzzIs(f *testing.F) {
 		if matches(t, not, with(value)) || !matches(t, not, with(value+"x")) {
 			t.Fatalf("%s does not exclude %q = %q", not, field, value)
 		}
+		if any, ok := Anywhere(value); !ok || value != "" && (!matches(t, any, with(value)) || matches(t, any, with(value+"x"))) {
+			t.Fatalf("%s does not ask for %q anywhere", any, value)
+		}
 		if field == "fuzz_a" || field == "fuzz_b" {
 			return
 		}
