@@ -22,8 +22,8 @@ type shapeKey struct {
 }
 
 const (
-	// maxShapeKeys bounds how many keys are remembered. Events of more are read
-	// like all others, by their keys.
+	// maxShapeKeys bounds how many keys are remembered. Of more, all are
+	// forgotten: what comes again is soon learnt again.
 	maxShapeKeys = 4096
 	maxShapeKey  = 128 // bytes of one
 )
@@ -46,8 +46,11 @@ func (s *shapes) foresee(at int32, text []byte) int32 {
 func (s *shapes) learn(at int32, raw []byte, key span, names *vocabulary) int32 {
 	n := s.known[string(raw)]
 	if n == 0 {
-		if key.escaped || key.wide || len(raw) > maxShapeKey || len(s.keys) == maxShapeKeys {
+		if key.escaped || key.wide || len(raw) > maxShapeKey {
 			return 0
+		}
+		if len(s.keys) == maxShapeKeys {
+			*s, at = newShapes(), 0
 		}
 		n = int32(len(s.keys))
 		k := shapeKey{raw: bytes.Clone(raw), name: bytes.Clone(key.text)}
