@@ -27,6 +27,7 @@ import (
 	"pasban/internal/journal/journaltest"
 	"pasban/internal/keys"
 	"pasban/internal/ledger"
+	"pasban/internal/ledger/storage/posix"
 	"pasban/internal/ledger/tiles"
 	"pasban/internal/ledger/witness"
 	"pasban/internal/store"
@@ -93,7 +94,8 @@ func (n *node) ledgerDir() string { return filepath.Join(n.dir, "ledger") }
 
 // open opens the ledger over the parts and runs it.
 func (n *node) open(ctx context.Context, o ledger.Options) (err error) {
-	n.Ledger, err = ledger.Open(ctx, n.ledgerDir(), n.st, n.j, n.signer, n.vkey, o)
+	o.Damaged = n.ledgerDir() + ".damaged"
+	n.Ledger, err = ledger.Open(ctx, posix.New(n.ledgerDir()), n.st, n.j, n.signer, n.vkey, o)
 	if err != nil {
 		return err
 	}
@@ -734,7 +736,7 @@ func TestRollbackIsNoticed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l, err := ledger.Open(t.Context(), again.ledgerDir(), again.st, again.j, counter, vkey, options)
+			l, err := ledger.Open(t.Context(), posix.New(again.ledgerDir()), again.st, again.j, counter, vkey, options)
 			if err == nil {
 				l.Close()
 			}
@@ -817,14 +819,14 @@ func TestHealthyOnlyWhileRunning(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer n.close()
-	l, err := ledger.Open(t.Context(), n.ledgerDir(), n.st, n.j, n.signer, n.vkey, options)
+	l, err := ledger.Open(t.Context(), posix.New(n.ledgerDir()), n.st, n.j, n.signer, n.vkey, options)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if l.Healthy() == nil {
 		t.Error("healthy before Run")
 	}
-	if _, err := ledger.Open(t.Context(), n.ledgerDir(), n.st, n.j, n.signer, n.vkey, options); pasban.KindOf(err) != pasban.Conflict {
+	if _, err := ledger.Open(t.Context(), posix.New(n.ledgerDir()), n.st, n.j, n.signer, n.vkey, options); pasban.KindOf(err) != pasban.Conflict {
 		t.Errorf("opened twice: %v", err)
 	}
 	if err := l.Close(); err != nil {

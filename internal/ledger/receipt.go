@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os"
 	"runtime"
+	"sync"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/sync/singleflight"
 
 	"pasban"
 	"pasban/internal/journal"
@@ -31,65 +32,90 @@ func (l *Ledger) Receipt(ctx context.Context, e journal.Entry) (pasban.Receipt, 
 	if cp == nil {
 		cp = &checkpoint{}
 	}
-	select {
-	case p := <-l.provers:
-		defer func() { l.provers <- p }()
-		return p.prove(ctx, *cp, e)
-	case <-ctx.Done():
-		return pasban.Receipt{}, unavailable("the receipt's turn did not come", ctx.Err())
-	}
+	return l.prover.prove(ctx, *cp, e)
 }
 
-// ReadReceipt is Receipt from the directory of a ledger that another process may
+// ReadReceipt is Receipt from the files of a ledger that another process may
 // have open.
-func ReadReceipt(ctx context.Context, dir string, v note.Verifier, e journal.Entry) (pasban.Receipt, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return pasban.Receipt{}, unavailable("the directory cannot be opened", err)
-	}
-	defer root.Close()
-	cp, err := readCheckpoint(root, v)
+func ReadReceipt(ctx context.Context, src tiles.Source, v note.Verifier, e journal.Entry) (pasban.Receipt, error) {
+	cp, err := readCheckpoint(ctx, src, v)
 	if err != nil {
 		return pasban.Receipt{}, unavailable("the checkpoint cannot be read", err)
 	}
-	return (&prover{src: tiles.Dir{Root: root}, key: v}).prove(ctx, cp, e)
-}
-
-// newProvers makes as many provers as may work at once.
-func newProvers(src tiles.Source, key note.Verifier) chan *prover {
-	all := make(chan *prover, max(1, runtime.GOMAXPROCS(0)/2))
-	for range cap(all) {
-		all <- &prover{src: src, key: key}
-	}
-	return all
+	return newProver(src, v).prove(ctx, cp, e)
 }
 
 // maxKept is the most tiles that a prover keeps, of 8 KiB each.
 const maxKept = 256
 
-// prover makes receipts, one after the other. Those that are asked for together
-// are under one checkpoint and mostly beside each other, so it keeps what it has
-// read and which signature it has verified.
+// prover makes receipts. Those that are asked for together are under one
+// checkpoint and mostly beside each other, so it keeps what it has read and which
+// signature it has verified.
 type prover struct {
-	src      tiles.Source
-	key      note.Verifier
+	src   tiles.Source
+	key   note.Verifier
+	turns chan struct{}      // one for each receipt that is being made, but while it waits for src
+	reads singleflight.Group // by the name of a tile
+
+	mu       sync.Mutex        // covers what follows
 	kept     map[string][]byte // tiles, which never change under their name; believed, see prove
 	msg, sig []byte            // of the checkpoint that key verified last
 }
 
-// ReadFile is the source's, or what is kept of it.
+func newProver(src tiles.Source, key note.Verifier) *prover {
+	return &prover{src: src, key: key, turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), kept: map[string][]byte{}}
+}
+
+// ReadFile is the source's, or what is kept of it. Whoever waits for the source
+// lets others have the turn, and those who want the same wait for the same.
 func (p *prover) ReadFile(ctx context.Context, name string) ([]byte, error) {
-	if data, ok := p.kept[name]; ok {
+	p.mu.Lock()
+	data, ok := p.kept[name]
+	p.mu.Unlock()
+	if ok {
 		return data, nil
 	}
-	data, err := p.src.ReadFile(ctx, name)
-	if err == nil && len(data) <= tiles.Width*tlog.HashSize {
-		if p.kept == nil || len(p.kept) == maxKept {
-			p.kept = map[string][]byte{}
+	<-p.turns
+	defer func() { p.turns <- struct{}{} }()
+	read := p.reads.DoChan(name, func() (any, error) {
+		data, err := p.src.ReadFile(ctx, name)
+		if err == nil && len(data) <= tiles.Width*tlog.HashSize {
+			p.keep(name, data)
 		}
-		p.kept[name] = data
+		return data, err
+	})
+	select {
+	case r := <-read:
+		data, _ := r.Val.([]byte)
+		return data, r.Err
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	return data, err
+}
+
+func (p *prover) keep(name string, data []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.kept) == maxKept {
+		clear(p.kept)
+	}
+	p.kept[name] = data
+}
+
+func (p *prover) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.kept)
+}
+
+// afresh is the source as it is now, read in nobody's turn.
+type afresh struct{ *prover }
+
+// ReadFile is the source's.
+func (a afresh) ReadFile(ctx context.Context, name string) ([]byte, error) {
+	<-a.turns
+	defer func() { a.turns <- struct{}{} }()
+	return a.src.ReadFile(ctx, name)
 }
 
 // Name is the ledger's origin line.
@@ -100,12 +126,17 @@ func (p *prover) KeyHash() uint32 { return p.key.KeyHash() }
 
 // Verify reports whether the ledger's key signed msg.
 func (p *prover) Verify(msg, sig []byte) bool {
-	if len(p.sig) > 0 && bytes.Equal(msg, p.msg) && bytes.Equal(sig, p.sig) {
+	p.mu.Lock()
+	known := len(p.sig) > 0 && bytes.Equal(msg, p.msg) && bytes.Equal(sig, p.sig)
+	p.mu.Unlock()
+	if known {
 		return true
 	}
 	if !p.key.Verify(msg, sig) {
 		return false
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.msg, p.sig = bytes.Clone(msg), bytes.Clone(sig)
 	return true
 }
@@ -133,12 +164,18 @@ func (p *prover) hashes(ctx context.Context, tree tlog.Tree) tlog.HashReader {
 // at first, for the receipt is verified; if it does not hold, they are read again,
 // and proven by the root, which says what is wrong with them.
 func (p *prover) prove(ctx context.Context, cp checkpoint, e journal.Entry) (pasban.Receipt, error) {
+	select {
+	case p.turns <- struct{}{}:
+		defer func() { <-p.turns }()
+	case <-ctx.Done():
+		return pasban.Receipt{}, unavailable("the receipt's turn did not come", ctx.Err())
+	}
 	r, err := p.receipt(cp, e, p.hashes(ctx, cp.Tree))
 	if err == nil || pasban.KindOf(err) == pasban.NotFound || e.Index >= cp.N {
 		return r, err
 	}
-	p.kept = nil
-	return p.receipt(cp, e, tiles.HashReader(ctx, p.src, cp.Tree))
+	p.forget()
+	return p.receipt(cp, e, tiles.HashReader(ctx, afresh{p}, cp.Tree))
 }
 
 // receipt makes and verifies a receipt by the hashes given.
