@@ -28,8 +28,8 @@ func reference(t *testing.T, v any) []byte {
 func set(v reflect.Value, text string, number int64, skip func() bool) {
 	switch v.Kind() {
 	case reflect.Struct:
-		for i := range v.NumField() {
-			set(v.Field(i), text, number, skip)
+		for _, field := range v.Fields() {
+			set(field, text, number, skip)
 		}
 	case reflect.String:
 		if !skip() {
