@@ -355,3 +355,14 @@ func cmpNode(n, otherwise *node) *node {
 	}
 	return otherwise
 }
+
+// String writes the parts that are there: product windows, service sysmon.
+func (l Logsource) String() string {
+	var parts []string
+	for _, p := range [][2]string{{"product", l.Product}, {"category", l.Category}, {"service", l.Service}} {
+		if p[1] != "" {
+			parts = append(parts, p[0]+" "+p[1])
+		}
+	}
+	return strings.Join(parts, ", ")
+}
