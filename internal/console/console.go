@@ -70,6 +70,8 @@ type Detection interface {
 	Rules() []*detect.Rule
 	Delay() (median, p99 time.Duration, ok bool)
 	Tally(now time.Time) []detect.Tally
+	Figures() detect.Figures
+	Costs() map[string]detect.Cost
 }
 
 var (
@@ -85,7 +87,7 @@ type Visitor struct {
 }
 
 // Options are the parts that the console works with. All are required but
-// Shield, Tables, Logs and Now.
+// Shield, Tables, Logs, Refused and Now.
 type Options struct {
 	Pages     *page.Pages
 	Agency    string // the agency's id, as facts carry it
@@ -100,6 +102,7 @@ type Options struct {
 	Shield    Shield                          // nil shows none
 	Tables    Tables                          // nil if no table is guarded
 	Logs      Logs                            // nil if no logs are received
+	Refused   func() config.Problems          // the rules that the last reload refused; nil if it took all
 	Now       func() time.Time                // nil is time.Now
 }
 
@@ -116,6 +119,9 @@ func New(o Options) (*Console, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Refused == nil {
+		o.Refused = func() config.Problems { return nil }
 	}
 	sub, err := fs.Sub(templates, "templates")
 	if err != nil {
@@ -164,6 +170,7 @@ func New(o Options) (*Console, error) {
 	if o.Logs != nil {
 		read("/soc/sources", c.logSources)
 	}
+	c.mountRules(read, act)
 	c.mux.HandleFunc("/soc/", func(w http.ResponseWriter, r *http.Request) {
 		c.o.Pages.Error(w, r, &pasban.Error{Kind: pasban.NotFound, Msg: "there is no such page"})
 	})
@@ -209,6 +216,7 @@ func (c *Console) nav(r *http.Request, lang string) []page.Link {
 	links := []page.Link{
 		{Text: c.say(lang, "nav.overview"), Href: "/soc"},
 		{Text: c.say(lang, "nav.alerts"), Href: "/soc/alerts"},
+		{Text: c.say(lang, "nav.rules"), Href: "/soc/rules"},
 		{Text: c.say(lang, "nav.attack"), Href: "/soc/attack"},
 		{Text: c.say(lang, "nav.waf"), Href: "/soc/waf"},
 		{Text: c.say(lang, "nav.ledger"), Href: "/soc/ledger"},

@@ -94,7 +94,8 @@ type Rule struct {
 	File           string // where it was read
 	Line           int    // the line of its first key
 
-	text        [32]byte   // hash of the file, to see changes
+	text        [32]byte   // hash of the file and of placeholders, to see changes
+	asRead      [32]byte   // hash of the file alone
 	whole       bool       // its file has no mistakes
 	detection   *detection // one of these is not nil
 	correlation *correlation

@@ -87,8 +87,9 @@ type Node struct {
 	gateway  *gateway.Gateway
 	logs     *ingest.Receiver // nil if no logs of others are received
 
-	rebuild   bool // the ledger's directory, at this start
-	detection part // how the detection reader is
+	rebuild   bool                            // the ledger's directory, at this start
+	detection part                            // how the detection reader is
+	refused   atomic.Pointer[config.Problems] // in the rules, by the last reload
 	reloading sync.Mutex
 	tuning    string // version of the exclusions in force; covered by reloading
 }
@@ -252,6 +253,7 @@ func (n *Node) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { n.follow(readers) })
 	wg.Go(func() { n.followExclusions(readers) })
+	wg.Go(func() { n.countRules(readers) })
 	wg.Go(func() { keepLean(readers) })
 	wg.Go(func() { n.lists.Run(readers) })
 	wg.Go(func() { n.hidden.Run(readers) })

@@ -26,6 +26,7 @@ type Query struct {
 	Since     time.Time    // with an event at or after
 	Until     time.Time    // whose first event was before
 	After     string       // continue a list: the Cursor of its last alert
+	Newest    bool         // newest first, whatever their level; not to be continued
 	Max       int          // 50 unless set, at most 500
 }
 
@@ -85,7 +86,11 @@ func (c *Center) List(ctx context.Context, q Query) ([]Alert, error) {
 	if limit <= 0 {
 		limit = defaultMax
 	}
-	return c.alerts(ctx, `WHERE `+where+` ORDER BY level DESC, last_at DESC, id LIMIT ?`, append(args, min(limit, maxMax))...)
+	order := `level DESC, last_at DESC, id`
+	if q.Newest {
+		order = `last_at DESC, id`
+	}
+	return c.alerts(ctx, `WHERE `+where+` ORDER BY `+order+` LIMIT ?`, append(args, min(limit, maxMax))...)
 }
 
 // Latest returns the newest alerts that are not suppressed, whatever their level.
