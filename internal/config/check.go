@@ -226,7 +226,6 @@ func (k *checker) engines() {
 		}
 	}
 	only("relay", c.Relay, "none")
-	only("events", c.Events, "embedded")
 	only("keys.kek", c.Keys.KEK, "age")
 	k.witnesses()
 	if _, err := c.LedgerStorage(); err != nil {
@@ -243,6 +242,7 @@ func (k *checker) engines() {
 	}
 	k.guards()
 	k.logs()
+	k.events()
 }
 
 func (k *checker) people() {

@@ -77,8 +77,8 @@ type Config struct {
 	Store Secret `yaml:"store" default:"sqlite"`
 	// Relay says where the journal is fanned out to: "none".
 	Relay Secret `yaml:"relay" default:"none"`
-	// Events says where security events are kept: "embedded".
-	Events Secret `yaml:"events" default:"embedded"`
+	// Events says where events are kept for hunting.
+	Events Events `yaml:"events"`
 	// Keys says where keys come from.
 	Keys Keys `yaml:"keys"`
 	// Ledger is the public log of accountable facts.

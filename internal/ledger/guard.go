@@ -25,6 +25,7 @@ type guard struct {
 	st        *store.Store
 	seenThere func() int64 // size of a checkpoint that the storage is known to have held; no I/O
 	storeTime time.Duration
+	news      chan struct{} // told of every signature; may be nil
 
 	// signing is held from before a root is written down until it is signed, and
 	// while the storage's checkpoint is replaced: one at a time changes what was
@@ -62,6 +63,10 @@ func (g *guard) Sign(msg []byte) ([]byte, error) {
 		g.refused = err
 	} else if err == nil {
 		g.refused = nil
+		select {
+		case g.news <- struct{}{}:
+		default:
+		}
 	}
 	return sig, err
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"runtime"
 	"testing"
 	"time"
 
@@ -109,6 +110,34 @@ func TestGuardWritesFirst(t *testing.T) {
 	}
 	if sig, err := g.Sign(text(5, leafHashes(0, 5))); err == nil || sig != nil {
 		t.Errorf("signed %x, %v", sig, err)
+	}
+}
+
+// Every guarded route asks for the state: it is told while the store is busy.
+func TestGuardAnswersWhileTheStoreIsBusy(t *testing.T) {
+	st := storetest.SQLite(t)
+	g := newGuard(t, st)
+	leaves := leafHashes(0, 3)
+	g.note(leaves)
+	busy, goOn, signed := make(chan struct{}), make(chan struct{}), make(chan error, 2)
+	go func() {
+		signed <- st.Write(t.Context(), func(*store.Tx) error { close(busy); <-goOn; return nil })
+	}()
+	<-busy
+	go func() { _, err := g.Sign(text(3, leaves)); signed <- err }()
+	for st.Queued() == 0 {
+		runtime.Gosched()
+	}
+	if record, err := g.state(); record.n != 0 || err != nil {
+		t.Errorf("%d leaves are signed before that is written down: %v", record.n, err)
+	}
+	g.note(leafHashes(3, 4)) // and the sequencer goes on
+	close(goOn)
+	if err := errors.Join(<-signed, <-signed); err != nil {
+		t.Fatal(err)
+	}
+	if tree, ok := g.at(4); !ok || tree.N != 4 {
+		t.Error("a leaf that was noted meanwhile is lost")
 	}
 }
 

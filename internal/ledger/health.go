@@ -82,10 +82,7 @@ func (l *Ledger) Status() Status {
 // longer than the limits. Damaged files alone are no reason: they are alarms.
 // It does no I/O.
 func (l *Ledger) Healthy() error {
-	var size uint64
-	if cp := l.published.Load(); cp != nil {
-		size = uint64(cp.N)
-	}
+	size := uint64(l.sizeSeen())
 	_, refused := l.guard.state()
 	var pending error
 	if l.cosigner != nil {
@@ -152,6 +149,13 @@ func (l *Ledger) stepped(err error) {
 	}
 }
 
+const (
+	// soon is how often a checkpoint that has just been signed is looked for.
+	soon = 10 * time.Millisecond
+	// soonFor is for how long; then it is looked for as often as ever.
+	soonFor = 500 * time.Millisecond
+)
+
 // watch observes the journal and the storage until ctx is done, each by itself and
 // apart from the goroutine that adds leaves: whichever hangs, the lag is still
 // seen.
@@ -159,20 +163,48 @@ func (l *Ledger) watch(ctx context.Context) {
 	every := min(l.o.Interval/4, 250*time.Millisecond)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for _, look := range []func(context.Context){l.observe, l.lookAtStorage} {
-		wg.Go(func() {
-			tick := time.NewTicker(every)
-			defer tick.Stop()
-			for {
-				select {
-				case <-ctx.Done():
-					return
-				case <-tick.C:
-					look(ctx)
-				}
-			}
-		})
+	wg.Go(func() { l.watchStorage(ctx, every) })
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			l.observe(ctx)
+		}
 	}
+}
+
+// watchStorage looks at the storage: the driver publishes a checkpoint in the
+// moment after it was signed, and tells nobody.
+func (l *Ledger) watchStorage(ctx context.Context, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	var until time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.guard.news:
+			until = time.Now().Add(soonFor)
+			tick.Reset(soon)
+		case now := <-tick.C:
+			l.lookAtStorage(ctx)
+			if record, _ := l.guard.state(); !until.IsZero() && (now.After(until) || l.sizeSeen() == record.n) {
+				until = time.Time{}
+				tick.Reset(every)
+			}
+		}
+	}
+}
+
+// sizeSeen is the size of the checkpoint that was seen last, 0 if there is none.
+func (l *Ledger) sizeSeen() int64 {
+	if cp := l.published.Load(); cp != nil {
+		return cp.N
+	}
+	return 0
 }
 
 // observe looks at the journal's head.

@@ -129,6 +129,7 @@ type Ledger struct {
 	published atomic.Pointer[checkpoint] // the newest that is ours
 	heal      chan struct{}              // asks Run to restore the storage's files
 	cosigner  *cosigner                  // nil without witnesses
+	provers   chan *prover               // those that make no receipt at this moment
 
 	seqMu sync.Mutex // one at a time: adding leaves, restoring files
 	next  int64      // index of the next leaf to add; covered by seqMu
@@ -172,7 +173,8 @@ func Open(ctx context.Context, s Storage, st *store.Store, j *journal.Journal, s
 		return nil, errors.Join(err, s.Close())
 	}
 	l := &Ledger{storage: s, st: st, j: j, o: o, verifier: verifier, heal: make(chan struct{}, 1), wake: make(chan struct{})}
-	l.guard = &guard{key: signer, st: st, seenThere: l.seenThere, storeTime: max(o.MaxDelay, time.Second), wrong: l.askHeal}
+	l.guard = &guard{key: signer, st: st, seenThere: l.seenThere, storeTime: max(o.MaxDelay, time.Second), wrong: l.askHeal, news: make(chan struct{}, 1)}
+	l.provers = newProvers(s, verifier)
 	defer func() {
 		if err != nil {
 			l.release()

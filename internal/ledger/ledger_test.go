@@ -314,6 +314,32 @@ func TestReceiptRefuses(t *testing.T) {
 	}
 }
 
+// A tile that was changed gives no receipt, and is forgotten when it is whole again.
+func TestReceiptFromDamagedTile(t *testing.T) {
+	n := start(t, t.TempDir())
+	e := n.record(t, 300)[7]
+	n.settle(t)
+	path := filepath.Join(n.ledgerDir(), "tile", "0", "000")
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := bytes.Clone(whole)
+	broken[0] ^= 1
+	for _, c := range []struct {
+		data []byte
+		ok   bool
+	}{{broken, false}, {whole, true}} {
+		if err := os.WriteFile(path, c.data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		_, err := n.Receipt(t.Context(), e)
+		if (err == nil) != c.ok || err != nil && pasban.KindOf(err) != pasban.Unavailable {
+			t.Errorf("receipt from a tile that is whole: %t: %v", c.ok, err)
+		}
+	}
+}
+
 // Many writers at once: the log is the journal's order.
 func TestOrderUnderLoad(t *testing.T) {
 	n := start(t, t.TempDir())

@@ -86,7 +86,7 @@ func (n *Node) Status(ctx context.Context) Status {
 	}
 	tables, parts := n.guarded(ctx)
 	s.Figures.tables, s.Parts = tables, append(s.Parts, parts...)
-	s.Parts = append(s.Parts, n.received()...)
+	s.Parts = append(append(s.Parts, n.received()...), n.kept()...)
 	s.Warnings = n.warnings(ctx)
 	s.Figures.Facts, s.Figures.Leaves = facts, leaves
 	ls := n.ledger.Status()
@@ -154,6 +154,9 @@ func (n *Node) admin() http.Handler {
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &metrics{n}, n.gateway)
 	if n.logs != nil {
 		reg.MustRegister(logMetrics{n.logs})
+	}
+	if n.events != nil {
+		reg.MustRegister(eventMetrics{n.events})
 	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	return mux
