@@ -131,9 +131,10 @@ type Ledger struct {
 	cosigner  *cosigner                  // nil without witnesses
 	provers   chan *prover               // those that make no receipt at this moment
 
-	seqMu sync.Mutex // one at a time: adding leaves, restoring files
-	next  int64      // index of the next leaf to add; covered by seqMu
-	dirty bool       // the storage may hold leaves at wrong places behind next; covered by seqMu
+	seqMu  sync.Mutex // one at a time: adding leaves, restoring files
+	next   int64      // index of the next leaf to add; covered by seqMu
+	unsure int        // leaves from next on of which it is not known whether the driver took them; covered by seqMu
+	dirty  bool       // the storage may hold leaves at wrong places behind next; covered by seqMu
 
 	auditMu sync.Mutex // one audit at a time
 
