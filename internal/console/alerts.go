@@ -11,6 +11,7 @@ import (
 	"pasban"
 	"pasban/internal/detect"
 	"pasban/internal/soc"
+	"pasban/internal/soc/hunt"
 )
 
 const (
@@ -167,6 +168,7 @@ type AlertView struct {
 	Notes       []NoteRow
 	MayAct      bool
 	Next        []soc.State // states that it may go to
+	Hunt        string      // address of the events around it, "" if none are kept
 }
 
 // NoteRow is one line of an alert's history.
@@ -188,6 +190,9 @@ func (c *Console) alert(w http.ResponseWriter, r *http.Request, v Visitor) {
 		if rule.ID == a.RuleID {
 			view.Rule = rule
 		}
+	}
+	if is, ok := hunt.Anywhere(a.Entity); c.o.Events != nil && a.Entity != "" {
+		view.Hunt = aroundHref(is, ok, a.First, a.Last)
 	}
 	for _, id := range a.Techniques() {
 		view.Names = append(view.Names, techniqueOf(id))

@@ -177,6 +177,7 @@ type lazyEvent struct {
 	ev      pasban.Event
 	raw     []byte // its JSON, if ev is not there yet
 	sources []Logsource
+	again   bool // it is matched a second time, to remember what it meant
 }
 
 func (l *lazyEvent) get() pasban.Event {
@@ -192,10 +193,8 @@ func (l *lazyEvent) weight() int { return 8 + len(l.raw)/64 }
 // full is the occurrence as a match.
 func (o *occurrence) full() Match {
 	if o.match == nil {
-		o.match = &Match{
-			Rule: o.rule, Time: o.ref.Time, Entity: o.m.record.entity(), Why: o.m.why(o.number, o.rule.Fields),
-			Event: o.event.get(), Refs: []Ref{o.ref},
-		}
+		o.match = &Match{Rule: o.rule, Time: o.ref.Time, Entity: o.m.record.entity(), Event: o.event.get(), Refs: []Ref{o.ref}}
+		o.match.Why, o.match.Parts = o.m.why(o.number, o.rule.Fields)
 	}
 	return *o.match
 }
@@ -520,6 +519,7 @@ func (c *correlation) inOrder(g *group) (n int) {
 func (m *memory) fired(g *group, x float64, entity string, cause Match) Match {
 	out := Match{Rule: g.rule, Time: cause.Time, Entity: entity, Event: cause.Event}
 	out.Why = append([]string{g.rule.correlation.why(x, entity)}, cause.Why...)
+	out.Parts = append([]string{""}, cause.Parts...)
 	for i := len(g.hits) - 1; i >= 0 && g.unnamed > 0; i-- {
 		if h := &g.hits[i]; !h.named {
 			h.named = true

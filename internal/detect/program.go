@@ -79,12 +79,15 @@ const minPinned = 4
 
 // compiled is a set of rules ready to run. It does not change.
 type compiled struct {
-	names  *vocabulary
-	nodes  []condNode
-	leaves []leaf
-	roots  []int32 // by rule: its condition
-	groups []*ruleGroup
-	own    struct{ time, uid int32 } // fields that name an event
+	names   *vocabulary
+	nodes   []condNode
+	leaves  []leaf
+	roots   []int32       // by rule: its condition
+	parts   [][]namedPart // by rule: its search identifiers
+	groups  []*ruleGroup
+	own     struct{ time, uid int32 } // fields that name an event
+	costs   *costs
+	figures *figures
 }
 
 // ruleHooks is what a rule is found by.
@@ -100,11 +103,13 @@ func compileRules(rules []*Rule, conditions []expr, fields []string) *compiled {
 	for _, f := range fields {
 		c.names.id(f)
 	}
-	out := &compiled{roots: make([]int32, len(rules))}
+	out := &compiled{roots: make([]int32, len(rules)), costs: newCosts(len(rules)), figures: newFigures()}
 	sources := map[Logsource][]int32{}
 	var order []Logsource
 	for i, r := range rules {
+		c.named = nil
 		out.roots[i] = conditions[i].compile(c, false)
+		out.parts = append(out.parts, c.named)
 		for _, f := range r.Fields {
 			c.names.id(f)
 		}

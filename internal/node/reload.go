@@ -93,6 +93,7 @@ func changedFixed(a, b *config.Config) []string {
 	differ["ledger.witnesses"] = !reflect.DeepEqual(a.Ledger.Witnesses, b.Ledger.Witnesses)
 	differ["witness"] = !reflect.DeepEqual(a.Witness, b.Witness)
 	differ["guard"] = !reflect.DeepEqual(a.Guard, b.Guard)
+	differ["events"] = a.Events != b.Events
 	differ["logs"] = !reflect.DeepEqual(a.Logs, b.Logs)
 	rpA, originsA := a.RelyingParty()
 	rpB, originsB := b.RelyingParty()
