@@ -39,6 +39,7 @@ unit:
 
 clients: build
 	cd test/clients && PASBAN_BIN=$(CURDIR)/bin/pasban go test -count=1 ./...
+	PASBAN_TEST_CLUSTER=1 go test -count=1 -run TestCluster ./internal/eventstore
 
 web:
 	cd web && npm ci --no-audit --no-fund && npm run build
