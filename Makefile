@@ -41,6 +41,7 @@ unit:
 
 clients: build
 	cd test/clients && PASBAN_BIN=$(CURDIR)/bin/pasban go test -count=1 ./...
+	PASBAN_TEST_CLUSTER=1 go test -count=1 -run TestCluster ./internal/eventstore
 
 storage: tools
 	cd test/storage && go test -count=1 ./...

@@ -93,7 +93,8 @@ type Node struct {
 
 	rebuild   bool // the ledger's directory, at this start
 	engine    []string
-	detection part // how the detection reader is
+	detection part                            // how the detection reader is
+	refused   atomic.Pointer[config.Problems] // in the rules, by the last reload
 	reloading sync.Mutex
 	tuning    string // version of the exclusions in force; covered by reloading
 }
@@ -265,6 +266,7 @@ func (n *Node) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { n.follow(readers) })
 	wg.Go(func() { n.followExclusions(readers) })
+	wg.Go(func() { n.countRules(readers) })
 	wg.Go(func() { keepLean(readers) })
 	wg.Go(func() { n.lists.Run(readers) })
 	wg.Go(func() { n.hidden.Run(readers) })
