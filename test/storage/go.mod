@@ -2,7 +2,7 @@
 // server. A module of its own: what the server needs is not what Pasban needs.
 module pasban/test/storage
 
-go 1.26.0
+go 1.26.5
 
 require pasban v0.0.0
 
@@ -116,7 +116,7 @@ require (
 	golang.org/x/sys v0.50.0 // indirect
 	golang.org/x/text v0.44.0 // indirect
 	golang.org/x/time v0.15.0 // indirect
-	k8s.io/klog/v2 v2.130.1 // indirect
+	k8s.io/klog/v2 v2.140.0 // indirect
 	modernc.org/libc v1.80.1 // indirect
 	modernc.org/mathutil v1.7.1 // indirect
 	modernc.org/memory v1.12.1 // indirect

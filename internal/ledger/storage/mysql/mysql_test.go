@@ -83,6 +83,15 @@ func TestSetBack(t *testing.T) {
 	}
 }
 
+// A server that has no TLS where it was asked for is not used without.
+func TestNoTLS(t *testing.T) {
+	at, _ := storagetest.MySQL(t)
+	at.TLS = true
+	if err := open(t, at).Claim(t.Context()); pasban.KindOf(err) != pasban.Unavailable || !strings.Contains(err.Error(), "TLS") {
+		t.Error(err)
+	}
+}
+
 // A password that is wrong is not told to anyone.
 func TestWrongPassword(t *testing.T) {
 	at, _ := storagetest.MySQL(t)

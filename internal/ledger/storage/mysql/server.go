@@ -57,7 +57,8 @@ func (s Server) config() *mysql.Config {
 		c.TLSConfig = "true"
 	}
 	c.Timeout, c.ReadTimeout, c.WriteTimeout = dialTimeout, queryTimeout, queryTimeout
-	c.InterpolateParams = true // one round trip for a statement
+	c.InterpolateParams = true    // one round trip for a statement
+	c.Logger = &mysql.NopLogger{} // what goes wrong is returned as well
 	return c
 }
 
