@@ -110,8 +110,8 @@ const (
 	presentShare = 0.9 // of events have a field
 	maxTextShare = 0.8 // of texts contain something: looking for it is always worth while
 	charShare    = 0.4 // of texts go on with a given character
-	shortText    = 7   // a text shorter than this costs
-	shortCost    = 4   // times what a longer one does to be looked for
+	shortText    = 7   // characters that a text has which is cheap to look for
+	shortCost    = 4   // how much worth it must be to look for a shorter one
 )
 
 // share guesses how many events have one of some hooks. Longer texts are rarer,

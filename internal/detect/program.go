@@ -34,15 +34,20 @@ type fieldScan struct {
 	short, wide *automaton
 }
 
-// newFieldScan sorts a field's texts into what finds them fastest.
+// newFieldScan sorts a field's texts into what finds them fastest. If some need
+// the automaton in any case, it gets those for which a sieve takes small steps.
 func newFieldScan(field int32, plain, wide *builder, known *commonness) fieldScan {
 	s := fieldScan{field: field, wide: newAutomaton(wide.texts())}
+	texts, least := plain.texts(), minSieved
+	if slices.ContainsFunc(texts, func(t *target) bool { return len(t.text) < minEdge }) {
+		least = shortText
+	}
 	var edged, sieved, short []*target
-	for _, t := range plain.texts() {
+	for _, t := range texts {
 		switch n := len(t.text); {
 		case n >= minEdge && (t.head || t.tail):
 			edged = append(edged, t)
-		case n >= minSieved && !t.head && !t.tail:
+		case n >= least && !t.head && !t.tail:
 			sieved = append(sieved, t)
 		default:
 			short = append(short, t)

@@ -14,8 +14,8 @@ import (
 // automaton's, these steps do not wait for one another.
 //
 // The window is the part of the text that is the rarest, as far as the rules'
-// own texts tell. Few pieces are the same (maxSharing), so that hostile
-// text makes the search slower by a bounded factor only.
+// own texts tell. Few pieces are the same (maxSharing), so that hostile text
+// makes the search slower by a bounded factor only.
 type sieve struct {
 	stride int
 	shift  uint8
@@ -36,8 +36,8 @@ const (
 	minSieved = 5
 	// maxStride bounds how many pieces a text has.
 	maxStride = 8
-	// maxSharing is how many pieces may be the same four bytes. A text that finds no
-	// such window is left to the automaton.
+	// maxSharing is how many pieces may be the same four bytes. A text without a
+	// window whose pieces have room is left to the automaton.
 	maxSharing = 8
 	// eitherCase turns letters of four bytes into lower case, and other bytes
 	// into something: it is for hashing.
