@@ -75,6 +75,8 @@ type Detection interface {
 	Rules() []*detect.Rule
 	Delay() (median, p99 time.Duration, ok bool)
 	Tally(now time.Time) []detect.Tally
+	Figures() detect.Figures
+	Costs() map[string]detect.Cost
 }
 
 var (
@@ -90,7 +92,7 @@ type Visitor struct {
 }
 
 // Options are the parts that the console works with. All are required but
-// Shield, Tables, Logs, Events and Now.
+// Shield, Tables, Logs, Events, Refused and Now.
 type Options struct {
 	Pages     *page.Pages
 	Agency    string // the agency's id, as facts carry it
@@ -106,6 +108,7 @@ type Options struct {
 	Tables    Tables                          // nil if no table is guarded
 	Logs      Logs                            // nil if no logs are received
 	Events    Events                          // nil if no events are kept
+	Refused   func() config.Problems          // the rules that the last reload refused; nil if it took all
 	Now       func() time.Time                // nil is time.Now
 }
 
@@ -124,6 +127,9 @@ func New(o Options) (*Console, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Refused == nil {
+		o.Refused = func() config.Problems { return nil }
 	}
 	sub, err := fs.Sub(templates, "templates")
 	if err != nil {
@@ -177,12 +183,13 @@ func New(o Options) (*Console, error) {
 		read("/soc/hunt/event", c.huntEvent)
 		read("/soc/hunt/complete.json", c.complete)
 		read("/soc/hunt/saved", c.saved)
-		read("/soc/hunt/rule", c.rule)
-		read("/soc/hunt/rule.yml", c.ruleFile)
+		read("/soc/hunt/rule", c.draftPage)
+		read("/soc/hunt/rule.yml", c.draftFile)
 		act("/soc/hunt/saved", c.saveHunt)
 		c.mux.HandleFunc("POST /soc/hunt/saved/{id}/delete", c.may(c.deleteHunt, pasban.RoleAnalyst, pasban.RoleSupervisor))
 		c.mux.HandleFunc("POST /soc/hunt/export", c.may(c.export, pasban.RoleAnalyst, pasban.RoleSupervisor))
 	}
+	c.mountRules(read, act)
 	c.mux.HandleFunc("/soc/", func(w http.ResponseWriter, r *http.Request) {
 		c.o.Pages.Error(w, r, &pasban.Error{Kind: pasban.NotFound, Msg: "there is no such page"})
 	})
@@ -228,6 +235,7 @@ func (c *Console) nav(r *http.Request, lang string) []page.Link {
 	links := []page.Link{
 		{Text: c.say(lang, "nav.overview"), Href: "/soc"},
 		{Text: c.say(lang, "nav.alerts"), Href: "/soc/alerts"},
+		{Text: c.say(lang, "nav.rules"), Href: "/soc/rules"},
 		{Text: c.say(lang, "nav.attack"), Href: "/soc/attack"},
 		{Text: c.say(lang, "nav.waf"), Href: "/soc/waf"},
 		{Text: c.say(lang, "nav.ledger"), Href: "/soc/ledger"},

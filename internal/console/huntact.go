@@ -39,7 +39,7 @@ func (c *Console) savedRows(ctx context.Context, lang string, v Visitor) (out []
 		return nil, err
 	}
 	for _, h := range hunts {
-		s := stateOf(h)
+		s := huntOf(h)
 		q := s.values()
 		q.Set("saved", h.ID)
 		row := SavedRow{ID: h.ID, Name: h.Name, Note: h.Note, Query: h.Query, By: h.By, Made: stamp(h.Made), Href: s.href(), Rule: "/soc/hunt/rule?" + q.Encode(),

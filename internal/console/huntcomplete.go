@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// offered is how many completions are offered at once.
-	offered = 12
+	// completions is how many are offered at once.
+	completions = 12
 	// completeTime is how long the store may take for them.
 	completeTime = 5 * time.Second
 	// fieldsAge is how long the names of fields are remembered.
@@ -150,13 +150,13 @@ func (c *Console) offers(ctx context.Context, v Visitor, p partial) (out []compl
 	switch p.kind {
 	case "pipe":
 		for _, pipe := range pipes() {
-			if strings.HasPrefix(pipe[0], strings.ToLower(p.prefix)) && len(out) < offered {
+			if strings.HasPrefix(pipe[0], strings.ToLower(p.prefix)) && len(out) < completions {
 				out = append(out, completionJSON{pipe[0] + " ", pipe[0], pipe[1]})
 			}
 		}
 	case "field", "name":
 		for _, f := range c.knownFields(ctx) {
-			if len(out) == offered || !hasPrefixFold(f.Name, strings.Trim(p.prefix, "\"")) {
+			if len(out) == completions || !hasPrefixFold(f.Name, strings.Trim(p.prefix, "\"")) {
 				continue
 			}
 			text := f.Name
@@ -196,7 +196,7 @@ func (c *Console) offerValues(ctx context.Context, v Visitor, p partial) (out []
 		query = strconv.Quote(p.field) + ":=" + strconv.Quote(p.prefix) + "*"
 	}
 	now := c.o.Now().UTC()
-	counts, err := c.o.Events.Values(ctx, eventstore.Query{LogsQL: query, From: now.Add(-day), To: now}, p.field, offered)
+	counts, err := c.o.Events.Values(ctx, eventstore.Query{LogsQL: query, From: now.Add(-day), To: now}, p.field, completions)
 	if err != nil {
 		return nil
 	}

@@ -15,8 +15,8 @@ import (
 // triedEvents is how many of a hunt's events its draft is tried over.
 const triedEvents = 2000
 
-// RuleView is the data of the page about a rule draft.
-type RuleView struct {
+// DraftView is the data of the page about a rule draft.
+type DraftView struct {
 	Query       string
 	Back        string // address of the hunt
 	Rule        string // as YAML, "" if nothing can be said
@@ -32,7 +32,7 @@ type RuleView struct {
 
 // draft writes the hunt of an address as a rule. The events that it is tried
 // over are looked at, so that is recorded as a search is.
-func (c *Console) draft(r *http.Request, v Visitor) (d hunt.Draft, view RuleView, err error) {
+func (c *Console) draft(r *http.Request, v Visitor) (d hunt.Draft, view DraftView, err error) {
 	s, err := readHunt(r.URL.Query())
 	if err != nil {
 		return d, view, err
@@ -66,7 +66,7 @@ func (c *Console) draft(r *http.Request, v Visitor) (d hunt.Draft, view RuleView
 	if d, err = hunt.NewDraft(s.query, about); err != nil {
 		return d, view, err
 	}
-	view = RuleView{Query: s.query, Back: s.href(), Rule: d.Rule, Download: "/soc/hunt/rule.yml?" + ruleQuery(r), Differences: d.Differences, Tried: len(rows)}
+	view = DraftView{Query: s.query, Back: s.href(), Rule: d.Rule, Download: "/soc/hunt/rule.yml?" + ruleQuery(r), Differences: d.Differences, Tried: len(rows)}
 	view.Source = d.Source.Product + " " + d.Source.Category + " " + d.Source.Service
 	for _, p := range d.Problems {
 		view.Problems = append(view.Problems, p.Error())
@@ -86,9 +86,9 @@ func (c *Console) draft(r *http.Request, v Visitor) (d hunt.Draft, view RuleView
 	return d, view, nil
 }
 
-// rule shows the draft, what it does not say as the hunt says it, and what of
+// draftPage shows the draft, what it does not say as the hunt says it, and what of
 // the hunt's own events it matches.
-func (c *Console) rule(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) draftPage(w http.ResponseWriter, r *http.Request, v Visitor) {
 	_, view, err := c.draft(r, v)
 	if err != nil {
 		c.fail(w, r, err)
@@ -97,8 +97,8 @@ func (c *Console) rule(w http.ResponseWriter, r *http.Request, v Visitor) {
 	c.render(w, r, v, http.StatusOK, "huntrule", "hunt.rule", view)
 }
 
-// ruleFile hands out the draft. It is installed by whoever fills it in.
-func (c *Console) ruleFile(w http.ResponseWriter, r *http.Request, v Visitor) {
+// draftFile hands out the draft. It is installed by whoever fills it in.
+func (c *Console) draftFile(w http.ResponseWriter, r *http.Request, v Visitor) {
 	d, view, err := c.draft(r, v)
 	if err == nil && view.Rule == "" {
 		err = &pasban.Error{Kind: pasban.Invalid, Msg: "nothing of this hunt can be said in Sigma", Hint: "narrow the hunt by a field first"}

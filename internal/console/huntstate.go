@@ -152,8 +152,8 @@ func (s huntState) kept() soc.Hunt {
 	return soc.Hunt{Query: s.query, Span: s.span, From: s.from, To: s.to, Columns: s.columns}
 }
 
-// stateOf is a hunt that was kept as the page shows it.
-func stateOf(h soc.Hunt) huntState {
+// huntOf is a hunt that was kept as the page shows it.
+func huntOf(h soc.Hunt) huntState {
 	s := huntState{query: h.Query, run: true, span: h.Span, from: h.From, to: h.To, columns: h.Columns}
 	if s.span == 0 && s.from.IsZero() && s.to.IsZero() {
 		s.span = day

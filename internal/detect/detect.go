@@ -303,7 +303,7 @@ func parseFiles(files []source, ph placeholders, known map[[32]byte][]*Rule) (ru
 		}
 		out.rules, out.problems = parseFile(f.name, f.data, ph)
 		for _, r := range out.rules {
-			r.text, r.whole = text, len(out.problems) == 0
+			r.text, r.asRead, r.whole = text, sha256.Sum256(f.data), len(out.problems) == 0
 		}
 		return out
 	}

@@ -100,34 +100,33 @@ func (c *cursor) str() (span, error) {
 			c.wide = c.wide || s.wide
 			return s, nil
 		}
-		n, what := escapeLen(b[min(i, len(b)):])
-		if n == 0 {
+		if i+1 < len(b) && b[i] == '\\' && escapes[b[i+1]] != 0 {
+			s.escaped = true
+			i += 2
+			continue
+		}
+		if ok, what := byNumber(b[min(i, len(b)):]); !ok {
 			c.i = i
 			return s, c.fail(what)
 		}
-		s.escaped = true
-		if n == 6 {
-			c.odd = true
-			s.wide = s.wide || b[i+2] != '0' || b[i+3] != '0' || b[i+4] > '7'
-		}
-		i += n
+		s.escaped, c.odd = true, true
+		s.wide = s.wide || b[i+2] != '0' || b[i+3] != '0' || b[i+4] > '7'
+		i += 6
 	}
 }
 
-// escapeLen is the length of the escape that b begins with; if it is 0, what
-// says why there is none.
-func escapeLen(b []byte) (n int, what string) {
+// byNumber looks whether b begins with a character written by its number, and
+// says what is wrong if not.
+func byNumber(b []byte) (ok bool, what string) {
 	switch {
 	case len(b) == 0:
-		return 0, "the text ends inside a string"
+		return false, "the text ends inside a string"
 	case b[0] != '\\':
-		return 0, "a control character inside a string"
-	case len(b) > 1 && escapes[b[1]] != 0:
-		return 2, ""
+		return false, "a control character inside a string"
 	case len(b) >= 6 && b[1] == 'u' && hex4(b[2:6]) >= 0:
-		return 6, ""
+		return true, ""
 	}
-	return 0, "an unknown escape inside a string"
+	return false, "an unknown escape inside a string"
 }
 
 // hex4 reads four hexadecimal digits, -1 if they are none.
@@ -161,9 +160,14 @@ func unescape(out, b []byte) []byte {
 			n := bits.TrailingZeros64(((e-ones)&^e|w)&highs) >> 3
 			binary.LittleEndian.PutUint64(out[len(out):len(out)+8], w)
 			out = out[:len(out)+n]
-			if i += n; n < 8 {
+			if i += n; n == 8 {
+				continue
+			}
+			if b[i] != '\\' || b[i+1] == 'u' {
 				break
 			}
+			out = append(out, escapes[b[i+1]])
+			i += 2
 		}
 		for i < len(b) && b[i] != '\\' && b[i] < utf8.RuneSelf {
 			out = append(out, b[i])

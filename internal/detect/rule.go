@@ -94,7 +94,8 @@ type Rule struct {
 	File           string // where it was read
 	Line           int    // the line of its first key
 
-	text        [32]byte   // hash of the file, to see changes
+	text        [32]byte   // hash of the file and of placeholders, to see changes
+	asRead      [32]byte   // hash of the file alone
 	whole       bool       // its file has no mistakes
 	detection   *detection // one of these is not nil
 	correlation *correlation
@@ -279,7 +280,11 @@ func (p *parser) text(doc *node, key string, required bool) string {
 	switch {
 	case n == nil || n.kind == nullNode:
 		if required {
-			p.problem(cmpNode(n, doc), key, "", "the rule has no %s", key)
+			hint := ""
+			if key == "id" {
+				hint = "uuidgen makes one; correlations need one too, by which their matches are told apart"
+			}
+			p.problem(cmpNode(n, doc), key, hint, "the rule has no %s", key)
 		}
 		return ""
 	case n.kind != scalarNode:
@@ -354,4 +359,15 @@ func cmpNode(n, otherwise *node) *node {
 		return n
 	}
 	return otherwise
+}
+
+// String writes the parts that are there: product windows, service sysmon.
+func (l Logsource) String() string {
+	var parts []string
+	for _, p := range [][2]string{{"product", l.Product}, {"category", l.Category}, {"service", l.Service}} {
+		if p[1] != "" {
+			parts = append(parts, p[0]+" "+p[1])
+		}
+	}
+	return strings.Join(parts, ", ")
 }

@@ -1,6 +1,9 @@
 package detect
 
-import "bytes"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // shapes remembers which keys events have, and which follow one another:
 // a source writes the same keys in the same order again and again. A key that
@@ -15,6 +18,8 @@ type shapes struct {
 // shapeKey is a key as it stands in JSON.
 type shapeKey struct {
 	raw   []byte // from behind the comma before it to its colon
+	head  uint64 // its first eight bytes
+	mask  uint64 // those of the eight that it has
 	name  []byte // what is between the quotes
 	field int32
 	inner bool
@@ -22,8 +27,8 @@ type shapeKey struct {
 }
 
 const (
-	// maxShapeKeys bounds how many keys are remembered. Events of more are read
-	// like all others, by their keys.
+	// maxShapeKeys bounds how many keys are remembered. Of more, all are
+	// forgotten: what comes again is soon learnt again.
 	maxShapeKeys = 4096
 	maxShapeKey  = 128 // bytes of one
 )
@@ -32,9 +37,12 @@ func newShapes() shapes { return shapes{keys: make([]shapeKey, 1), known: map[st
 
 // foresee returns the key that follows at in a text, 0 if it is none that did before.
 func (s *shapes) foresee(at int32, text []byte) int32 {
-	k := &s.keys[at]
+	if len(text) < 8 {
+		return 0
+	}
+	head, k := binary.LittleEndian.Uint64(text), &s.keys[at]
 	for i, n := range k.next {
-		if n != 0 && bytes.HasPrefix(text, s.keys[n].raw) {
+		if next := &s.keys[n]; next.head == head&next.mask && n != 0 && bytes.HasPrefix(text, next.raw) {
 			k.next[i], k.next[0] = k.next[0], n
 			return n
 		}
@@ -46,12 +54,19 @@ func (s *shapes) foresee(at int32, text []byte) int32 {
 func (s *shapes) learn(at int32, raw []byte, key span, names *vocabulary) int32 {
 	n := s.known[string(raw)]
 	if n == 0 {
-		if key.escaped || key.wide || len(raw) > maxShapeKey || len(s.keys) == maxShapeKeys {
+		if key.escaped || key.wide || len(raw) > maxShapeKey {
 			return 0
+		}
+		if len(s.keys) == maxShapeKeys {
+			*s, at = newShapes(), 0
 		}
 		n = int32(len(s.keys))
 		k := shapeKey{raw: bytes.Clone(raw), name: bytes.Clone(key.text)}
 		k.field, k.inner = names.find(key.text)
+		for i, c := range raw[:min(len(raw), 8)] {
+			k.head |= uint64(c) << (8 * i)
+			k.mask |= 0xff << (8 * i)
+		}
 		s.keys = append(s.keys, k)
 		s.known[string(raw)] = n
 	}

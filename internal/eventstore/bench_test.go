@@ -50,7 +50,7 @@ func BenchmarkDay(b *testing.B) {
 
 func day(b *testing.B, n int) {
 	dir := b.TempDir()
-	s := openEmbedded(b, dir, eventstore.TenantOf("bench"))
+	s := openFlushing(b, dir, eventstore.TenantOf("bench"), 0)
 	file := filepath.Join(dir, "day.ndjson.gz")
 	start := time.Now().UTC().Truncate(24 * time.Hour).Add(-24 * time.Hour)
 	f, err := os.Create(file)

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -43,23 +44,28 @@ const (
 type Window struct {
 	// Retention is how long an event is kept, by its time.
 	Retention time.Duration
-	// floor is the first instant that is still taken: days before it were
-	// deleted, or are about to be. Unix nanoseconds.
-	floor atomic.Int64
+	// adding is held for reading while events are added, and covers floor: the
+	// first instant that is still taken. Days before it were deleted, or are
+	// about to be.
+	adding sync.RWMutex
+	floor  time.Time
 }
 
-// Raise has the store take no more events of before t.
+// Raise has stores take no more events of before t. When it returns, none that
+// was taken before is on its way.
 func (w *Window) Raise(t time.Time) {
-	if ns := t.UnixNano(); ns > w.floor.Load() {
-		w.floor.Store(ns)
+	w.adding.Lock()
+	defer w.adding.Unlock()
+	if t.After(w.floor) {
+		w.floor = t
 	}
 }
 
-// From is the first instant that is kept.
-func (w *Window) From(now time.Time) time.Time {
+// from is the first instant that is kept. The caller holds adding.
+func (w *Window) from(now time.Time) time.Time {
 	from := now.Add(-w.Retention)
-	if floor := time.Unix(0, w.floor.Load()); floor.After(from) {
-		return floor
+	if w.floor.After(from) {
+		return w.floor
 	}
 	return from
 }
@@ -141,8 +147,10 @@ func ParseAddress(address string) (base url.URL, maxEvent int, err error) {
 
 // Add implements Store.
 func (c *Client) Add(ctx context.Context, events []Event) error {
+	c.window.adding.RLock()
+	defer c.window.adding.RUnlock()
 	now := time.Now()
-	enc := encoder{now: now, from: c.window.From(now), to: now.Add(ahead), maxEvent: c.max}
+	enc := encoder{from: c.window.from(now), to: now.Add(ahead), maxEvent: c.max}
 	for _, ev := range events {
 		enc.add(ev)
 		if enc.buf.Len() > 8<<20 {
@@ -250,16 +258,17 @@ func (c *Client) ask(ctx context.Context, path string, q Query, form url.Values,
 	limited, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
 	form.Set("timeout", queryTime.String())
+	now := time.Now()
 	from, to := q.From, q.To
-	if from.IsZero() {
+	if from.Before(time.Unix(0, 0)) { // nothing is kept of before, and the engine's times have 64 bits
 		from = time.Unix(0, 0)
 	}
-	if to.IsZero() {
-		to = time.Now().Add(2 * ahead)
+	if latest := now.Add(2 * ahead); to.IsZero() || to.After(latest) {
+		to = latest
 	}
-	form.Set("start", strconv.FormatInt(from.UnixNano(), 10))
-	form.Set("time", strconv.FormatInt(time.Now().UnixNano(), 10)) // what _time:5m counts from
-	form.Set("end", strconv.FormatInt(to.UnixNano(), 10))
+	for name, at := range map[string]time.Time{"start": from, "end": to, "time": now} { // time is what _time:5m counts from
+		form.Set(name, at.UTC().Format(time.RFC3339Nano))
+	}
 	resp, err := c.do(limited, "/select/logsql/"+path, "application/x-www-form-urlencoded", strings.NewReader(form.Encode()))
 	if err != nil {
 		return asked(ctx, err)

@@ -50,6 +50,7 @@ func enginePID(t testing.TB, dir string) int {
 // TestKill: the engine is killed again and again while a feed adds. It is
 // started again, and in the end every event is there, once.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := openEmbedded(t, dir, eventstore.TenantOf("a"))
 	at := time.Now().Add(-time.Hour)
@@ -134,6 +135,7 @@ func once(t *testing.T, s eventstore.Store, n int) {
 // TestDamage: files of one day are damaged while the node is down. The day is
 // set aside, its name is told, and the others are served.
 func TestDamage(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	now := time.Now().UTC().Truncate(24 * time.Hour).Add(-12 * time.Hour)
 	open := func() *eventstore.Embedded {
@@ -218,6 +220,45 @@ func TestNoEngine(t *testing.T) {
 		t.Error("an event was taken")
 	}
 	if err := s.Close(); err != nil && !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// TestFullDisk: while the disk has too little room the engine takes nothing and
+// says so, and the feed waits; what is there is served.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	s, err := eventstore.OpenEmbedded(eventstore.EmbeddedOptions{Dir: filepath.Join(dir, "events"), Command: []string{exe}, Tenant: eventstore.TenantOf("a"),
+		Window: &eventstore.Window{Retention: time.Hour}, MinFree: 1 << 60})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_, feed := openFeed(t, dir, s)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		feed.Run(ctx, func(ctx context.Context, from uint64) error { return feed.Add(ctx, numbered(1, 1, time.Now()), 1) })
+	}()
+	eventstoretest.Await(t, func() bool {
+		st := feed.Status()
+		return st.Err != nil && strings.Contains(st.Err.Error(), "read-only") && !st.Failing.IsZero() && !st.Lag.IsZero()
+	})
+	cancel()
+	<-done
+	if feed.Position() != 0 {
+		t.Error("a position was saved")
+	}
+	if err := s.Search(t.Context(), eventstore.Query{}, 1, func(eventstore.Row) error { return nil }); err != nil {
 		t.Error(err)
 	}
 }

@@ -2,6 +2,7 @@ package eventstore
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,6 +35,8 @@ const (
 	// flushEvery is how long the engine holds what it took in memory only, unless
 	// it is told otherwise. A crash loses nothing by it: feeds add it again.
 	flushEvery = 5 * time.Second
+	// minFree keeps the engine from filling the disk, which the node needs as well.
+	minFree = 128 << 20
 	// stopTime is how long the engine may take to write what it holds.
 	stopTime = 30 * time.Second
 	// setAsideAfter is how often the engine may fail over one day's files before
@@ -56,6 +59,7 @@ type EmbeddedOptions struct {
 	Command []string // what runs package engine: its own arguments follow
 	Tenant  Tenant
 	Window  *Window
+	MinFree int64         // bytes on the disk below which nothing is taken; 0 is 128 MiB
 	Flush   time.Duration // how often the engine writes to disk, at least 1s; 0 is every 5s
 	Log     *slog.Logger  // nil is slog.Default()
 }
@@ -67,7 +71,7 @@ type Embedded struct {
 	opt    EmbeddedOptions
 	log    *slog.Logger
 	socket string
-	epoch  atomic.Uint64 // how often the engine was started
+	epoch  atomic.Uint64 // changes when the engine starts and when it ends
 	stop   context.CancelFunc
 	done   chan struct{}
 
@@ -86,9 +90,8 @@ func OpenEmbedded(o EmbeddedOptions) (*Embedded, error) {
 	if len(o.Command) == 0 {
 		return nil, errors.New("no command for the event engine")
 	}
-	if o.Flush == 0 {
-		o.Flush = flushEvery
-	}
+	o.Flush = cmp.Or(o.Flush, flushEvery)
+	o.MinFree = cmp.Or(o.MinFree, minFree)
 	for _, dir := range []string{o.Dir, filepath.Join(o.Dir, storeDir)} {
 		if err := durable.MkdirAll(dir, durable.DirMode); err != nil {
 			return nil, err
@@ -129,6 +132,7 @@ func (e *Embedded) supervise(ctx context.Context) {
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 30*time.Second) {
 		began := time.Now()
 		err := e.run(ctx)
+		e.epoch.Add(1) // at once: until it is started again nothing counts as written
 		e.mu.Lock()
 		select {
 		case <-e.ready:
@@ -165,7 +169,7 @@ func (e *Embedded) run(ctx context.Context) error {
 		// Days are deleted by Retain, when they are in the archive.
 		"-retentionPeriod=100y", "-futureRetention=3d",
 		"-inmemoryDataFlushInterval="+e.opt.Flush.String(),
-		"-storage.minFreeDiskSpaceBytes=128MiB",
+		"-storage.minFreeDiskSpaceBytes="+strconv.FormatInt(e.opt.MinFree, 10),
 		"-insert.maxLineSizeBytes="+strconv.Itoa(2<<20), "-defaultMsgValue="+noMessage,
 		"-memory.allowedPercent=25", "-loggerFormat=json", "-loggerMaxArgLen=200", "-loggerLevel=WARN")
 	cmd := exec.Command(e.opt.Command[0], args...)
@@ -315,8 +319,8 @@ func (e *Embedded) Ready(ctx context.Context) error {
 	}
 }
 
-// Epoch changes when the engine was started again: what it had not yet written
-// to disk may be gone.
+// Epoch changes when the engine ends and when it starts: what it had not yet
+// written to disk may be gone.
 func (e *Embedded) Epoch() uint64 { return e.epoch.Load() }
 
 // Settled is after how long what was added is on disk.
@@ -371,6 +375,14 @@ func (e *Embedded) Days(ctx context.Context) ([]string, error) {
 	}
 	slices.Sort(days)
 	return days, nil
+}
+
+// Flush makes what was taken ready to be found. It is not yet on disk.
+func (e *Embedded) Flush(ctx context.Context) error {
+	if _, err := e.get(ctx, "/internal/force_flush"); err != nil {
+		return unavailable("the event engine does not flush", err)
+	}
+	return nil
 }
 
 // Drop deletes a day.

@@ -25,13 +25,18 @@ func TestMain(m *testing.M) {
 
 func openEmbedded(t testing.TB, dir string, tenant eventstore.Tenant) *eventstore.Embedded {
 	t.Helper()
+	return openFlushing(t, dir, tenant, time.Second)
+}
+
+func openFlushing(t testing.TB, dir string, tenant eventstore.Tenant, flush time.Duration) *eventstore.Embedded {
+	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	s, err := eventstore.OpenEmbedded(eventstore.EmbeddedOptions{
 		Dir: filepath.Join(dir, "events"), Command: []string{exe}, Tenant: tenant,
-		Window: &eventstore.Window{Retention: eventstoretest.Retention}, Flush: time.Second,
+		Window: &eventstore.Window{Retention: eventstoretest.Retention}, Flush: flush,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -48,6 +53,7 @@ func openEmbedded(t testing.TB, dir string, tenant eventstore.Tenant) *eventstor
 }
 
 func TestEmbedded(t *testing.T) {
+	t.Parallel()
 	eventstoretest.RunTests(t, func(t *testing.T, tenant eventstore.Tenant) eventstore.Store {
 		return openEmbedded(t, t.TempDir(), tenant)
 	})

@@ -38,7 +38,6 @@ var reserved = []string{
 
 // encoder writes events as the engine takes them: one JSON object a line.
 type encoder struct {
-	now      time.Time
 	from, to time.Time // what time an event may have
 	maxEvent int       // bytes of one line
 	buf      bytes.Buffer

@@ -307,7 +307,8 @@ func (f *Feed) settleNow(now time.Time) error {
 	return nil
 }
 
-// Reset puts the position back to at, for a source that begins again.
+// Reset puts the position to at, for a source that is not the one that was read
+// before. Return ErrAgain to read from there.
 func (f *Feed) Reset(at uint64) error {
 	return f.positions.save(func(d *positions) { d.Feeds[f.name] = at })
 }
@@ -315,6 +316,7 @@ func (f *Feed) Reset(at uint64) error {
 // insist tries until it is done, the engine was started again, or ctx is done.
 func (f *Feed) insist(ctx context.Context, what string, since time.Time, try func() error) error {
 	began := f.now()
+	var told time.Time // of a store that stays away the log tells once a minute
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 		err := try()
 		f.mu.Lock()
@@ -333,7 +335,10 @@ func (f *Feed) insist(ctx context.Context, what string, since time.Time, try fun
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		f.log.WarnContext(ctx, what+", trying again", "feed", f.name, "in", pause.String(), "err", err)
+		if time.Since(told) > time.Minute {
+			told = time.Now()
+			f.log.WarnContext(ctx, what+", trying again", "feed", f.name, "err", err)
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

@@ -40,7 +40,7 @@ func FuzzEncode(f *testing.F) {
 	f.Add("event_id", strings.Repeat("x", 9000), strings.Repeat("ں", 9000), int64(32503679999))
 	f.Fuzz(func(t *testing.T, name, value, message string, sec int64) {
 		now := time.Now()
-		e := encoder{now: now, from: now.Add(-time.Hour), to: now.Add(time.Hour), maxEvent: 8192}
+		e := encoder{from: now.Add(-time.Hour), to: now.Add(time.Hour), maxEvent: 8192}
 		e.add(Event{ID: "id", Source: "s", Time: time.Unix(sec, 0), Received: now, Message: message, Fields: []Field{{name, value}, {name, message}, {value, name}}})
 		line := e.buf.Bytes()
 		if e.buf.Len() > 8192+1024 || strings.Count(e.buf.String(), "\n") != 1 {

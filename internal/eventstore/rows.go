@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"pasban"
 )
 
 // first is the order of the store's own fields in a row.
@@ -73,10 +75,17 @@ func (c *Client) Search(ctx context.Context, q Query, limit int, each func(Row) 
 		return err
 	}
 	if !p.events {
-		return c.reshaped(ctx, p, q, limit, each)
+		return c.straight(ctx, p, q, limit, each)
 	}
-	size := page
-	for given := 0; ; {
+	size, given := page, 0
+	give := func(row Row) error {
+		if limit > 0 && given == limit {
+			return errEnough
+		}
+		given++
+		return each(row)
+	}
+	for {
 		want := size
 		if limit > 0 {
 			want = min(want, limit-given+1)
@@ -89,24 +98,34 @@ func (c *Client) Search(ctx context.Context, q Query, limit int, each func(Row) 
 		if err != nil {
 			return err
 		}
-		if limit == 0 || given+len(rows) < limit {
-			if rows, q.To, err = c.instant(ctx, p, q, rows, whole); err != nil {
+		var instant time.Time
+		if enough := limit > 0 && given+len(rows) >= limit; !whole && !enough {
+			if rows, q.To, instant, err = apart(rows); err != nil {
 				return err
 			}
 		}
 		for _, row := range rows {
-			if limit > 0 && given == limit {
-				return nil
+			if err := give(row); err != nil {
+				return ended(err)
 			}
-			if err := each(row); err != nil {
-				return err
-			}
-			given++
 		}
-		if whole || limit > 0 && given >= limit {
-			return nil
+		if !instant.IsZero() {
+			err = c.straight(ctx, p, Query{From: instant, To: instant.Add(1)}, 0, give)
+		}
+		if err != nil || whole || limit > 0 && given == limit {
+			return ended(err)
 		}
 	}
+}
+
+// errEnough ends a search that has given what was asked for.
+var errEnough = errors.New("enough")
+
+func ended(err error) error {
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
 }
 
 // errPage says that a page has too many bytes to be held.
@@ -144,37 +163,25 @@ func (r Row) time() time.Time {
 	return t
 }
 
-// instant makes a page end between two instants: the events of its last one may
-// be there in part. It returns the page without them and where to go on. If the
-// page has one instant only, all of that are read, whatever their number.
-func (c *Client) instant(ctx context.Context, p parsed, q Query, rows []Row, whole bool) ([]Row, time.Time, error) {
-	if whole || len(rows) == 0 {
-		return rows, q.To, nil
-	}
+// apart makes a page end between two instants: of its last one there may be more
+// events. It returns the page without them and where to go on. If the page has
+// one instant only, it returns that instead, to be read straight: its events have
+// no order, and there may be any number of them.
+func apart(rows []Row) (before []Row, to, instant time.Time, err error) {
 	last := rows[len(rows)-1].time()
 	if last.IsZero() {
-		return nil, q.To, unavailable("the pipes of the query left out "+FieldTime+", so that it cannot be read in parts", nil)
+		return nil, to, instant, &pasban.Error{Kind: pasban.Invalid, Where: "query", Msg: "the pipes leave out " + FieldTime + ", so that it cannot be read in parts", Hint: "keep " + FieldTime + ", or ask for at most " + strconv.Itoa(page) + " rows"}
 	}
-	if rows[0].time().After(last) {
-		cut := slices.IndexFunc(rows, func(r Row) bool { return !r.time().After(last) })
-		return rows[:cut], last.Add(1), nil
+	if !rows[0].time().After(last) {
+		return nil, last, last, nil
 	}
-	rows = rows[:0]
-	at := Query{From: last, To: last.Add(1)}
-	err := c.ask(ctx, "query", at, url.Values{"query": {p.text}}, func(r io.Reader) error {
-		return readRows(r, func(row Row) error {
-			if !p.ordered {
-				row = row.Arrange()
-			}
-			rows = append(rows, row)
-			return nil
-		})
-	})
-	return rows, last, err
+	cut := slices.IndexFunc(rows, func(r Row) bool { return !r.time().After(last) })
+	return rows[:cut], last.Add(1), instant, nil
 }
 
-// reshaped gives the rows that pipes made, in the order that they made.
-func (c *Client) reshaped(ctx context.Context, p parsed, q Query, limit int, each func(Row) error) error {
+// straight gives rows as they come from one question: those that pipes made, or
+// those of one instant.
+func (c *Client) straight(ctx context.Context, p parsed, q Query, limit int, each func(Row) error) error {
 	form := url.Values{"query": {p.text}}
 	if limit > 0 {
 		form.Set("limit", strconv.Itoa(limit))
@@ -186,6 +193,9 @@ func (c *Client) reshaped(ctx context.Context, p parsed, q Query, limit int, eac
 				return nil
 			}
 			given++
+			if p.events && !p.ordered {
+				row = row.Arrange()
+			}
 			if err := each(row); err != nil {
 				return stopped{err}
 			}

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -206,5 +207,45 @@ func TestFrontierAgreesWithTlog(t *testing.T) {
 		}
 		stored = append(stored, more...)
 		f.add(h)
+	}
+}
+
+// Who asks how the ledger is does not wait until the store has written down what
+// is about to be signed.
+func TestGuardAnswersWhileTheStoreIsSlow(t *testing.T) {
+	st := storetest.SQLite(t)
+	g := newGuard(t, st)
+	g.note(leafHashes(0, 5))
+	busy, release := make(chan struct{}), make(chan struct{})
+	wrote := make(chan error, 1)
+	go func() {
+		wrote <- st.Write(context.Background(), func(*store.Tx) error {
+			close(busy)
+			<-release
+			return nil
+		})
+	}()
+	<-busy
+	asked := make(chan struct{})
+	g.seenThere = func() int64 { close(asked); return 0 } // the last thing before it writes
+	signed := make(chan error, 1)
+	go func() {
+		_, err := g.Sign(text(5, leafHashes(0, 5)))
+		signed <- err
+	}()
+	<-asked
+	if record, err := g.state(); record.n != 0 || err != nil {
+		t.Errorf("signed already: %+v, %v", record, err)
+	}
+	g.note(leafHashes(5, 6))
+	close(release)
+	if err := errors.Join(<-wrote, <-signed); err != nil {
+		t.Error(err)
+	}
+	if n, err := g.rewind(3); n != 5 || err != nil { // what was signed is kept
+		t.Errorf("rewound to %d, %v", n, err)
+	}
+	if _, err := g.Sign(text(6, leafHashes(0, 6))); err == nil {
+		t.Error("signed a leaf that was taken back")
 	}
 }

@@ -2,15 +2,20 @@ package ledger
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/sync/errgroup"
 
 	"pasban"
 	"pasban/internal/durable"
@@ -70,17 +75,29 @@ func (l *Ledger) rebuild(ctx context.Context, record seen) error {
 	}
 	l.published.Store(&cp)
 	slog.WarnContext(ctx, "ledger: rebuilt from the journal", "storage", l.storage.Name(), "leaves", cp.N, "files", len(findings))
-	return l.alarm(ctx, append(findings, tiles.Finding{Path: tiles.Checkpoint, Problem: "was missing or rolled back"}), true)
+	made := len(findings) // a storage that is new lacks all of them: that is one alarm
+	findings = slices.DeleteFunc(findings, func(f tiles.Finding) bool { return f.Problem == missing })
+	problem := fmt.Sprintf("was missing or rolled back, and so were %d other files, in %s", made-len(findings), l.storage.Name())
+	return l.alarm(ctx, append(findings, tiles.Finding{Path: tiles.Checkpoint, Problem: problem}), true)
 }
 
 // restorer compares the files with the journal's leaves and replaces what differs.
 type restorer struct {
-	l        *Ledger
-	record   seen                     // what was signed last
-	damaged  string                   // where what was there is kept
-	widths   map[[2]int64][]tlog.Tile // partial tiles and bundles that are there, by level and number
+	l       *Ledger
+	record  seen                     // what was signed last
+	damaged string                   // where what was there is kept
+	widths  map[[2]int64][]tlog.Tile // partial tiles and bundles that are there, by level and number
+
+	mu       sync.Mutex // covers findings
 	findings []tiles.Finding
 }
+
+// missing is the problem of a file that was not there.
+const missing = "was missing"
+
+// together is how many whole tiles and bundles are looked at at once: a storage
+// that is reached over a network takes its time for each.
+const together = 16
 
 // restore makes the storage what the first l.next leaves of the journal give.
 // seqMu is held, so the driver is given nothing meanwhile.
@@ -89,16 +106,36 @@ func (l *Ledger) restore(ctx context.Context) ([]tiles.Finding, error) {
 	if err := l.agrees(ctx, record); err != nil {
 		return nil, err
 	}
+	l.next = max(l.next, record.n) // what was signed is right, and stays
 	if l.o.Damaged == "" {
 		return nil, unavailable("there is no folder to keep damaged files in", nil)
 	}
 	r := &restorer{l: l, record: record, damaged: filepath.Join(l.o.Damaged, time.Now().UTC().Format("20060102T150405.000Z")), widths: map[[2]int64][]tlog.Tile{}}
 	found, err := l.storage.Restore(ctx, r.files)
+	slices.SortFunc(r.findings, func(a, b tiles.Finding) int { return strings.Compare(a.Path, b.Path) })
 	return append(r.findings, found...), err
 }
 
 // files makes the files right and returns the tree that they are then.
 func (r *restorer) files(ctx context.Context) (tlog.Tree, error) {
+	if err := r.survey(ctx); err != nil {
+		return tlog.Tree{}, err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(together)
+	tree, err := r.grow(ctx, func(t tlog.Tile, data []byte) error {
+		if t.W < tiles.Width { // in order: one may be the beginning of the other
+			return r.put(ctx, t, data)
+		}
+		group.Go(func() error { return r.put(ctx, t, data) })
+		return ctx.Err()
+	})
+	return tree, cmp.Or(group.Wait(), err)
+}
+
+// survey removes what lies beyond the tree and takes down the partial tiles that
+// are there.
+func (r *restorer) survey(ctx context.Context) error {
 	l := r.l
 	var beyond []string // the driver got further, but not in order; nothing of it was signed
 	err := l.storage.List(ctx, func(name string) error {
@@ -113,14 +150,21 @@ func (r *restorer) files(ctx context.Context) (tlog.Tree, error) {
 		return nil
 	})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return tlog.Tree{}, unavailable("go through the ledger's files", err)
+		return unavailable("go through the ledger's files", err)
 	}
 	for _, name := range beyond {
 		if err := l.storage.Remove(ctx, name); err != nil {
-			return tlog.Tree{}, err
+			return err
 		}
 	}
-	b := tiles.NewBuilder(func(t tlog.Tile, data []byte) error { return r.put(ctx, t, data) })
+	return nil
+}
+
+// grow hands put every tile and bundle of the tree of the journal's leaves, at its
+// present size and at the one that was signed, and returns it.
+func (r *restorer) grow(ctx context.Context, put func(tlog.Tile, []byte) error) (tlog.Tree, error) {
+	l := r.l
+	b := tiles.NewBuilder(put)
 	var bundle []byte
 	for at := int64(0); at < l.next; {
 		rows, err := l.j.Leaves(ctx, uint64(at), int(min(batch, l.next-at)))
@@ -138,7 +182,7 @@ func (r *restorer) files(ctx context.Context) (tlog.Tree, error) {
 			at++
 			whole, shown := at%tiles.Width == 0, at == l.next || at == r.record.n
 			if whole || shown {
-				if err := r.put(ctx, bundleAt(at), bundle); err != nil {
+				if err := put(bundleAt(at), bundle); err != nil {
 					return tlog.Tree{}, err
 				}
 			}
@@ -222,8 +266,10 @@ func (r *restorer) file(ctx context.Context, name string, want []byte) error {
 	}
 	problem := "was not what the journal's leaves give"
 	if err != nil {
-		problem = "was missing"
+		problem = missing
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.findings = append(r.findings, tiles.Finding{Path: name, Problem: problem})
 	return nil
 }

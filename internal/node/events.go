@@ -102,12 +102,8 @@ func (e *events) readJournal(ctx context.Context, from uint64) error {
 	if err != nil {
 		return err
 	}
-	if from > head { // the journal is an older copy: what it holds was added
-		e.node.log.Warn("the store of events knows later facts than the journal has", "position", from, "head", head)
-		if err := e.facts.Reset(head); err != nil {
-			return err
-		}
-		from = head
+	if from > head {
+		return e.otherJournal(ctx, head)
 	}
 	return e.facts.Gather(ctx, func(ctx context.Context, give func([]eventstore.Event, uint64) error) error {
 		return e.node.journal.Follow(ctx, "events", from, func(_ context.Context, entries []journal.Entry) error {
@@ -118,6 +114,30 @@ func (e *events) readJournal(ctx context.Context, from uint64) error {
 			return give(out, entries[len(entries)-1].Seq)
 		})
 	})
+}
+
+// otherJournal goes on with a journal that ends before what was read of it. If
+// the store knows its last fact it is an older copy, and all of it was added;
+// if not it is another, and read from its beginning.
+func (e *events) otherJournal(ctx context.Context, head uint64) error {
+	known := false
+	if head > 0 {
+		last, err := e.node.journal.Since(ctx, head-1, 1)
+		if err != nil {
+			return err
+		}
+		for _, entry := range last {
+			q := eventstore.Query{LogsQL: fmt.Sprintf("%s:=%q", eventstore.FieldID, factEvent(entry).ID)}
+			if err := e.store.Search(ctx, q, 1, func(eventstore.Row) error { known = true; return nil }); err != nil {
+				return err
+			}
+		}
+	}
+	e.node.log.Warn("the store of events knows later facts than the journal has", "head", head, "older_copy", known)
+	if !known {
+		head = 0
+	}
+	return errors.Join(e.facts.Reset(head), eventstore.ErrAgain)
 }
 
 // readLogs gives the received logs, as detection gets them.

@@ -104,7 +104,10 @@ func (s *Sentinel) Proof(ctx context.Context, cfg *config.Config, p sentinel.Pro
 	if err != nil {
 		return out, err
 	}
-	storage := ledgerStorage(cfg)
+	storage, err := ledgerStorage(cfg)
+	if err != nil {
+		return out, err
+	}
 	defer storage.Close()
 	out.Receipt, err = ledger.ReadReceipt(ctx, storage, v, e)
 	out.Receipt.Restricted = &e.RestrictedOpening

@@ -96,6 +96,8 @@ func OpenSpool(dir string, limit int64) (*Spool, error) {
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
+	} else if len(s.starts) == 0 {
+		s.taken = beginning(time.Now())
 	}
 	if len(s.starts) == 0 {
 		s.end = s.taken
@@ -108,6 +110,11 @@ func OpenSpool(dir string, limit int64) (*Spool, error) {
 	s.synced = s.end
 	return s, s.segment()
 }
+
+// beginning is the first offset of a new spool. One that was removed and made
+// again begins behind all that it ever was (at less than 1 GB/s): no event gets
+// the number or the id of another.
+func beginning(now time.Time) uint64 { return uint64(now.UnixMilli()) << 20 }
 
 // recover finds the end of the last segment and cuts off what is behind it.
 func (s *Spool) recover() error {

@@ -42,6 +42,7 @@ const early = 48 * time.Hour
 // days is a store whose days are deleted by the node.
 type days interface {
 	Days(ctx context.Context) ([]string, error)
+	Flush(ctx context.Context) error
 	Drop(ctx context.Context, day string) error
 }
 
@@ -159,6 +160,9 @@ func (k *Keeper) end(ctx context.Context, own days, day time.Time) error {
 		}
 	}
 	k.Window.Raise(floor)
+	if err := own.Flush(ctx); err != nil { // or the last events would be neither archived nor counted
+		return err
+	}
 	if err := k.archive(ctx, day); err != nil {
 		return err
 	}

@@ -127,7 +127,9 @@ func handler() http.Handler {
 			serve(ctx, w, r)
 		})
 	}
-	mux.HandleFunc("GET /internal/partition/list", func(w http.ResponseWriter, r *http.Request) { vlstorage.RequestHandler(w, r) })
+	for _, path := range []string{"/internal/partition/list", "/internal/force_flush"} {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) { vlstorage.RequestHandler(w, r) })
+	}
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) { metrics.WritePrometheus(w, false) })
 	mux.HandleFunc("POST /day/drop", drop)
 	return mux
