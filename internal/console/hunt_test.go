@@ -439,6 +439,12 @@ func TestHuntUnavailable(t *testing.T) {
 	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), `id="wrong"`) {
 		t.Errorf("%d\n%s", w.Code, w.Body)
 	}
+	for _, format := range []string{"ndjson", "parquet"} {
+		w := r.do(http.MethodPost, "/soc/hunt/export", url.Values{"q": {""}, "format": {format}})
+		if w.Code != http.StatusServiceUnavailable || w.Header().Get("Content-Disposition") != "" {
+			t.Errorf("an export as %s: %d, %s", format, w.Code, w.Header())
+		}
+	}
 	if body := r.get("/soc/hunt/rule?q=Image:=b.exe"); !strings.Contains(body, "does not answer") {
 		t.Errorf("the draft:\n%s", body)
 	}

@@ -134,12 +134,14 @@ type sender struct {
 	w       http.ResponseWriter
 	rc      *http.ResponseController
 	pending int
+	begun   bool
 }
 
 func (s *sender) Write(b []byte) (int, error) {
 	if s.pending == 0 {
 		_ = s.rc.SetWriteDeadline(time.Now().Add(exportTime)) // not every server has deadlines
 	}
+	s.begun = true
 	n, err := s.w.Write(b)
 	if s.pending += n; err == nil && s.pending >= flushBytes {
 		s.pending = 0
@@ -150,7 +152,8 @@ func (s *sender) Write(b []byte) (int, error) {
 
 // export hands out the events of a hunt as a file. That it begins is a fact
 // before its first byte, and how it ended is another. An export that fails
-// half-way breaks off, so that nobody takes a part for the whole.
+// half-way breaks off, so that nobody takes a part for the whole; one that fails
+// before is an error page.
 func (c *Console) export(w http.ResponseWriter, r *http.Request, v Visitor) {
 	s, err := c.huntForm(w, r)
 	if err == nil {
@@ -195,7 +198,11 @@ func (c *Console) export(w http.ResponseWriter, r *http.Request, v Visitor) {
 	if ended := c.o.Alerts.RecordExported(keep, v.Actor, h, as, n, err == nil && n < exportMax); ended != nil {
 		slog.ErrorContext(r.Context(), "console: how an export ended is not recorded", "err", ended) // that it began is
 	}
-	if err != nil {
+	switch {
+	case err != nil && !out.begun:
+		w.Header().Del("Content-Disposition")
+		c.fail(w, r, err)
+	case err != nil:
 		slog.WarnContext(r.Context(), "console: an export broke off", "events", n, "err", err)
 		panic(http.ErrAbortHandler)
 	}

@@ -75,7 +75,14 @@ export function combobox(input) {
     clearTimeout(state.timer);
     state.timer = setTimeout(ask, pause);
   });
-  input.addEventListener("blur", () => { state.asked++; clearTimeout(state.timer); close(); });
+  /** leave closes the list, and whatever is still on its way stays unseen. */
+  function leave() {
+    state.asked++;
+    clearTimeout(state.timer);
+    close();
+  }
+
+  input.addEventListener("blur", leave);
   list.addEventListener("pointerdown", (e) => {
     e.preventDefault(); // the field keeps the focus
     const i = [...list.children].indexOf(e.target.closest("[role=option]"));
@@ -83,12 +90,12 @@ export function combobox(input) {
   });
   input.addEventListener("keydown", (e) => {
     const n = state.items.length;
-    if (e.key === " " && e.ctrlKey || e.key === "ArrowDown" && list.hidden) ask();
+    if (e.key === "Escape") leave();
+    else if (e.key === " " && e.ctrlKey || e.key === "ArrowDown" && list.hidden) ask();
     else if (list.hidden) return;
     else if (e.key === "ArrowDown") choose((state.active + 1) % n);
     else if (e.key === "ArrowUp") choose((state.active < 1 ? n : state.active) - 1);
     else if ((e.key === "Enter" || e.key === "Tab") && state.active >= 0) take(state.active);
-    else if (e.key === "Escape") close();
     else return;
     e.preventDefault();
   });
