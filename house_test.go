@@ -21,12 +21,12 @@ const module = "pasban"
 var floors = map[string]int{
 	"internal/vrf": -1, // below the nouns: they verify with it
 	".":            0, "internal/durable": 0, "internal/store": 0, "examples": 0, "examples/landregistry": 0,
-	"internal/journal": 1, "internal/page": 1, "internal/paper": 1, "internal/config": 1, "internal/keys": 1,
+	"internal/journal": 1, "internal/page": 1, "internal/paper": 1, "internal/config": 1, "internal/keys": 1, "internal/eventstore": 1,
 	"internal/identity": 2, "internal/access": 2, "internal/vault": 2, "internal/ledger": 2, "internal/detect": 2,
 	"internal/registry": 3, "internal/soc": 3, "internal/sentinel": 3,
 	"internal/gateway": 4, "internal/portal": 4, "internal/desk": 4, "internal/console": 4, "internal/trust": 4, "internal/api": 4,
 	"internal/node": 5, "internal/demo": 5,
-	"cmd/pasban": 6, "cmd/pasban-verify": 6, "test/bench": 6, "test/clients": 6,
+	"cmd/pasban": 6, "cmd/pasban-verify": 6, "test/bench": 6, "test/clients": 6, "test/storage": 6,
 }
 
 // maxLines is the longest a function may be.

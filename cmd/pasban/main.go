@@ -69,7 +69,7 @@ func (c *cli) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &pasban.Error{Kind: pasban.Invalid, Msg: err.Error(), Hint: "see '" + cmd.CommandPath() + " --help'"}
 	})
-	root.AddCommand(c.serveCmd(), c.demoCmd(), c.demoNodeCmd(), c.checkCmd(), c.statusCmd(), c.userCmd(), c.witnessCmd(), c.ledgerCmd(), c.sentinelCmd(), c.detectCmd(), c.rulesCmd(), c.versionCmd())
+	root.AddCommand(c.serveCmd(), c.demoCmd(), c.demoNodeCmd(), c.eventEngineCmd(), c.checkCmd(), c.statusCmd(), c.userCmd(), c.witnessCmd(), c.ledgerCmd(), c.sentinelCmd(), c.detectCmd(), c.rulesCmd(), c.versionCmd())
 	return root
 }
 

@@ -120,6 +120,7 @@ data: DIR/data
 listen: LISTEN
 admin: ADMIN
 ledger: {origin: ` + origin + `}
+events: off
 identity: {rp: localhost, origins: ["BASE"]}
 access: {budgets: [{role: officer, subjects: 100000, per: 1h}]}
 limits: {rate: {per_second: 100000, burst: 100000}}

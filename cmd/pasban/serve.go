@@ -37,6 +37,11 @@ func (c *cli) serve(ctx context.Context, o node.Options) error {
 	if err != nil {
 		return err
 	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	o.EventEngine = []string{self, eventEngine}
 	slog.SetDefault(o.Log) // the rooms' own words, in the same form
 	ledger.RouteLogs(o.Log)
 	n, err := node.New(ctx, setup, o)

@@ -67,8 +67,8 @@ func TestDefaults(t *testing.T) {
 	if problems != nil {
 		t.Fatal(problems)
 	}
-	got := fmt.Sprint(c.Listen, c.Admin, c.TLS.Mode, c.Store.Value(), c.Relay.Value(), c.Events.Value(), c.Keys.KEK.Value(),
-		c.Ledger.Origin, c.Ledger.Storage, c.Sites[0].WAF.Paranoia, c.Sites[0].WAF.Mode, c.Sites[0].Timeout, c.Limits)
+	got := fmt.Sprint(c.Listen, c.Admin, c.TLS.Mode, c.Store.Value(), c.Relay.Value(), c.Events.Store.Value(), c.Keys.KEK.Value(),
+		c.Ledger.Origin, c.Ledger.Storage.Value(), c.Sites[0].WAF.Paranoia, c.Sites[0].WAF.Mode, c.Sites[0].Timeout, c.Limits)
 	want := ":8443 127.0.0.1:9443 local sqlite none embedded age land-records/ledger posix 1 block 30s {{20 60} 1048576 32768 999 64 4096 128 {50 200} [] [] [] { [] []} [secret]}"
 	if strings.Join(strings.Fields(got), " ") != want {
 		// Print puts no space between two strings.
@@ -144,7 +144,8 @@ func TestProblems(t *testing.T) {
 		{"cert unused", minimal + "tls: {cert: x.pem}", "not used with mode local"},
 		{"store", minimal + "store: mysql://secretpassword@x", "not a store that this build has"},
 		{"relay", minimal + "relay: nats://x", "relay: this build has none only"},
-		{"events", minimal + "events: victorialogs://x", "events: this build has embedded only"},
+		{"events", minimal + "events: elastic://u:s3cret@x", "events.store: not an event store that this build has"},
+		{"events retention", minimal + "events: {store: victorialogs://x, retention: 1h}", "events.retention: 1h0m0s is out of range"},
 		{"kek", minimal + "keys: {kek: 'pkcs11:token=x'}", "keys.kek: this build has age only"},
 		{"oidc", minimal + "identity: {oidc: [{name: {en: a, ur: b}, issuer: https://id, client_id: x}]}", "does not ask OpenID Connect"},
 		{"origin", minimal + "ledger: {origin: 'a b'}", "not a name for a ledger"},

@@ -41,7 +41,8 @@ type Document struct {
 // Keys are matched with the `yaml:"name"` tags; an unknown key, a missing key
 // tagged `required:"true"`, a value of another type than the field's or outside
 // `enum:"a|b"`, `min:"1"`, `max:"4"` is a problem; absent keys get the value of
-// the `default:"…"` tag. Durations are Go's (30s). All problems are returned,
+// the `default:"…"` tag. A text in the place of a struct is the value of its field
+// that is tagged `short:"true"`. Durations are Go's (30s). All problems are returned,
 // in order, not only the first. Anchors, aliases, tags and merge keys are
 // refused. Decode never panics, whatever data is.
 func Decode(file string, data []byte, into any) Problems {
@@ -234,11 +235,17 @@ func (w *walker) value(n ast.Node, v reflect.Value, path string, rules fieldRule
 // structure decodes a mapping into a struct, key by key.
 func (w *walker) structure(n ast.Node, v reflect.Value, path string) {
 	m, ok := n.(ast.MapNode)
+	fields := fieldsOf(v.Type())
+	if _, text := n.(*ast.StringNode); text {
+		if i := slices.IndexFunc(fields, func(f field) bool { return f.short }); i >= 0 {
+			w.value(n, v.FieldByIndex(fields[i].index), join(path, fields[i].name), fields[i].rules)
+			return
+		}
+	}
 	if !ok {
 		w.problem(n, path, "", "want keys and values, got %s", describe(n))
 		return
 	}
-	fields := fieldsOf(v.Type())
 	names := make([]string, 0, len(fields))
 	for _, f := range fields {
 		if f.typ == posType {

@@ -15,6 +15,7 @@ type field struct {
 	typ      reflect.Type
 	goName   string
 	required bool
+	short    bool   // a text in the place of the struct is this field's value
 	preset   string // the default tag
 	rules    fieldRules
 }
@@ -43,7 +44,7 @@ func fieldsOf(t reflect.Type) []field {
 			name = strings.ToLower(sf.Name)
 		}
 		f := field{name: name, index: sf.Index, typ: sf.Type, goName: sf.Name,
-			required: sf.Tag.Get("required") == "true", preset: sf.Tag.Get("default")}
+			required: sf.Tag.Get("required") == "true", short: sf.Tag.Get("short") == "true", preset: sf.Tag.Get("default")}
 		if e := sf.Tag.Get("enum"); e != "" {
 			f.rules.enum = strings.Split(e, "|")
 		}

@@ -8,6 +8,7 @@ import (
 	"go/token"
 	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 )
@@ -30,6 +31,9 @@ var witnessSource string
 //go:embed logs.go
 var logsSource string
 
+//go:embed events.go
+var eventsSource string
+
 // SchemaID names the schema of pasban.yaml.
 const SchemaID = "pasban.config.v1"
 
@@ -50,6 +54,7 @@ func SchemaOf(v any, id, title, source string) []byte {
 	maps.Copy(s.comments, fieldComments(guardSource))
 	maps.Copy(s.comments, fieldComments(witnessSource))
 	maps.Copy(s.comments, fieldComments(logsSource))
+	maps.Copy(s.comments, fieldComments(eventsSource))
 	if source != "" {
 		maps.Copy(s.comments, fieldComments(source))
 	}
@@ -109,7 +114,10 @@ func (s schemaBuilder) value(t reflect.Type, rules fieldRules) map[string]any {
 	case t.Kind() == reflect.Pointer:
 		return s.value(t.Elem(), rules)
 	case t.Kind() == reflect.Struct:
-		return s.object(t)
+		out = s.object(t)
+		if slices.ContainsFunc(fieldsOf(t), func(f field) bool { return f.short }) {
+			out["type"] = []string{"object", "string"}
+		}
 	case t.Kind() == reflect.Slice:
 		// An empty key reads as an absent one.
 		out["type"] = []string{"array", "null"}

@@ -14,6 +14,7 @@ import (
 	"pasban/internal/detect"
 	"pasban/internal/page"
 	"pasban/internal/soc"
+	"pasban/internal/soc/hunt"
 )
 
 const (
@@ -189,6 +190,7 @@ type AlertView struct {
 	Notes       []NoteRow
 	MayAct      bool
 	Next        []soc.State // states that it may go to
+	Hunt        string      // address of the events around it, "" if none are kept
 	Verdicts    []soc.Verdict
 	Verdict     soc.Verdict
 	Suppression string // the id of what suppresses it
@@ -234,6 +236,9 @@ func (c *Console) alert(w http.ResponseWriter, r *http.Request, v Visitor) {
 		if view.MayAct {
 			view.Suppress = suppressionHref(a.ID)
 		}
+	}
+	if is, ok := hunt.Anywhere(a.Entity); c.o.Events != nil && a.Entity != "" {
+		view.Hunt = aroundHref(is, ok, a.First, a.Last)
 	}
 	for _, id := range a.Techniques() {
 		view.Names = append(view.Names, techniqueOf(id))

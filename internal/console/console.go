@@ -1,11 +1,12 @@
 // Package console is the analysts' surface at /soc: what is going on, which
-// alerts wait, why each fired, the events behind it, and how the ledger is.
+// alerts wait, why each fired, the events behind it, what else is among all
+// events, and how the ledger is.
 //
 // # Main types
 //
 // [Console] answers everything under /soc. It reads alerts, suppressions and the
-// rules' hit rates from a soc.Center, events from the journal, and figures from
-// detection and the ledger.
+// rules' hit rates from a soc.Center, events from the journal and from the store
+// of events, figures from detection and the ledger.
 //
 // # The way of an alert
 //
@@ -22,7 +23,10 @@
 //   - No page holds a CNIC or a citizen's name: events are shown as detection
 //     gets them.
 //   - Every figure is measured. A part that does not exist has no panel.
-//   - Whatever attackers sent is shown as text, in rows that arrive live too.
+//   - Whatever attackers sent is shown as text, in rows that arrive live too, and
+//     stays a value in every query that a link adds it to.
+//   - Who searches the events, for what, and who exports them, is a fact before
+//     anything is shown.
 //   - Every page works without scripts; scripts add live rows and the chart.
 //
 // # What it must never do
@@ -88,7 +92,7 @@ type Visitor struct {
 }
 
 // Options are the parts that the console works with. All are required but
-// Shield, Tables, Logs, Refused and Now.
+// Shield, Tables, Logs, Events, Refused and Now.
 type Options struct {
 	Pages     *page.Pages
 	Agency    string // the agency's id, as facts carry it
@@ -103,6 +107,7 @@ type Options struct {
 	Shield    Shield                          // nil shows none
 	Tables    Tables                          // nil if no table is guarded
 	Logs      Logs                            // nil if no logs are received
+	Events    Events                          // nil if no events are kept
 	Refused   func() config.Problems          // the rules that the last reload refused; nil if it took all
 	Now       func() time.Time                // nil is time.Now
 }
@@ -111,6 +116,8 @@ type Options struct {
 type Console struct {
 	o   Options
 	mux *http.ServeMux
+
+	fields fieldNames // that completion offers
 }
 
 // New makes the console and hands its templates to pages.
@@ -171,6 +178,17 @@ func New(o Options) (*Console, error) {
 	if o.Logs != nil {
 		read("/soc/sources", c.logSources)
 	}
+	if o.Events != nil {
+		read("/soc/hunt", c.hunt)
+		read("/soc/hunt/event", c.huntEvent)
+		read("/soc/hunt/complete.json", c.complete)
+		read("/soc/hunt/saved", c.saved)
+		read("/soc/hunt/rule", c.draftPage)
+		read("/soc/hunt/rule.yml", c.draftFile)
+		act("/soc/hunt/saved", c.saveHunt)
+		c.mux.HandleFunc("POST /soc/hunt/saved/{id}/delete", c.may(c.deleteHunt, pasban.RoleAnalyst, pasban.RoleSupervisor))
+		c.mux.HandleFunc("POST /soc/hunt/export", c.may(c.export, pasban.RoleAnalyst, pasban.RoleSupervisor))
+	}
 	c.mountRules(read, act)
 	c.mux.HandleFunc("/soc/", func(w http.ResponseWriter, r *http.Request) {
 		c.o.Pages.Error(w, r, &pasban.Error{Kind: pasban.NotFound, Msg: "there is no such page"})
@@ -221,6 +239,9 @@ func (c *Console) nav(r *http.Request, lang string) []page.Link {
 		{Text: c.say(lang, "nav.attack"), Href: "/soc/attack"},
 		{Text: c.say(lang, "nav.waf"), Href: "/soc/waf"},
 		{Text: c.say(lang, "nav.ledger"), Href: "/soc/ledger"},
+	}
+	if c.o.Events != nil {
+		links = slices.Insert(links, 2, page.Link{Text: c.say(lang, "nav.hunt"), Href: "/soc/hunt"})
 	}
 	if c.o.Tables != nil {
 		links = append(links, page.Link{Text: c.say(lang, "nav.tables"), Href: "/soc/tables"})

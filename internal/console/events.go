@@ -18,6 +18,7 @@ import (
 	"pasban/internal/ledger"
 	"pasban/internal/page"
 	"pasban/internal/soc"
+	"pasban/internal/soc/hunt"
 )
 
 // EventRow is one event behind an alert.
@@ -103,7 +104,11 @@ type EventView struct {
 	JSON   string
 	Alerts []Row
 	Block  *BlockView // nil if it is not about a request that the firewall stopped
+	Hunts  []HuntLink // the events around it; none if none are kept
 }
+
+// HuntLink is the address of the events around one that have the same in a field.
+type HuntLink struct{ Field, Href string }
 
 // FieldRow is one flat field of an event.
 type FieldRow struct{ Name, Value, Doc string }
@@ -121,6 +126,13 @@ func (c *Console) event(w http.ResponseWriter, r *http.Request, v Visitor) {
 	for _, f := range detect.Fields() {
 		if value, ok := ev[f.Name]; ok {
 			view.Fields = append(view.Fields, FieldRow{f.Name, show(value), f.Doc})
+		}
+	}
+	for _, name := range []string{"Actor", "SrcIP", "Subject", "Host"} {
+		value, _ := ev[name].(string)
+		is, ok := hunt.Is(name, value)
+		if href := aroundHref(is, ok, detect.Time(ev), detect.Time(ev)); href != "" && value != "" && c.o.Events != nil {
+			view.Hunts = append(view.Hunts, HuntLink{name, href})
 		}
 	}
 	object := maps.Clone(ev)

@@ -57,6 +57,8 @@ type chartData struct {
 	Time   string        `json:"time"`
 	Times  []int64       `json:"times"`
 	Series []chartSeries `json:"series"`
+	Cut    [2]int        `json:"cut"`            // the part of an ISO time that labels show
+	Bars   bool          `json:"bars,omitempty"` // instead of lines; a bar is a link of the table
 }
 
 type chartSeries struct {
@@ -160,7 +162,7 @@ func (c *Console) chart(lang string, tally []detect.Tally) *Chart {
 	if len(tally) == 0 {
 		return nil
 	}
-	ch := &Chart{}
+	ch := &Chart{Data: chartData{Cut: [2]int{11, 16}}}
 	served := chartSeries{Label: c.say(lang, "overview.served"), Colour: "--brand"}
 	blocked := chartSeries{Label: c.say(lang, "overview.blocked"), Colour: "--c1", Dash: []int{5, 4}}
 	var all, peak detect.Tally

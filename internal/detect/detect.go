@@ -112,9 +112,9 @@ func refOf(ev pasban.Event) Ref {
 func Time(ev pasban.Event) time.Time {
 	switch ms := ev["time"].(type) {
 	case json.Number:
-		return timeOf(ms.String())
+		return timeOf([]byte(ms))
 	case string:
-		return timeOf(ms)
+		return timeOf([]byte(ms))
 	case int64:
 		return time.UnixMilli(ms).UTC()
 	case float64:
@@ -430,7 +430,7 @@ func decodeEvent(raw []byte, sources []Logsource) pasban.Event {
 // exchanged meanwhile: the event is to be matched again.
 func (e *Engine) finish(set *ruleSet, m *machine, hits []int32) (out []Match, ok bool) {
 	defer func() {
-		m.event = lazyEvent{}
+		m.event, m.one = lazyEvent{}, occurrence{}
 		set.machines.Put(m)
 	}()
 	if !m.event.again {
@@ -439,7 +439,7 @@ func (e *Engine) finish(set *ruleSet, m *machine, hits []int32) (out []Match, ok
 	if len(hits) == 0 && !set.closes {
 		return nil, true
 	}
-	ref := m.record.ref(&m.event)
+	ref := m.ref()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.set() != set {
@@ -450,8 +450,8 @@ func (e *Engine) finish(set *ruleSet, m *machine, hits []int32) (out []Match, ok
 		out = set.close(set.memory.latest-set.memory.limits.Late.Milliseconds(), m.event.again)
 	}
 	for _, rule := range hits {
-		o := occurrence{rule: set.events[rule], number: rule, at: now, ref: &ref, event: &m.event, m: m}
-		out = set.fire(out, &o)
+		m.one = occurrence{rule: set.events[rule], number: rule, at: now, ref: ref, event: &m.event, m: m}
+		out = set.fire(out, &m.one)
 	}
 	if len(hits) > 0 && ref.Seq >= FirstReceived {
 		e.recent.add(ref.Seq, m.event.get())
@@ -481,19 +481,19 @@ func (e *Engine) closeUntil(now time.Time) []Match {
 }
 
 // ref names the event in the record.
-func (r *record) ref(ev *lazyEvent) Ref {
-	if ev.ev != nil {
-		return refOf(ev.ev)
+func (m *machine) ref() Ref {
+	if m.event.ev != nil {
+		return refOf(m.event.ev)
 	}
-	return Ref{ID: r.fieldText("metadata.uid"), Time: timeOf(r.fieldText("time"))}
+	return Ref{ID: string(m.record.firstText(m.own.uid)), Time: timeOf(m.record.firstText(m.own.time))}
 }
 
 // timeOf reads an event's time in JSON: milliseconds since 1970, or RFC 3339.
-func timeOf(text string) time.Time {
-	if ms, ok := parseNumber([]byte(text)); ok && math.Abs(ms) < 1e15 {
+func timeOf(text []byte) time.Time {
+	if ms, ok := parseNumber(text); ok && math.Abs(ms) < 1e15 {
 		return time.UnixMilli(int64(ms)).UTC()
 	}
-	at, err := time.Parse(time.RFC3339Nano, text)
+	at, err := time.Parse(time.RFC3339Nano, string(text))
 	if err != nil {
 		return time.Time{}
 	}
@@ -602,7 +602,7 @@ func (s *ruleSet) fire(out []Match, o *occurrence) []Match {
 
 // next is the occurrence of a correlation's match.
 func (o *occurrence) next(match Match) *occurrence {
-	return &occurrence{rule: match.Rule, number: -1, at: o.at, ref: &match.Refs[len(match.Refs)-1], event: o.event, m: o.m, match: &match}
+	return &occurrence{rule: match.Rule, number: -1, at: o.at, ref: match.Refs[len(match.Refs)-1], event: o.event, m: o.m, match: &match}
 }
 
 // close ends the windows that end until then, and returns what they make fire.
@@ -616,9 +616,9 @@ func (s *ruleSet) close(until int64, again bool) (out []Match) {
 	defer s.machines.Put(m)
 	for i, g := range groups {
 		m.record.readEvent(g.last)
-		ref := *g.hits[len(g.hits)-1].ref
+		ref := g.hits[len(g.hits)-1].ref
 		rule := g.rule.correlation.rules[g.hits[len(g.hits)-1].rule]
-		o := occurrence{rule: rule, at: g.hits[len(g.hits)-1].at, ref: &ref, event: &lazyEvent{ev: g.last, again: again}, m: m}
+		o := occurrence{rule: rule, at: g.hits[len(g.hits)-1].at, ref: ref, event: &lazyEvent{ev: g.last, again: again}, m: m}
 		match := s.memory.fired(g, figures[i], o.entityFor(g.rule), Match{Time: ref.Time, Event: g.last})
 		out = s.fire(out, o.next(match))
 	}

@@ -12,12 +12,14 @@ import (
 type machine struct {
 	*compiled
 	record *record
-	event  lazyEvent // the same
-	turn   uint32    // of the event, from 1
-	memo   []uint32  // by leaf: turn<<1 | answer
-	seen   []uint32  // by rule: the turn in which it was found
-	found  []int32   // rules that might hold
-	route  *route    // of the event
+	event  lazyEvent  // the same
+	one    occurrence // of a rule for it, while that is counted
+	turn   uint32     // of the event, from 1
+	memo   []uint32   // by leaf: turn<<1 | answer
+	last   []int32    // by node: the part that settled it the last time
+	seen   []uint32   // by rule: the turn in which it was found
+	found  []int32    // rules that might hold
+	route  *route     // of the event
 	routes map[string]*route
 	key    []byte
 	folded []byte
@@ -40,7 +42,7 @@ const maxRoutes = 4096
 func (c *compiled) newMachine() *machine {
 	return &machine{
 		compiled: c, record: newRecord(c.names),
-		memo: make([]uint32, len(c.leaves)), seen: make([]uint32, len(c.roots)),
+		memo: make([]uint32, len(c.leaves)), last: make([]int32, len(c.nodes)), seen: make([]uint32, len(c.roots)),
 		routes: map[string]*route{},
 	}
 }
@@ -167,12 +169,12 @@ func (m *machine) look(p *program) {
 	if p.keywords == nil {
 		return
 	}
-	if p.skim != nil && r.raw != nil && !r.odd && m.skim(p.skim, r.raw) {
+	if p.skim != nil && r.raw != nil && !r.odd {
+		m.sift(p.skim, r.raw)
 		return
 	}
-	all := fieldScan{plain: p.keywords}
 	for _, at := range r.texts() {
-		m.scanField(&all, at)
+		m.scanField(p.keywords, at)
 	}
 }
 
@@ -193,7 +195,13 @@ func (m *machine) scanField(s *fieldScan, at int32) {
 		text = m.folded
 		m.scan(s.wide, text)
 	}
-	m.scan(s.plain, text)
+	if s.edges != nil {
+		m.edge(s.edges, text)
+	}
+	if s.sieve != nil {
+		m.sift(s.sieve, text)
+	}
+	m.scan(s.short, text)
 }
 
 // scan looks for an automaton's texts in folded or ASCII text. It goes through
@@ -246,7 +254,8 @@ func (m *machine) hit(a *automaton, state uint32, text []byte, end int) {
 	}
 }
 
-// holds answers a node.
+// holds answers a node. Events of a log are alike: what settled it for the last
+// one is asked first.
 func (m *machine) holds(at int32) bool {
 	n := &m.nodes[at]
 	switch n.op {
@@ -254,15 +263,22 @@ func (m *machine) holds(at int32) bool {
 		return m.ask(n.leaf)
 	case opNot:
 		return !m.ask(n.leaf)
-	case opAll:
-		for _, k := range n.quick {
-			if !m.holds(k) {
-				return false
-			}
-		}
-		return true
 	}
-	return slices.ContainsFunc(n.quick, m.holds)
+	if len(n.quick) == 0 {
+		return n.op == opAll
+	}
+	settles := n.op == opAny // a part that holds settles an "or", one that does not an "and"
+	last := m.last[at]
+	if m.holds(n.quick[last]) == settles {
+		return settles
+	}
+	for i, k := range n.quick {
+		if int32(i) != last && m.holds(k) == settles {
+			m.last[at] = int32(i)
+			return settles
+		}
+	}
+	return !settles
 }
 
 // ask answers a leaf, once for an event.

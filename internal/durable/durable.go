@@ -57,7 +57,7 @@ func WriteFile(path string, data []byte, perm fs.FileMode) (err error) {
 	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return SyncDir(dir)
 }
 
 // MkdirAll makes path and its missing parents, each with the given permissions
@@ -87,7 +87,7 @@ func MkdirAll(path string, perm fs.FileMode) error {
 		}
 		return fmt.Errorf("make directory %s: %w", path, err)
 	}
-	return syncDir(parent)
+	return SyncDir(parent)
 }
 
 // CheckMode returns an error if the group or others have any permission on the
@@ -130,9 +130,9 @@ func Lock(path string) (*os.File, error) {
 	}
 }
 
-// syncDir puts a directory's entries on stable storage: without it a power cut
+// SyncDir puts a directory's entries on stable storage: without it a power cut
 // can undo a rename that has returned.
-func syncDir(dir string) error {
+func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

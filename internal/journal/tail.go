@@ -38,14 +38,38 @@ func (j *Journal) Tail(ctx context.Context, reader string, handle func(context.C
 		return err
 	}
 	defer t.save(ctx)
+	return t.run(ctx, handle)
+}
+
+// Follow is Tail for a reader that keeps its position somewhere else: it begins
+// after the fact with the given sequence number and saves nothing. The reader's
+// name is for the log only.
+func (j *Journal) Follow(ctx context.Context, reader string, after uint64, handle func(context.Context, []Entry) error) error {
+	t := &tail{j: j, reader: reader, at: after, saved: after, apart: true}
+	if err := t.check(ctx); err != nil {
+		return err
+	}
+	return t.run(ctx, handle)
+}
+
+// tail is the state of one call of Tail, owned by its goroutine.
+type tail struct {
+	j         *Journal
+	reader    string
+	at, saved uint64 // the last fact handled, and what the table says of it
+	savedAt   time.Time
+	apart     bool // the position is kept by the reader
+}
+
+func (t *tail) run(ctx context.Context, handle func(context.Context, []Entry) error) error {
 	for {
-		woken := j.Wait() // before reading, or a commit in between is missed
-		entries, err := j.since(ctx, t.at, tailMax)
+		woken := t.j.Wait() // before reading, or a commit in between is missed
+		entries, err := t.j.since(ctx, t.at, tailMax)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
-			slog.ErrorContext(ctx, "journal: a reader cannot go on", "reader", reader, "seq", t.at, "err", err)
+			slog.ErrorContext(ctx, "journal: a reader cannot go on", "reader", t.reader, "seq", t.at, "err", err)
 		case len(entries) > 0:
 			t.report(ctx, entries)
 			if err := handle(ctx, entries); err != nil {
@@ -75,20 +99,17 @@ func (j *Journal) Tail(ctx context.Context, reader string, handle func(context.C
 	}
 }
 
-// tail is the state of one call of Tail, owned by its goroutine.
-type tail struct {
-	j         *Journal
-	reader    string
-	at, saved uint64 // the last fact handled, and what the table says of it
-	savedAt   time.Time
-}
-
 func (t *tail) load(ctx context.Context) error {
 	err := t.j.st.QueryRow(ctx, `SELECT seq FROM journal_reader WHERE reader = ?`, t.reader).Scan(&t.at)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return unavailable("read the position of "+t.reader, err)
 	}
 	t.saved, t.savedAt = t.at, time.Now()
+	return t.check(ctx)
+}
+
+// check refuses a position that the journal never had.
+func (t *tail) check(ctx context.Context) error {
 	head, _, err := t.j.Head(ctx)
 	if err != nil {
 		return err
@@ -105,6 +126,9 @@ func (t *tail) load(ctx context.Context) error {
 // with the next one: only what is handed out again after a crash grows.
 func (t *tail) save(ctx context.Context) {
 	t.savedAt = time.Now()
+	if t.apart {
+		t.saved = t.at
+	}
 	if t.at == t.saved {
 		return
 	}

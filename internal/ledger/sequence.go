@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -48,6 +46,7 @@ func (l *Ledger) Run(ctx context.Context) error {
 		return errors.New("the ledger is closed or has run before")
 	}
 	l.running, l.stopRun, l.ran = true, stop, make(chan struct{})
+	l.health.reached = time.Now() // Open has just read it
 	l.mu.Unlock()
 	defer func() {
 		l.mu.Lock()
@@ -60,6 +59,7 @@ func (l *Ledger) Run(ctx context.Context) error {
 	defer wg.Wait()
 	defer stop() // before waiting
 	l.observe(ctx)
+	l.lookAtStorage(ctx)
 	wg.Go(func() { l.watch(ctx) })
 	if l.cosigner != nil {
 		wg.Go(func() {
@@ -97,12 +97,12 @@ func (l *Ledger) sequence(ctx context.Context) error {
 		l.stepped(err)
 		if f, ok := errors.AsType[fatal](err); ok {
 			l.guard.close()
-			slog.ErrorContext(ctx, "ledger: stopped for good", "dir", l.dir, "err", err)
+			slog.ErrorContext(ctx, "ledger: stopped for good", "storage", l.storage.Name(), "err", err)
 			return f
 		}
 		pause := time.After(gather)
 		if err != nil {
-			slog.ErrorContext(ctx, "ledger: leaves cannot be added", "dir", l.dir, "err", err)
+			slog.ErrorContext(ctx, "ledger: leaves cannot be added", "storage", l.storage.Name(), "err", err)
 			woken, pause = nil, time.After(poll)
 		}
 		if n == batch {
@@ -129,6 +129,11 @@ func (l *Ledger) sequence(ctx context.Context) error {
 func (l *Ledger) step(ctx context.Context) (int, error) {
 	l.seqMu.Lock()
 	defer l.seqMu.Unlock()
+	if l.unsure > 0 {
+		if err := l.ask(ctx, l.unsure); err != nil {
+			return 0, err
+		}
+	}
 	if l.dirty { // nothing behind what is known to be right was signed
 		if _, err := l.restore(ctx); err != nil {
 			return 0, err
@@ -139,7 +144,7 @@ func (l *Ledger) step(ctx context.Context) (int, error) {
 	if err != nil || len(leaves) == 0 {
 		return 0, err
 	}
-	if err := l.writable(); err != nil {
+	if err := l.storage.Ready(ctx); err != nil {
 		return 0, err
 	}
 	hashes := make([]tlog.Hash, len(leaves))
@@ -167,7 +172,7 @@ func (l *Ledger) settled(ctx context.Context, leaves []journal.LeafRow, futures 
 		index, err := future()
 		switch {
 		case err != nil:
-			failed = errors.Join(failed, err)
+			failed = cmp.Or(failed, err) // the others say the same
 		case failed != nil:
 			l.dirty = true // taken behind one that was not: at the wrong place
 		case index.Index != leaves[i].Index || index.IsDup:
@@ -182,40 +187,28 @@ func (l *Ledger) settled(ctx context.Context, leaves []journal.LeafRow, futures 
 		return len(leaves), nil
 	}
 	failed = unavailable("the log's storage does not take leaves", failed)
-	n, err := l.integrated(context.WithoutCancel(ctx)) // some may have been taken before it failed
-	if err != nil || l.dirty || n < l.next || n > l.next+int64(len(leaves)) {
-		l.dirty = true
-		n = l.next
-	}
-	l.next = n
-	return 0, errors.Join(failed, err, l.guard.rewind(n))
+	return 0, errors.Join(failed, l.ask(context.WithoutCancel(ctx), len(leaves)))
 }
 
-// writable looks whether the driver will be able to take its lock. If it
-// cannot it panics in a goroutine of its own, which would end the whole node.
-// The lock belongs to the process and closing any of its files gives it up:
-// nobody holds it now, because seqMu is held and nothing has been added.
-// The driver goes by the path, so that is what is looked at: a directory that
-// was moved away is still open here. A directory that goes in the moment
-// between this look and the driver's does end the node, which has promised
-// nothing that is not in the journal, and says at its next start what is wrong.
-func (l *Ledger) writable() error {
-	ours, err := l.root.Stat(".")
-	if err != nil {
-		return unavailable("the ledger's directory cannot be read", err)
+// ask finds out how many of the leaves that were added last the driver has taken:
+// some may have been before it failed. Until the storage answers, nothing is added.
+// seqMu is held.
+func (l *Ledger) ask(ctx context.Context, added int) error {
+	n := l.next
+	if !l.dirty {
+		taken, _, err := l.taken(ctx)
+		if err != nil {
+			l.unsure = added
+			return err
+		}
+		if l.dirty = taken < l.next || taken > l.next+int64(added); !l.dirty {
+			n = taken
+		}
 	}
-	there, err := os.Stat(l.dir)
-	switch {
-	case err != nil:
-		return unavailable("the ledger's directory cannot be read", err)
-	case !os.SameFile(ours, there):
-		return unavailable("the ledger's directory is not the one that was opened", nil)
-	}
-	f, err := os.OpenFile(filepath.Join(l.dir, ".state", "treeState.lock"), os.O_RDWR|os.O_CREATE, 0o644)
-	if err != nil {
-		return unavailable("the ledger's directory cannot be written", err)
-	}
-	return f.Close()
+	l.unsure = 0
+	var err error
+	l.next, err = l.guard.rewind(n)
+	return err
 }
 
 // hashes returns the leaf hashes from the journal, at least one.

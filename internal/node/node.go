@@ -61,6 +61,9 @@ type Options struct {
 	// signed, or gone, be made again from the journal: an operator's decision,
 	// for one start.
 	RebuildLedger bool
+	// EventEngine is the command that runs package eventstore/engine: its name
+	// and first arguments. Without it the embedded store of events is not opened.
+	EventEngine []string
 	// Extend is called when the node is put together and before it listens;
 	// the handler that it returns is mounted at the path. Only the demo sets
 	// it: `pasban serve` has no such path.
@@ -86,8 +89,10 @@ type Node struct {
 	rules    *detect.Engine     // keeps its memory over reloads
 	gateway  *gateway.Gateway
 	logs     *ingest.Receiver // nil if no logs of others are received
+	events   *events          // nil if events are not kept
 
-	rebuild   bool                            // the ledger's directory, at this start
+	rebuild   bool // the ledger's directory, at this start
+	engine    []string
 	detection part                            // how the detection reader is
 	refused   atomic.Pointer[config.Problems] // in the rules, by the last reload
 	reloading sync.Mutex
@@ -109,7 +114,7 @@ func (p *part) get() error {
 // New opens everything that the setup needs and wires it. On error nothing
 // stays open and nothing has listened.
 func New(ctx context.Context, s *Setup, o Options) (_ *Node, err error) {
-	n := &Node{log: o.Log, started: time.Now(), rules: s.Rules, rebuild: o.RebuildLedger}
+	n := &Node{log: o.Log, started: time.Now(), rules: s.Rules, rebuild: o.RebuildLedger, engine: o.EventEngine}
 	if n.log == nil {
 		n.log = slog.Default()
 	}
@@ -159,8 +164,13 @@ func (n *Node) openRooms(ctx context.Context, s *Setup) (err error) {
 	if err != nil {
 		return err
 	}
-	n.ledger, err = ledger.Open(ctx, filepath.Join(cfg.Data, "ledger"), n.store, n.journal, n.signer, n.vkey, ledger.Options{
+	storage, err := ledgerStorage(cfg)
+	if err != nil {
+		return err
+	}
+	n.ledger, err = ledger.Open(ctx, storage, n.store, n.journal, n.signer, n.vkey, ledger.Options{
 		Agency: cfg.Agency.ID, AuditEvery: cfg.Ledger.Audit, Rebuild: n.rebuild, Witnesses: witnesses,
+		Damaged: filepath.Join(cfg.Data, "ledger.damaged"),
 	})
 	if err != nil {
 		return err
@@ -189,6 +199,9 @@ func (n *Node) openRooms(ctx context.Context, s *Setup) (err error) {
 		}
 	}
 	if n.logs, err = openLogs(cfg, n.log); err != nil {
+		return err
+	}
+	if n.events, err = openEvents(n, cfg, n.engine, n.log); err != nil {
 		return err
 	}
 	if n.budgets, err = access.NewBudgets(ctx, n.store, cfg.Access.Budgets); err != nil {
@@ -258,6 +271,7 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.lists.Run(readers) })
 	wg.Go(func() { n.hidden.Run(readers) })
 	wg.Go(func() { receive(ctx, readers) })
+	wg.Go(func() { n.events.run(readers) })
 	if n.sentinel != nil {
 		wg.Go(func() { guardTables(readers, n.sentinel, n.log) })
 	}
@@ -312,7 +326,7 @@ func (n *Node) close() error {
 		errs = append(errs, n.gateway.Close())
 	}
 	errs = append(errs, n.watch.close())
-	errs = append(errs, n.closeLogs())
+	errs = append(errs, n.events.close(), n.closeLogs())
 	if n.ledger != nil {
 		errs = append(errs, n.ledger.Close())
 	}

@@ -211,7 +211,7 @@ func (r *Receiver) Addr(name string) net.Addr {
 // fails, the matches are kept and handed on again.
 func (r *Receiver) Run(ctx context.Context, m Matcher, sink detect.Sink) error {
 	return r.spool.Each(ctx, func(f Frame) error {
-		return r.read(f, func(events []pasban.Event) error {
+		return r.read(f, true, func(events []pasban.Event) error {
 			var matches []detect.Match
 			for _, ev := range events {
 				matches = append(matches, m.Match(ev)...)
@@ -221,6 +221,26 @@ func (r *Receiver) Run(ctx context.Context, m Matcher, sink detect.Sink) error {
 			}
 			return r.insist(ctx, sink, f.Source, matches)
 		})
+	})
+}
+
+// Keep says how far the store of events has got in the spool; see [Spool.Keep].
+func (r *Receiver) Keep(at uint64) error { return r.spool.Keep(at) }
+
+// Unkept is how many bytes of the spool the store of events does not have yet,
+// and how many it lost for want of room since the start.
+func (r *Receiver) Unkept() (waiting, lost int64) { return r.spool.Unkept() }
+
+// Follow reads the spool beside Run and hands the same events to keep, from a
+// place in the spool on, until ctx is done or keep fails. next is where to go on
+// when these events are kept for good; it is the same place again while more
+// events of a frame follow.
+func (r *Receiver) Follow(ctx context.Context, from uint64, keep func(f Frame, events []pasban.Event, next uint64) error) error {
+	return r.spool.Follow(ctx, from, func(f Frame) error {
+		if err := r.read(f, false, func(events []pasban.Event) error { return keep(f, events, f.Offset) }); err != nil {
+			return err
+		}
+		return keep(f, nil, f.next)
 	})
 }
 
@@ -243,7 +263,10 @@ func (r *Receiver) insist(ctx context.Context, sink detect.Sink, source string, 
 // read reads a frame and gives its events, some at a time: a frame of empty
 // objects is many times as large in memory. Each event gets a sequence number
 // and an id that no other has: its place in the spool.
-func (r *Receiver) read(f Frame, give func([]pasban.Event) error) error {
+//
+// counts is whether the source's figures count what was read: it is read twice
+// if events are kept.
+func (r *Receiver) read(f Frame, counts bool, give func([]pasban.Event) error) error {
 	s := r.byName[f.Source]
 	if s == nil { // no longer in the configuration: what it sent is still matched
 		s = &source{conf: config.LogSource{Name: f.Source}}
@@ -254,14 +277,18 @@ func (r *Receiver) read(f Frame, give func([]pasban.Event) error) error {
 	}
 	stream, err := logs.Open(bytes.NewReader(f.Data), opt)
 	if err != nil || stream.Report().Format == logs.EVTX {
-		s.refuse(logs.Refusal{Why: "neither JSON nor lines of text"})
+		if counts {
+			s.refuse(logs.Refusal{Why: "neither JSON nor lines of text"})
+		}
 		return nil
 	}
 	var events []pasban.Event
 	for n := uint64(0); ; n++ {
 		ev, err := stream.Next()
 		if len(events) == together || err != nil && len(events) > 0 {
-			s.events.Add(int64(len(events)))
+			if counts {
+				s.events.Add(int64(len(events)))
+			}
 			if err := give(events); err != nil {
 				return err
 			}
@@ -273,6 +300,9 @@ func (r *Receiver) read(f Frame, give func([]pasban.Event) error) error {
 		number(ev, f, n)
 		r.mapping.OCSF(ev)
 		events = append(events, ev)
+	}
+	if !counts {
+		return nil
 	}
 	rep := stream.Report()
 	s.refused.Add(int64(rep.Refused - len(rep.Samples)))

@@ -61,8 +61,12 @@ type Spool struct {
 	starts  []uint64   // of the segments that there are, in order
 	end     uint64     // where the next frame goes
 	taken   uint64     // everything before it was taken
+	keeps   bool       // there is a second reader, who keeps its own position
+	kept    uint64     // everything before it that reader has
+	lost    int64      // bytes that were removed before that reader had them
 	damaged int        // frames and files that could not be read
 	more    chan struct{}
+	wake    chan struct{} // closed and renewed when something was added, for the second reader
 }
 
 // OpenSpool opens or makes the spool in dir; at most limit bytes wait in it, and
@@ -72,7 +76,7 @@ func OpenSpool(dir string, limit int64) (*Spool, error) {
 	if err := durable.MkdirAll(dir, durable.DirMode); err != nil {
 		return nil, err
 	}
-	s := &Spool{dir: dir, max: limit, more: make(chan struct{}, 1)}
+	s := &Spool{dir: dir, max: limit, more: make(chan struct{}, 1), wake: make(chan struct{})}
 	names, err := filepath.Glob(filepath.Join(dir, "*.seg"))
 	if err != nil {
 		return nil, err
@@ -92,6 +96,8 @@ func OpenSpool(dir string, limit int64) (*Spool, error) {
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
+	} else if len(s.starts) == 0 {
+		s.taken = beginning(time.Now())
 	}
 	if len(s.starts) == 0 {
 		s.end = s.taken
@@ -104,6 +110,11 @@ func OpenSpool(dir string, limit int64) (*Spool, error) {
 	s.synced = s.end
 	return s, s.segment()
 }
+
+// beginning is the first offset of a new spool. One that was removed and made
+// again begins behind all that it ever was (at less than 1 GB/s): no event gets
+// the number or the id of another.
+func beginning(now time.Time) uint64 { return uint64(now.UnixMilli()) << 20 }
 
 // recover finds the end of the last segment and cuts off what is behind it.
 func (s *Spool) recover() error {
@@ -190,6 +201,9 @@ func (s *Spool) write(b []byte) (uint64, error) {
 	if int64(s.end-s.taken)+int64(len(b)) > s.max {
 		return 0, ErrFull
 	}
+	if err := s.makeRoom(int64(len(b))); err != nil {
+		return 0, err
+	}
 	if err := s.segment(); err != nil {
 		return 0, err
 	}
@@ -216,6 +230,10 @@ func (s *Spool) sync(at uint64) error {
 		return err
 	}
 	s.synced = end
+	s.mu.Lock()
+	close(s.wake)
+	s.wake = make(chan struct{})
+	s.mu.Unlock()
 	select {
 	case s.more <- struct{}{}:
 	default:
@@ -317,18 +335,30 @@ func (s *Spool) done(at uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.taken = at
-	removed := false
-	for len(s.starts) > 1 && s.starts[1] <= at {
-		if err := os.Remove(s.name(s.starts[0])); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		s.starts = s.starts[1:]
-		removed = true
+	removed, err := s.remove()
+	if err != nil {
+		return err
 	}
 	if removed || at == s.end {
 		return durable.WriteFile(filepath.Join(s.dir, positionName), []byte(strconv.FormatUint(at, 10)+"\n"), 0o600)
 	}
 	return nil
+}
+
+// remove removes the segments that nobody needs any more. The caller holds mu.
+func (s *Spool) remove() (removed bool, err error) {
+	need := s.taken
+	if s.keeps {
+		need = min(need, s.kept)
+	}
+	for len(s.starts) > 1 && s.starts[1] <= need {
+		if err := os.Remove(s.name(s.starts[0])); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return removed, err
+		}
+		s.starts = s.starts[1:]
+		removed = true
+	}
+	return removed, nil
 }
 
 // passOver goes on behind a damaged frame: with the next segment, or the end.

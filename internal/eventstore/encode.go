@@ -1,0 +1,263 @@
+package eventstore
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"pasban"
+)
+
+// The engine's limits (VictoriaLogs lib/logstorage/consts.go and the insert
+// handlers' defaults), kept with some room. What is over them is not lost: it is
+// kept in another form, as encoder says.
+const (
+	maxFieldName = 128
+	maxFields    = 900
+	// FieldMore holds the fields of an event that has too many, or whose names
+	// are too long, as one JSON object.
+	FieldMore = "event_more"
+	// FieldCut names the fields whose values were cut, and how long they were.
+	FieldCut = "event_cut"
+	// noMessage is the message of an event without one. The engine would write a
+	// sentence of its own.
+	noMessage = "-"
+)
+
+// reserved are the names that the store gives meaning to.
+var reserved = []string{
+	FieldTime, FieldStream, "_stream_id", FieldMessage, FieldID, FieldSeq, FieldSource,
+	FieldProduct, FieldCategory, FieldService, FieldMore, FieldCut, FieldOriginalTime, "",
+}
+
+// encoder writes events as the engine takes them: one JSON object a line.
+type encoder struct {
+	from, to time.Time // what time an event may have
+	maxEvent int       // bytes of one line
+	buf      bytes.Buffer
+
+	taken, refused, retimed, cut int64
+}
+
+// add appends an event.
+//
+//   - One whose time is outside of what is kept is kept under the time it was
+//     received, with what it said beside it: a clock that is wrong, or set wrong,
+//     hides nothing. One that was received too long ago as well is refused.
+//   - Fields with names of the store's own get another name; those that are one
+//     too many go into FieldMore.
+//   - If it is too large its longest values are cut, and FieldCut says so.
+func (e *encoder) add(ev Event) {
+	own := []Field{{FieldID, ev.ID}, {FieldSeq, strconv.FormatUint(ev.Seq, 10)}, {FieldSource, ev.Source}}
+	for _, f := range []Field{{FieldProduct, ev.Product}, {FieldCategory, ev.Category}, {FieldService, ev.Service}} {
+		if f.Value != "" {
+			own = append(own, f)
+		}
+	}
+	at := ev.Time
+	if !e.within(at) {
+		at = ev.Received
+		if !e.within(at) {
+			e.refused++
+			return
+		}
+		e.retimed++
+		own = append(own, Field{FieldOriginalTime, ev.Time.UTC().Format(time.RFC3339Nano)})
+	}
+	own = append(own, Field{FieldTime, at.UTC().Format(time.RFC3339Nano)})
+	fields := e.fields(ev.Fields)
+	fields = append(fields, Field{FieldMessage, cmp.Or(ev.Message, noMessage)})
+	if over := e.size(own, fields) - e.maxEvent; over > 0 {
+		e.cut++
+		fields = cutLongest(fields, over)
+	}
+	e.taken++
+	e.line(own, fields)
+}
+
+func (e *encoder) within(t time.Time) bool { return !t.Before(e.from) && t.Before(e.to) }
+
+// fields gives fields names that the engine takes, each once.
+func (e *encoder) fields(in []Field) []Field {
+	out := make([]Field, 0, len(in)+1)
+	more := map[string]string{}
+	seen := make(map[string]struct{}, len(in))
+	for _, f := range in {
+		if f.Value == "" {
+			continue // to the engine the same as no field
+		}
+		if slices.Contains(reserved, f.Name) {
+			f.Name = OriginalPrefix + f.Name
+		}
+		_, twice := seen[f.Name]
+		if len(f.Name) > maxFieldName || len(out) >= maxFields || twice {
+			more[f.Name] = f.Value
+			continue
+		}
+		seen[f.Name] = struct{}{}
+		out = append(out, f)
+	}
+	if len(more) > 0 {
+		text, _ := json.Marshal(more) // strings always encode; in order of their names
+		out = append(out, Field{FieldMore, string(text)})
+	}
+	return out
+}
+
+// size is at least the length of the event's line.
+func (e *encoder) size(lists ...[]Field) (n int) {
+	for _, list := range lists {
+		for _, f := range list {
+			n += len(f.Name) + jsonLen(f.Value) + 8
+		}
+	}
+	return n
+}
+
+// jsonLen is at least how long a text gets in JSON without its quotes.
+func jsonLen(s string) (n int) {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c < 0x20:
+			n += 6
+		case c == '"' || c == '\\':
+			n += 2
+		default:
+			n++
+		}
+	}
+	return n
+}
+
+// cutLongest shortens the longest values by at least over bytes of JSON.
+func cutLongest(fields []Field, over int) []Field {
+	order := make([]int, len(fields))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return len(fields[b].Value) - len(fields[a].Value) })
+	var notes []string
+	for _, i := range order {
+		if over <= 0 {
+			break
+		}
+		was := fields[i].Value
+		keep := was[:min(len(was), 64)]
+		if budget := jsonLen(was) - over - 256; budget > 64 { // 256: for the note
+			keep = was
+			for jsonLen(keep) > budget {
+				keep = keep[:len(keep)-max(1, (jsonLen(keep)-budget)/6)]
+			}
+		}
+		for len(keep) > 0 && len(keep) < len(was) && !utf8.RuneStart(was[len(keep)]) {
+			keep = keep[:len(keep)-1]
+		}
+		over -= jsonLen(was) - jsonLen(keep)
+		fields[i].Value = keep
+		if len(notes) < 20 {
+			notes = append(notes, fmt.Sprintf("%.64s=%d", fields[i].Name, len(was)))
+			over += 72
+		}
+	}
+	return append(fields, Field{FieldCut, strings.Join(notes, " ")})
+}
+
+func (e *encoder) line(lists ...[]Field) {
+	enc := e.buf.AvailableBuffer()
+	enc = append(enc, '{')
+	for _, list := range lists {
+		for _, f := range list {
+			if len(enc) > 1 {
+				enc = append(enc, ',')
+			}
+			enc = appendJSON(enc, f.Name)
+			enc = append(enc, ':')
+			enc = appendJSON(enc, f.Value)
+		}
+	}
+	enc = append(enc, '}', '\n')
+	e.buf.Write(enc)
+}
+
+// appendJSON appends a text in JSON. Bytes that are not UTF-8 become U+FFFD.
+func appendJSON(dst []byte, s string) []byte {
+	if !utf8.ValidString(s) {
+		s = strings.ToValidUTF8(s, "\ufffd")
+	}
+	const hex = "0123456789abcdef"
+	dst = append(dst, '"')
+	start := 0
+	for i := range len(s) {
+		c := s[i]
+		if c >= 0x20 && c != '"' && c != '\\' {
+			continue
+		}
+		dst = append(dst, s[start:i]...)
+		if c == '"' || c == '\\' {
+			dst = append(dst, '\\', c)
+		} else {
+			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		}
+		start = i + 1
+	}
+	return append(append(dst, s[start:]...), '"')
+}
+
+// Flatten turns an event of detection into flat fields, ordered by name:
+// nested names are joined by dots, lists are JSON. skip names what is left out.
+func Flatten(ev pasban.Event, skip ...string) []Field {
+	var out []Field
+	var walk func(prefix string, m map[string]any, depth int)
+	walk = func(prefix string, m map[string]any, depth int) {
+		for k, v := range m {
+			if prefix == "" && slices.Contains(skip, k) {
+				continue
+			}
+			if sub, ok := v.(map[string]any); ok && depth < 16 {
+				walk(prefix+k+".", sub, depth+1)
+				continue
+			}
+			if s := plainText(v); s != "" {
+				out = append(out, Field{prefix + k, s})
+			}
+		}
+	}
+	walk("", ev, 0)
+	slices.SortFunc(out, func(a, b Field) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}
+
+// plainText is a value as text: what is not one plain value is JSON.
+func plainText(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case string:
+		return v
+	case bool:
+		return strconv.FormatBool(v)
+	case int:
+		return strconv.Itoa(v)
+	case int64:
+		return strconv.FormatInt(v, 10)
+	case uint64:
+		return strconv.FormatUint(v, 10)
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	case json.Number:
+		return v.String()
+	}
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return fmt.Sprint(v)
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
