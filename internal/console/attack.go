@@ -192,18 +192,18 @@ func (c *Console) attack(w http.ResponseWriter, r *http.Request, v Visitor) {
 		c.fail(w, r, err)
 		return
 	}
-	k, err := c.knowledge(r.Context())
-	if err != nil {
-		c.fail(w, r, err)
-		return
-	}
 	received, err := c.o.Alerts.Received(r.Context(), now)
 	if err != nil {
 		c.fail(w, r, err)
 		return
 	}
+	var come [][]detect.Logsource
+	for _, r := range received {
+		come = append(come, r.Sources)
+	}
+	fed := func(r *detect.Rule) bool { return r.Fed(come) }
 	rules := c.o.Detection().Rules()
-	view := AttackView{Tactics: grid(rules, seen, k.fed)}
+	view := AttackView{Tactics: grid(rules, seen, fed)}
 	for _, tactic := range view.Tactics {
 		for _, t := range tactic.Techniques {
 			if t.Rules > 0 {
@@ -217,7 +217,7 @@ func (c *Console) attack(w http.ResponseWriter, r *http.Request, v Visitor) {
 			}
 		}
 	}
-	view.Sources, view.Missing = sourceRows(rules, received, k)
+	view.Sources, view.Missing = sourceRows(rules, received, fed)
 	if len(view.Missing) > missingMax {
 		view.More = len(view.Missing) - missingMax
 		view.Missing = view.Missing[:missingMax]
@@ -225,12 +225,10 @@ func (c *Console) attack(w http.ResponseWriter, r *http.Request, v Visitor) {
 	c.render(w, r, v, http.StatusOK, "attack", "nav.attack", view)
 }
 
-func (k ruleKnowledge) fed(r *detect.Rule) bool { return r.Fed(k.received) }
-
 // sourceRows lists the logsources that come, with the rules that they feed, and
 // those that rules wait for in vain, with most rules first. An event of several
 // logsources counts for each.
-func sourceRows(rules []*detect.Rule, received []soc.Received, k ruleKnowledge) (come, missing []SourceRow) {
+func sourceRows(rules []*detect.Rule, received []soc.Received, fed func(*detect.Rule) bool) (come, missing []SourceRow) {
 	rates := map[detect.Logsource]*SourceRow{}
 	for _, r := range received {
 		for _, s := range r.Sources {
@@ -255,7 +253,7 @@ func sourceRows(rules []*detect.Rule, received []soc.Received, k ruleKnowledge) 
 	}
 	waits := map[detect.Logsource]int{}
 	for _, rule := range rules {
-		if !rule.Correlates() && !k.fed(rule) {
+		if !rule.Correlates() && !fed(rule) {
 			waits[rule.Source]++
 		}
 	}
@@ -317,7 +315,7 @@ func (c *Console) layer(w http.ResponseWriter, r *http.Request, _ Visitor) {
 		c.fail(w, r, err)
 		return
 	}
-	k, err := c.knowledge(r.Context())
+	received, err := c.received(r.Context())
 	if err != nil {
 		c.fail(w, r, err)
 		return
@@ -337,7 +335,7 @@ func (c *Console) layer(w http.ResponseWriter, r *http.Request, _ Visitor) {
 		Description: told + ". The metadata has all three figures.", Techniques: []navigatorTechnique{}, Legend: []any{},
 		Gradient: navigatorGradient{Colors: []string{"#f7e6c4", "#a3201a"}, Max: 30},
 	}
-	for id, t := range techniquesOf(c.o.Detection().Rules(), seen, k.fed) {
+	for id, t := range techniquesOf(c.o.Detection().Rules(), seen, func(r *detect.Rule) bool { return r.Fed(received) }) {
 		t.Score = map[string]int{"alerts": t.count, "rules": t.rules, "fed": t.fed}[score]
 		t.ID, t.Enabled = id, true
 		t.Metadata = []navigatorMetadata{{"Rules we have", strconv.Itoa(t.rules)}, {"Rules that data comes for", strconv.Itoa(t.fed)}, {"Alerts we saw in a day", strconv.Itoa(t.count)}}

@@ -4,9 +4,9 @@
 //
 // # Main types
 //
-// [Console] answers everything under /soc. It reads alerts from a
-// soc.Center, events from the journal and from the store of events, figures from
-// detection and the ledger.
+// [Console] answers everything under /soc. It reads alerts, suppressions and the
+// rules' hit rates from a soc.Center, events from the journal and from the store
+// of events, figures from detection and the ledger.
 //
 // # The way of an alert
 //
@@ -18,7 +18,8 @@
 // # Guarantees
 //
 //   - Analysts read and act; supervisors read, and decide on what is asked for
-//     about guarded tables; nobody else sees anything.
+//     about guarded tables and on suppressions of critical rules; nobody else
+//     sees anything.
 //   - No page holds a CNIC or a citizen's name: events are shown as detection
 //     gets them.
 //   - Every figure is measured. A part that does not exist has no panel.
@@ -75,7 +76,6 @@ type Detection interface {
 	Rules() []*detect.Rule
 	Delay() (median, p99 time.Duration, ok bool)
 	Tally(now time.Time) []detect.Tally
-	Figures() detect.Figures
 	Costs() map[string]detect.Cost
 }
 

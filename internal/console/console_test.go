@@ -143,7 +143,16 @@ func (r *rig) record(facts ...pasban.Fact) []journal.Entry {
 	if !errors.Is(err, context.Canceled) {
 		r.t.Fatal(err)
 	}
+	r.count()
 	return entries
+}
+
+// count writes down what the rules found, as a node does.
+func (r *rig) count() {
+	r.t.Helper()
+	if err := r.alerts.Count(r.t.Context(), r.engine.Figures()); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 func (r *rig) do(method, path string, form url.Values, header ...string) *httptest.ResponseRecorder {

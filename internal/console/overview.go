@@ -107,11 +107,11 @@ func (c *Console) overviewOf(ctx context.Context, lang string) (OverviewView, er
 		return view, err
 	}
 	d := c.o.Detection()
-	k, err := c.knowledge(ctx)
+	received, err := c.received(ctx)
 	if err != nil {
 		return view, err
 	}
-	view.Tactics = grid(d.Rules(), seen, k.fed)
+	view.Tactics = grid(d.Rules(), seen, func(r *detect.Rule) bool { return r.Fed(received) })
 	if median, p99, ok := d.Delay(); ok {
 		view.Delay = c.span(lang, p99)
 		view.DelayText = c.say(lang, "overview.delay_text", "Median", c.span(lang, median))

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -207,21 +206,23 @@ type ruleKnowledge struct {
 	costs    map[string]detect.Cost
 }
 
-// knowledge reads the figures of all rules, up to now.
+// knowledge reads the figures of all rules.
 func (c *Console) knowledge(ctx context.Context) (k ruleKnowledge, err error) {
-	d := c.o.Detection()
-	if err := c.o.Alerts.Count(ctx, d.Figures()); err != nil {
-		slog.WarnContext(ctx, "console: the newest figures of rules could not be counted", "err", err) // they are some seconds older then
-	}
 	if k.figures, err = c.o.Alerts.RuleFigures(ctx, c.o.Now()); err != nil {
 		return k, err
 	}
-	received, err := c.o.Alerts.Received(ctx, c.o.Now())
-	for _, r := range received {
-		k.received = append(k.received, r.Sources)
-	}
-	k.costs = d.Costs()
+	k.costs = c.o.Detection().Costs()
+	k.received, err = c.received(ctx)
 	return k, err
+}
+
+// received are the logsources of which events came in the last week.
+func (c *Console) received(ctx context.Context) (out [][]detect.Logsource, err error) {
+	list, err := c.o.Alerts.Received(ctx, c.o.Now())
+	for _, r := range list {
+		out = append(out, r.Sources)
+	}
+	return out, err
 }
 
 func (k ruleKnowledge) row(rule *detect.Rule) RuleRow {

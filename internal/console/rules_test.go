@@ -77,6 +77,7 @@ func (r *rig) receive(src string, n int) {
 			r.t.Fatal(err)
 		}
 	}
+	r.count()
 }
 
 // of are the alerts of a rule.

@@ -20,7 +20,8 @@
 // journal from behind, so no request ever waits for it. A record is the event
 // as rules see it (record.go); hooks are the rare things by which the few rules
 // are found that might hold (hook.go, program.go); their conditions decide
-// (compile.go, machine.go). DESIGN.md says why.
+// (compile.go, machine.go). DESIGN.md says why. What rules find and cost is counted
+// and sampled on the way (figures.go): [Engine.Figures], [Engine.Costs].
 //
 // # What it guarantees
 //

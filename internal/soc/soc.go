@@ -34,7 +34,8 @@
 //     events are counted by their number, in the journal and in received logs
 //     apart. Matches that are handed over again after a crash change nothing.
 //   - When Handle returns nil the alerts are durable.
-//   - An alert that was closed opens again by itself when new events join it.
+//   - An alert that was closed opens again by itself when new events join it,
+//     unless a suppression covers them.
 //   - A suppressed match is an alert as well, in the state Suppressed. A
 //     suppression asks for more than the rule, ends by itself, and for rules of
 //     level critical it is in force only once a supervisor has approved it.

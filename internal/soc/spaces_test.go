@@ -51,7 +51,9 @@ func TestSpacesAreCountedApart(t *testing.T) {
 		count(8, "older ones that were never counted")
 		w.handle(t, match(sqli, "web1", morning, 4, log0+15))
 		count(8, "the same again")
-
+		if st.Dialect() == store.Postgres {
+			return // what follows is the same there, and slow
+		}
 		many := match(odd, "web1", morning)
 		for i := range uint64(600) {
 			many.Refs = append(many.Refs, detect.Ref{Seq: 1000 + i, ID: fmt.Sprint(i), Time: morning})

@@ -47,7 +47,7 @@ func TestSuppression(t *testing.T) {
 		}
 		updates, cancel := w.c.Subscribe()
 		defer cancel()
-		ms := []detect.Match{from("192.0.2.7", match(sqli, "a", morning, 2)), from("203.0.113.9", match(sqli, "a", morning, 3)), from("192.0.2.7", match(odd, "a", morning, 4))}
+		ms := []detect.Match{from("192.0.2.7", match(sqli, "a", morning, 2)), from("203.0.113.9", match(sqli, "a", morning.Add(time.Second), 3)), from("192.0.2.7", match(odd, "a", morning, 4))}
 		w.handle(t, ms...)
 		if got := states(w.list(t, soc.Query{})); got != "a new 2, a suppressed 1, a new 1" {
 			t.Errorf("alerts are: %s", got)
