@@ -1,5 +1,6 @@
 # make demo    a whole agency under attack, on this machine (ARGS=--once ends after the story)
 # make test    everything that continuous integration runs
+# make storage the ledger on a real S3 server (not part of make test: building the server takes minutes)
 # make bench   the comparisons behind docs/benchmarks.md (ARGS='-only firewalls' for those alone)
 # make lint    format, vet, staticcheck
 # make build   bin/pasban and bin/pasban-verify
@@ -7,7 +8,7 @@
 
 SHELL       := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: build demo test lint unit clients web web-check browser story bench
+.PHONY: build demo test lint unit clients storage web web-check browser story bench
 
 export PASBAN_TESTDATA ?= $(abspath ../shared/data)
 
@@ -32,6 +33,7 @@ lint:
 	@fix=$$(go fix -diff ./... 2>&1 || true); if [ -n "$$fix" ]; then echo "go fix would change:"; echo "$$fix"; exit 1; fi
 	go tool staticcheck ./...
 	cd test/clients && go vet ./... && go tool -modfile=../../go.mod staticcheck ./...
+	cd test/storage && go vet ./... && go tool -modfile=../../go.mod staticcheck ./...
 
 unit:
 	go test -race -timeout 20m ./...
@@ -40,6 +42,9 @@ unit:
 clients: build
 	cd test/clients && PASBAN_BIN=$(CURDIR)/bin/pasban go test -count=1 ./...
 	PASBAN_TEST_CLUSTER=1 go test -count=1 -run TestCluster ./internal/eventstore
+
+storage: tools
+	cd test/storage && go test -count=1 ./...
 
 web:
 	cd web && npm ci --no-audit --no-fund && npm run build

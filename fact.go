@@ -5,12 +5,12 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
-
-	"github.com/gowebpki/jcs"
 )
 
 // Kind says what sort of fact a row of the journal is.
@@ -67,7 +67,7 @@ func (f Fact) Whole() Body {
 // so that every language canonicalises it alike.
 type Body struct {
 	Version    int     `json:"v"`      // 1
-	ID         string  `json:"id"`     // 128 random bits in hex; the incident id that people are shown
+	ID         string  `json:"id"`     // 128 bits in hex, see NewFact; the incident id that people are shown
 	Kind       Kind    `json:"kind"`   //
 	Time       string  `json:"time"`   // RFC 3339 UTC with milliseconds
 	Agency     string  `json:"agency"` // the agency's id
@@ -112,7 +112,10 @@ type Restricted struct {
 }
 
 // NewFact starts a fact of the given kind about now: it draws the id and fills
-// in what the actor says of itself. The caller adds the rest.
+// in what the actor says of itself. The caller adds the rest. The id is the time
+// in Unix milliseconds (48 bits), which the fact says anyway, and 80 random bits:
+// the journal finds facts by id, and ids in the order of time are kept beside each
+// other, where random ones would change a page of the index each.
 func NewFact(kind Kind, agency string, a Actor, now time.Time) Fact {
 	who := Who{Kind: a.Kind, Role: a.Role, Staff: a.Staff}
 	if who.Kind == "" {
@@ -123,7 +126,7 @@ func NewFact(kind Kind, agency string, a Actor, now time.Time) Fact {
 	}
 	return Fact{
 		Body: Body{
-			Version: 1, ID: NewID(), Kind: kind, Agency: agency, Details: Details{Who: who},
+			Version: 1, ID: newFactID(now), Kind: kind, Agency: agency, Details: Details{Who: who},
 			Time: now.UTC().Format(TimeFormat), Outcome: Allowed,
 		},
 		Restricted: Restricted{Actor: a.ID},
@@ -140,12 +143,20 @@ func NewID() string {
 	return hex.EncodeToString(b[:])
 }
 
+func newFactID(now time.Time) string {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:], uint64(now.UnixMilli())<<16)
+	rand.Read(b[6:])
+	return hex.EncodeToString(b[:])
+}
+
 // Sealed is what opens a fact: an Opening opens the leaf, a RestrictedOpening
 // and, for a hidden fact, a HiddenOpening open the digests inside the leaf's body.
 type Sealed struct {
 	Opening    Opening
 	Restricted RestrictedOpening
 	Hidden     *HiddenOpening // nil unless the fact is hidden
+	Body       Body           // as whoever reads the opening sees it; it shares nothing with the fact's
 }
 
 // Opening is what reveals a leaf: the salt and the canonical body. Whoever has
@@ -181,9 +192,20 @@ func (f Fact) Seal() (Sealed, error) {
 		}
 		out.Hidden = &h
 	}
-	body, err := Canonical(f.Body)
-	if err != nil {
-		return Sealed{}, err
+	body, same := f.Body.canonical()
+	if same {
+		out.Body = f.Body
+		out.Body.Fields = nil
+		if len(f.Body.Fields) > 0 {
+			out.Body.Fields = slices.Clone(f.Body.Fields)
+		}
+	} else { // text that is not UTF-8 is read back in another way than it was given
+		if body, err = Canonical(f.Body); err != nil {
+			return Sealed{}, err
+		}
+		if err := json.Unmarshal(body, &out.Body); err != nil {
+			return Sealed{}, &Error{Kind: Invalid, Msg: "the body just written is not readable", Err: err}
+		}
 	}
 	out.Opening = Opening{Kind: f.Body.Kind, Salt: salt(), Body: body}
 	return out, nil
@@ -256,17 +278,4 @@ func salt() []byte {
 	s := make([]byte, saltSize)
 	rand.Read(s)
 	return s
-}
-
-// Canonical writes v as canonical JSON (RFC 8785).
-func Canonical(v any) ([]byte, error) {
-	plain, err := json.Marshal(v)
-	if err != nil {
-		return nil, &Error{Kind: Invalid, Msg: "not writable as JSON", Err: err}
-	}
-	canonical, err := jcs.Transform(plain)
-	if err != nil {
-		return nil, &Error{Kind: Invalid, Msg: "not writable as canonical JSON", Err: err}
-	}
-	return canonical, nil
 }

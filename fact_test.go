@@ -14,11 +14,13 @@ import (
 	"pasban"
 )
 
+var lookTime = time.Date(2026, 11, 23, 20, 15, 0, 123456789, time.FixedZone("PKT", 5*3600))
+
 // lookFact is a fact as the guard makes it, of a synthetic officer and citizen.
 func lookFact() pasban.Fact {
 	f := pasban.NewFact(pasban.KindLook, "land-records", pasban.Actor{
 		ID: "officer:lhr-032", Kind: pasban.ActorPerson, Role: pasban.RoleOfficer, Staff: "LHR-00032",
-	}, time.Date(2026, 11, 23, 20, 15, 0, 123456789, time.FixedZone("PKT", 5*3600)))
+	}, lookTime)
 	f.Subject = pasban.Subject{ID: "0f0e", CNIC: "61101-1234567-1"}
 	f.Body.Service, f.Body.Resource, f.Body.Action = "land-transfer", "LT-2026-000001", "view"
 	f.Body.Fields, f.Body.Purpose = []string{"buyer_name", "price"}, "mutation"
@@ -44,8 +46,9 @@ func TestNewFact(t *testing.T) {
 	if f.Body.Who.Staff != "032" {
 		t.Errorf("staff %q, want the last three characters", f.Body.Who.Staff)
 	}
-	if other := lookFact(); len(f.Body.ID) != 32 || other.Body.ID == f.Body.ID {
-		t.Errorf("ids %q and %q, want 128 random bits each", f.Body.ID, other.Body.ID)
+	begins := fmt.Sprintf("%012x", lookTime.UnixMilli())
+	if other := lookFact(); len(f.Body.ID) != 32 || other.Body.ID == f.Body.ID || f.Body.ID[:12] != begins || other.Body.ID[:12] != begins {
+		t.Errorf("ids %q and %q, want the time, %s, and 80 random bits each", f.Body.ID, other.Body.ID, begins)
 	}
 	if who := pasban.NewFact(pasban.KindBlock, "a", pasban.Actor{}, time.Now()).Body.Who; who.Kind != pasban.ActorAnonymous {
 		t.Errorf("the zero actor is told as %q, want anonymous", who.Kind)

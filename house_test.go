@@ -26,7 +26,7 @@ var floors = map[string]int{
 	"internal/registry": 3, "internal/soc": 3, "internal/sentinel": 3,
 	"internal/gateway": 4, "internal/portal": 4, "internal/desk": 4, "internal/console": 4, "internal/trust": 4, "internal/api": 4,
 	"internal/node": 5, "internal/demo": 5,
-	"cmd/pasban": 6, "cmd/pasban-verify": 6, "test/bench": 6, "test/clients": 6,
+	"cmd/pasban": 6, "cmd/pasban-verify": 6, "test/bench": 6, "test/clients": 6, "test/storage": 6,
 }
 
 // maxLines is the longest a function may be.

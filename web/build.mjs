@@ -79,6 +79,7 @@ async function build() {
     "console.css": own + "/* Contains uPlot, MIT licence, (c) Leon Sorokin. */\n" + uplotCSS.trim() + "\n" + style("console"),
     "htmx.js": own + "/* htmx with hx-csp and hx-sse, 0BSD licence, Big Sky Software. */\n" + await htmx(),
     "chart.js": own + "/* Contains uPlot, MIT licence, (c) Leon Sorokin. */\n" + await script("src/chart.js", "iife"),
+    "hunt.js": own + await script("src/hunt.js", "iife"),
     "verify.js": own + await script("src/page.js", "esm"),
     "list.js": own + await script("src/list.js", "esm"),
     "passkey.js": own + await script("src/passkey.js", "esm"),

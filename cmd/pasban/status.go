@@ -85,6 +85,7 @@ func (c *cli) printStatus(s node.Status) {
 	fmt.Fprintf(c.out, "agency   %s, up since %s\n", s.Agency, s.Started)
 	fmt.Fprintf(c.out, "journal  %d facts, %d of them leaves\n", s.Figures.Facts, s.Figures.Leaves)
 	fmt.Fprintf(c.out, "ledger   %d leaves under the last checkpoint, %.1f s behind\n", s.Figures.Checkpoint, s.Figures.LagSeconds)
+	fmt.Fprintf(c.out, "         in %s, which last answered within %.3f s, %.1f s ago\n", s.Figures.Storage.Where, s.Figures.Storage.AnswerSeconds, s.Figures.Storage.SilentSeconds)
 	if w := s.Figures.Witnesses; w != nil {
 		printWitnesses(c.out, w)
 	}

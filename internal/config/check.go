@@ -228,6 +228,9 @@ func (k *checker) engines() {
 	only("relay", c.Relay, "none")
 	only("keys.kek", c.Keys.KEK, "age")
 	k.witnesses()
+	if _, err := c.LedgerStorage(); err != nil {
+		k.bad("ledger.storage", err.Error(), "not a storage that this build has")
+	}
 	if a := c.Ledger.Audit; a < time.Second || a > 24*time.Hour {
 		k.bad("ledger.audit", "1s to 24h", "%s is out of range", a)
 	}

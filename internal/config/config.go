@@ -195,8 +195,13 @@ type Ledger struct {
 	// without scheme, such as land.example/ledger. Without it: the agency's id
 	// followed by /ledger.
 	Origin string `yaml:"origin"`
-	// Storage is posix: files under data/ledger.
-	Storage string `yaml:"storage" enum:"posix" default:"posix"`
+	// Storage is where the log's files are. posix: under data/ledger.
+	// mysql://USER:PASSWORD@HOST/DATABASE: in a MySQL or MariaDB database.
+	// s3://BUCKET/PREFIX?mysql=mysql://…: in an object store, with a database that
+	// keeps the order of what is not yet there; region= and endpoint= before
+	// mysql= say which store, where the environment does not. Secret: file:PATH and
+	// ${ENV} are resolved. docs/OPERATING.md tells how to choose and how to move.
+	Storage Secret `yaml:"storage" default:"posix"`
 	// Audit is the pause between audits, which rehash every file of the log and
 	// restore what was changed from the journal.
 	Audit time.Duration `yaml:"audit" default:"1m"`

@@ -68,7 +68,7 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(problems)
 	}
 	got := fmt.Sprint(c.Listen, c.Admin, c.TLS.Mode, c.Store.Value(), c.Relay.Value(), c.Events.Store.Value(), c.Keys.KEK.Value(),
-		c.Ledger.Origin, c.Ledger.Storage, c.Sites[0].WAF.Paranoia, c.Sites[0].WAF.Mode, c.Sites[0].Timeout, c.Limits)
+		c.Ledger.Origin, c.Ledger.Storage.Value(), c.Sites[0].WAF.Paranoia, c.Sites[0].WAF.Mode, c.Sites[0].Timeout, c.Limits)
 	want := ":8443 127.0.0.1:9443 local sqlite none embedded age land-records/ledger posix 1 block 30s {{20 60} 1048576 32768 999 64 4096 128 {50 200} [] [] [] { [] []} [secret]}"
 	if strings.Join(strings.Fields(got), " ") != want {
 		// Print puts no space between two strings.

@@ -6,11 +6,15 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"pasban"
 	"pasban/internal/detect"
+	"pasban/internal/page"
 	"pasban/internal/soc"
+	"pasban/internal/soc/hunt"
 )
 
 const (
@@ -24,15 +28,17 @@ const (
 
 // QueueView is the data of the alert queue.
 type QueueView struct {
-	Rows    []Row
-	Filter  Filter
-	Levels  []string // to choose from
-	States  []string
-	Periods []string
-	Next    string // address of the next page, "" if there is none
-	Query   string // the filters as a query, for the form that changes alerts
-	Live    string // address of the counter of new alerts
-	MayAct  bool
+	Rows     []Row
+	Filter   Filter
+	Levels   []string // to choose from
+	States   []string
+	Periods  []string
+	Next     string // address of the next page, "" if there is none
+	Query    string // the filters as a query, for the form that changes alerts
+	Live     string // address of the counter of new alerts
+	Rule     string // title of the rule that the filter names
+	MayAct   bool
+	Verdicts []soc.Verdict
 }
 
 // Filter is what the queue shows, as its address says.
@@ -41,9 +47,13 @@ type Filter struct {
 	State     string // "open" (not closed), one state, or "all"
 	Period    string // 1h, 24h, 7d or "" for all
 	Technique string
+	Rule      string // a rule's id
 }
 
 var techniqueForm = regexp.MustCompile(`^T[0-9]{4}(\.[0-9]{3})?$`)
+
+// ruleForm is a rule's id.
+var ruleForm = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
 
 func periods() []string { return []string{"1h", "24h", "7d"} }
 
@@ -62,14 +72,17 @@ func queueQuery(q url.Values) url.Values {
 	if t := q.Get("technique"); techniqueForm.MatchString(t) {
 		out.Set("technique", t)
 	}
+	if id := q.Get("rule"); ruleForm.MatchString(id) {
+		out.Set("rule", id)
+	}
 	return out
 }
 
 // filterOf reads the filters into what the page shows and what soc is asked.
 func filterOf(q url.Values, now time.Time) (Filter, soc.Query) {
 	valid := queueQuery(q)
-	f := Filter{Level: valid.Get("level"), State: valid.Get("state"), Period: valid.Get("period"), Technique: valid.Get("technique")}
-	query := soc.Query{Technique: f.Technique, After: q.Get("after")}
+	f := Filter{Level: valid.Get("level"), State: valid.Get("state"), Period: valid.Get("period"), Technique: valid.Get("technique"), Rule: valid.Get("rule")}
+	query := soc.Query{Technique: f.Technique, Rule: f.Rule, After: q.Get("after")}
 	query.MinLevel, _ = detect.ParseLevel(f.Level)
 	switch f.State {
 	case "all":
@@ -95,7 +108,13 @@ func (c *Console) queue(w http.ResponseWriter, r *http.Request, v Visitor) {
 		return
 	}
 	keep := queueQuery(r.URL.Query())
-	view := QueueView{Filter: filter, Periods: periods(), Query: keep.Encode(), Live: "/soc/live/count?" + keep.Encode(), MayAct: v.Actor.Role == pasban.RoleAnalyst}
+	view := QueueView{Filter: filter, Periods: periods(), Query: keep.Encode(), Live: "/soc/live/count?" + keep.Encode(), MayAct: v.Actor.Role == pasban.RoleAnalyst, Verdicts: soc.Verdicts()}
+	if filter.Rule != "" {
+		view.Rule = filter.Rule
+		if rule := c.rule(filter.Rule); rule != nil {
+			view.Rule = rule.Title
+		}
+	}
 	for l := detect.Critical; l >= detect.Informational; l-- {
 		view.Levels = append(view.Levels, l.String())
 	}
@@ -116,18 +135,20 @@ func (c *Console) queue(w http.ResponseWriter, r *http.Request, v Visitor) {
 
 // alertJSON is one alert for programs.
 type alertJSON struct {
-	ID         string    `json:"id"`
-	RuleID     string    `json:"rule_id"`
-	Title      string    `json:"title"`
-	Level      string    `json:"level"`
-	Tags       []string  `json:"tags"`
-	Techniques []string  `json:"techniques"`
-	Entity     string    `json:"entity"`
-	Why        []string  `json:"why"`
-	First      time.Time `json:"first"`
-	Last       time.Time `json:"last"`
-	Count      int       `json:"count"`
-	State      soc.State `json:"state"`
+	ID          string      `json:"id"`
+	RuleID      string      `json:"rule_id"`
+	Title       string      `json:"title"`
+	Level       string      `json:"level"`
+	Tags        []string    `json:"tags"`
+	Techniques  []string    `json:"techniques"`
+	Entity      string      `json:"entity"`
+	Why         []string    `json:"why"`
+	First       time.Time   `json:"first"`
+	Last        time.Time   `json:"last"`
+	Count       int         `json:"count"`
+	State       soc.State   `json:"state"`
+	Verdict     soc.Verdict `json:"verdict,omitempty"`
+	Suppression string      `json:"suppression,omitempty"`
 }
 
 // alertsJSON is the queue as one JSON document, at most 500 alerts, with the
@@ -149,7 +170,7 @@ func (c *Console) alertsJSON(w http.ResponseWriter, r *http.Request, _ Visitor) 
 		Alerts []alertJSON `json:"alerts"`
 	}{"pasban.alerts.v1", []alertJSON{}}
 	for _, a := range alerts {
-		doc.Alerts = append(doc.Alerts, alertJSON{a.ID, a.RuleID, a.Title, a.Level.String(), a.Tags, a.Techniques(), a.Entity, a.Why, a.First, a.Last, a.Count, a.State})
+		doc.Alerts = append(doc.Alerts, alertJSON{a.ID, a.RuleID, a.Title, a.Level.String(), a.Tags, a.Techniques(), a.Entity, a.Why, a.First, a.Last, a.Count, a.State, a.Verdict, a.Suppression})
 	}
 	c.o.Pages.JSON(w, r, http.StatusOK, "", doc)
 }
@@ -158,23 +179,41 @@ func (c *Console) alertsJSON(w http.ResponseWriter, r *http.Request, _ Visitor) 
 type AlertView struct {
 	Row
 	First, Last string
-	Why         []string
+	Why         []Reason
+	Asks        *AsksView    // nil unless the rule correlates
 	Rule        *detect.Rule // nil if the rule is no longer loaded
 	RuleID      string
 	Names       []Technique
 	Events      []EventRow
-	More        int // events that are counted but not shown
+	Older       string // address of the page with older events, "" if there are none
+	Unnamed     int    // events that are counted but not named
 	Notes       []NoteRow
 	MayAct      bool
 	Next        []soc.State // states that it may go to
+	Hunt        string      // address of the events around it, "" if none are kept
+	Verdicts    []soc.Verdict
+	Verdict     soc.Verdict
+	Suppression string // the id of what suppresses it
+	Suppress    string // address of the form that suppresses alerts like it, "" if there is none
+}
+
+// Reason is why an alert fired, and by which search of the rule.
+type Reason struct{ Part, Text string }
+
+// AsksView is what a correlation asks.
+type AsksView struct {
+	Kind, Bounds, Within, Fields string
+	Groups                       string // the fields, with the alert's values
+	Rules                        []*detect.Rule
 }
 
 // NoteRow is one line of an alert's history.
 type NoteRow struct {
-	At    string
-	State soc.State
-	Who   string
-	Text  string
+	At      string
+	State   soc.State
+	Verdict soc.Verdict
+	Who     string
+	Text    string
 }
 
 func (c *Console) alert(w http.ResponseWriter, r *http.Request, v Visitor) {
@@ -183,48 +222,96 @@ func (c *Console) alert(w http.ResponseWriter, r *http.Request, v Visitor) {
 		c.fail(w, r, err)
 		return
 	}
-	view := AlertView{Row: rowOf(a), First: stamp(a.First), Last: stamp(a.Last), Why: a.Why, RuleID: a.RuleID, MayAct: v.Actor.Role == pasban.RoleAnalyst}
-	for _, rule := range c.o.Detection().Rules() {
-		if rule.ID == a.RuleID {
-			view.Rule = rule
+	view := AlertView{Row: rowOf(a), First: stamp(a.First), Last: stamp(a.Last), RuleID: a.RuleID, MayAct: v.Actor.Role == pasban.RoleAnalyst,
+		Verdicts: soc.Verdicts(), Verdict: a.Verdict, Suppression: a.Suppression, Rule: c.rule(a.RuleID)}
+	for i, why := range a.Why {
+		reason := Reason{Text: why}
+		if i < len(a.Parts) {
+			reason.Part = a.Parts[i]
 		}
+		view.Why = append(view.Why, reason)
+	}
+	if view.Rule != nil {
+		view.Asks = c.asksView(page.Lang(r), view.Rule, a.Entity)
+		if view.MayAct {
+			view.Suppress = suppressionHref(a.ID)
+		}
+	}
+	if is, ok := hunt.Anywhere(a.Entity); c.o.Events != nil && a.Entity != "" {
+		view.Hunt = aroundHref(is, ok, a.First, a.Last)
 	}
 	for _, id := range a.Techniques() {
 		view.Names = append(view.Names, techniqueOf(id))
 	}
-	for _, s := range soc.States() {
+	for _, s := range []soc.State{soc.New, soc.Acknowledged, soc.Closed} {
 		if s != a.State {
 			view.Next = append(view.Next, s)
 		}
 	}
-	if err := c.story(r.Context(), a, &view); err != nil {
+	before, _ := strconv.ParseUint(r.URL.Query().Get("before"), 10, 64)
+	if err := c.story(r.Context(), a, before, &view); err != nil {
 		c.fail(w, r, err)
 		return
 	}
 	c.render(w, r, v, http.StatusOK, "alert", a.Title, view)
 }
 
-// story adds the events behind an alert and what was done about it.
-func (c *Console) story(ctx context.Context, a soc.Alert, view *AlertView) error {
+// rule is a loaded rule, nil if there is none of this id.
+func (c *Console) rule(id string) *detect.Rule {
+	rules := c.o.Detection().Rules()
+	if i := slices.IndexFunc(rules, func(r *detect.Rule) bool { return r.ID == id }); i >= 0 {
+		return rules[i]
+	}
+	return nil
+}
+
+// asksView says what a correlation asks; entity is the alert's, if there is one.
+func (c *Console) asksView(lang string, rule *detect.Rule, entity string) *AsksView {
+	asks, ok := rule.Asks()
+	if !ok {
+		return nil
+	}
+	view := &AsksView{Kind: asks.Kind, Bounds: strings.Join(asks.Bounds, ", "), Fields: strings.Join(asks.Fields, ", "),
+		Within: c.span(lang, asks.Within), Groups: strings.Join(asks.GroupBy, ", "), Rules: asks.Rules}
+	if view.Groups != "" && entity != "" {
+		view.Groups += ": " + entity
+	}
+	return view
+}
+
+// story adds the events behind an alert, those before a number if it is not 0,
+// and what was done about it.
+func (c *Console) story(ctx context.Context, a soc.Alert, before uint64, view *AlertView) error {
 	events, err := c.o.Alerts.Events(ctx, a.ID)
 	if err != nil {
 		return err
 	}
-	for _, e := range events[max(0, len(events)-shownEvents):] {
-		row, err := c.eventRow(ctx, e)
+	kept, err := c.o.Alerts.Kept(ctx, a.ID)
+	if err != nil {
+		return err
+	}
+	view.Unnamed = a.Count - len(events)
+	if before > 0 {
+		events = slices.DeleteFunc(events, func(e soc.Event) bool { return e.Seq >= before })
+	}
+	if len(events) > shownEvents {
+		events = events[len(events)-shownEvents:]
+		view.Older = "/soc/alerts/" + url.PathEscape(a.ID) + "?before=" + strconv.FormatUint(events[0].Seq, 10) + "#ev"
+	}
+	for _, e := range events {
+		row, err := c.eventRow(ctx, e, kept[e.Seq])
 		if err != nil {
 			return err
 		}
 		view.Events = append(view.Events, row)
 	}
 	slices.Reverse(view.Events)
-	view.More = a.Count - len(view.Events)
 	notes, err := c.o.Alerts.Notes(ctx, a.ID)
 	if err != nil {
 		return err
 	}
 	for _, n := range notes {
-		view.Notes = append(view.Notes, NoteRow{stamp(n.At), n.State, n.Who, n.Text})
+		view.Notes = append(view.Notes, NoteRow{stamp(n.At), n.State, n.Verdict, n.Who, n.Text})
 	}
 	return nil
 }
@@ -241,7 +328,11 @@ func (c *Console) change(w http.ResponseWriter, r *http.Request, v Visitor) {
 		return
 	}
 	ids := r.PostForm["id"]
-	if err := c.o.Alerts.SetState(r.Context(), v.Actor, ids, soc.State(r.PostForm.Get("state")), r.PostForm.Get("note")); err != nil {
+	change := soc.Change{State: soc.State(r.PostForm.Get("state")), Note: r.PostForm.Get("note")}
+	if change.State == soc.Closed { // the form has one for every button
+		change.Verdict = soc.Verdict(r.PostForm.Get("verdict"))
+	}
+	if err := c.o.Alerts.SetState(r.Context(), v.Actor, ids, change); err != nil {
 		c.fail(w, r, err)
 		return
 	}

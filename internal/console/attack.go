@@ -4,19 +4,31 @@ import (
 	"cmp"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
+	"pasban"
 	"pasban/internal/detect"
+	"pasban/internal/soc"
 )
 
 // Technique is one ATT&CK technique in the grid.
 type Technique struct {
 	ID    string
 	Name  string // "" if it is not among those that Pasban's own rules name
-	Count int    // alerts of the last day
+	Count int    // alerts of the last day that we saw
 	Class string // l0 … l4: how many
-	Rules int    // rules that look for it
+	Rules int    // rules that we have for it
+	Fed   int    // of these: rules that data comes for
 }
+
+// URL is where ATT&CK describes it.
+func (t Technique) URL() string {
+	return "https://attack.mitre.org/techniques/" + strings.ReplaceAll(t.ID, ".", "/") + "/"
+}
+
+// Blind says that rules look for it and no data comes for any of them.
+func (t Technique) Blind() bool { return t.Rules > 0 && t.Fed == 0 }
 
 // Tactic is one column of the grid.
 type Tactic struct {
@@ -92,8 +104,8 @@ func shade(n int) string {
 }
 
 // grid lists the techniques that rules look for or that were seen, by tactic.
-// Sub-techniques count for their technique.
-func grid(rules []*detect.Rule, seen map[string]int) []Tactic {
+// Sub-techniques count for their technique. fed says for which rules data comes.
+func grid(rules []*detect.Rule, seen map[string]int, fed func(*detect.Rule) bool) []Tactic {
 	cells := map[string]*Technique{}
 	where := map[string]string{}
 	names := known()
@@ -110,10 +122,14 @@ func grid(rules []*detect.Rule, seen map[string]int) []Tactic {
 	for _, r := range rules {
 		tactic := firstTactic(r.Tags)
 		counted := map[*Technique]bool{}
+		comes := fed(r)
 		for _, id := range r.Techniques() {
 			if cell := add(id, tactic); !counted[cell] {
 				counted[cell] = true
 				cell.Rules++
+				if comes {
+					cell.Fed++
+				}
 			}
 		}
 	}
@@ -149,33 +165,111 @@ func firstTactic(tags []string) string {
 // AttackView is the data of the techniques' page.
 type AttackView struct {
 	Tactics []Tactic
-	Rules   []RuleRow
+	Covered int // techniques that rules look for
+	Fed     int // of these: data comes for a rule
+	Seen    int // techniques that alerts were about
+	Sources []SourceRow
+	Missing []SourceRow
+	More    int // sources that rules wait for and that are not listed
 }
 
-// RuleRow is one rule that is loaded.
-type RuleRow struct {
-	Title, ID, Description string
-	Level, Class, Glyph    string
-	Techniques             []string
-	Correlates             bool
+// SourceRow is a logsource and the rules over it.
+type SourceRow struct {
+	Name  string
+	Rules int
+	soc.Rate
 }
 
-// attack shows which techniques the rules look for and which were seen.
+// missingMax is how many logsources that nobody sends are listed.
+const missingMax = 15
+
+// attack shows which techniques the rules look for, for which of them data
+// comes, and which were seen.
 func (c *Console) attack(w http.ResponseWriter, r *http.Request, v Visitor) {
-	rules := c.o.Detection().Rules()
-	seen, err := c.o.Alerts.Techniques(r.Context(), c.o.Now().Add(-day))
+	now := c.o.Now()
+	seen, err := c.o.Alerts.Techniques(r.Context(), now.Add(-day))
 	if err != nil {
 		c.fail(w, r, err)
 		return
 	}
-	view := AttackView{Tactics: grid(rules, seen)}
-	for _, rule := range rules {
-		row := RuleRow{Title: rule.Title, ID: rule.ID, Description: strings.Join(strings.Fields(rule.Description), " "),
-			Level: rule.Level.String(), Techniques: rule.Techniques(), Correlates: rule.Correlates()}
-		row.Class, row.Glyph = severity(rule.Level)
-		view.Rules = append(view.Rules, row)
+	k, err := c.knowledge(r.Context())
+	if err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	received, err := c.o.Alerts.Received(r.Context(), now)
+	if err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	rules := c.o.Detection().Rules()
+	view := AttackView{Tactics: grid(rules, seen, k.fed)}
+	for _, tactic := range view.Tactics {
+		for _, t := range tactic.Techniques {
+			if t.Rules > 0 {
+				view.Covered++
+			}
+			if t.Fed > 0 {
+				view.Fed++
+			}
+			if t.Count > 0 {
+				view.Seen++
+			}
+		}
+	}
+	view.Sources, view.Missing = sourceRows(rules, received, k)
+	if len(view.Missing) > missingMax {
+		view.More = len(view.Missing) - missingMax
+		view.Missing = view.Missing[:missingMax]
 	}
 	c.render(w, r, v, http.StatusOK, "attack", "nav.attack", view)
+}
+
+func (k ruleKnowledge) fed(r *detect.Rule) bool { return r.Fed(k.received) }
+
+// sourceRows lists the logsources that come, with the rules that they feed, and
+// those that rules wait for in vain, with most rules first. An event of several
+// logsources counts for each.
+func sourceRows(rules []*detect.Rule, received []soc.Received, k ruleKnowledge) (come, missing []SourceRow) {
+	rates := map[detect.Logsource]*SourceRow{}
+	for _, r := range received {
+		for _, s := range r.Sources {
+			if s == (detect.Logsource{}) {
+				continue
+			}
+			row := rates[s]
+			if row == nil {
+				row = &SourceRow{Name: s.String()}
+				rates[s] = row
+				for _, rule := range rules {
+					if !rule.Correlates() && feeds(s, rule.Source) {
+						row.Rules++
+					}
+				}
+			}
+			row.Hour, row.Day, row.Week = row.Hour+r.Hour, row.Day+r.Day, row.Week+r.Week
+		}
+	}
+	for _, row := range rates {
+		come = append(come, *row)
+	}
+	waits := map[detect.Logsource]int{}
+	for _, rule := range rules {
+		if !rule.Correlates() && !k.fed(rule) {
+			waits[rule.Source]++
+		}
+	}
+	for s, n := range waits {
+		missing = append(missing, SourceRow{Name: s.String(), Rules: n})
+	}
+	slices.SortFunc(come, func(a, b SourceRow) int { return cmp.Or(b.Week-a.Week, cmp.Compare(a.Name, b.Name)) })
+	slices.SortFunc(missing, func(a, b SourceRow) int { return cmp.Or(b.Rules-a.Rules, cmp.Compare(a.Name, b.Name)) })
+	return come, missing
+}
+
+// feeds reports whether a rule's logsource asks for nothing that events of s are not.
+func feeds(s, rule detect.Logsource) bool {
+	return (rule.Product == "" || rule.Product == s.Product) && (rule.Category == "" || rule.Category == s.Category) && (rule.Service == "" || rule.Service == s.Service)
 }
 
 // navigatorLayer is an ATT&CK Navigator layer, format 4.5
@@ -192,10 +286,16 @@ type navigatorLayer struct {
 }
 
 type navigatorTechnique struct {
-	ID      string `json:"techniqueID"`
-	Score   int    `json:"score"`
-	Comment string `json:"comment"`
-	Enabled bool   `json:"enabled"`
+	ID       string              `json:"techniqueID"`
+	Score    int                 `json:"score"`
+	Comment  string              `json:"comment"`
+	Enabled  bool                `json:"enabled"`
+	Metadata []navigatorMetadata `json:"metadata"`
+}
+
+type navigatorMetadata struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
 }
 
 type navigatorGradient struct {
@@ -204,8 +304,12 @@ type navigatorGradient struct {
 	Max    int      `json:"maxValue"`
 }
 
-// layer hands out what was seen in the last day as a Navigator layer: the score
-// is the number of alerts, 0 where only a rule looks.
+// maxComment is how many rules a layer names for a technique.
+const maxComment = 20
+
+// layer hands out a Navigator layer. Its score is what ?score= asks for: the
+// alerts of the last day (as without it), the rules, or the rules that data
+// comes for; all three are each technique's metadata.
 func (c *Console) layer(w http.ResponseWriter, r *http.Request, _ Visitor) {
 	now := c.o.Now()
 	seen, err := c.o.Alerts.Techniques(r.Context(), now.Add(-day))
@@ -213,28 +317,71 @@ func (c *Console) layer(w http.ResponseWriter, r *http.Request, _ Visitor) {
 		c.fail(w, r, err)
 		return
 	}
-	titles := map[string][]string{}
-	for _, rule := range c.o.Detection().Rules() {
-		for _, id := range rule.Techniques() {
-			titles[id] = append(titles[id], rule.Title)
+	k, err := c.knowledge(r.Context())
+	if err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	score := cmp.Or(r.URL.Query().Get("score"), "alerts")
+	told := map[string]string{
+		"alerts": "score: alerts of the day before " + stamp(now) + " UTC; 0: a rule looks for it, nothing was seen",
+		"rules":  "score: rules that look for it",
+		"fed":    "score: rules that look for it and that data comes for; 0: no data comes",
+	}[score]
+	if told == "" {
+		c.fail(w, r, &pasban.Error{Kind: pasban.Invalid, Where: "score", Msg: "a layer scores alerts, rules or fed"})
+		return
+	}
+	l := navigatorLayer{
+		Name: "Pasban, " + c.o.Agency + ": " + score, Versions: map[string]string{"layer": "4.5"}, Domain: "enterprise-attack", Sorting: 3,
+		Description: told + ". The metadata has all three figures.", Techniques: []navigatorTechnique{}, Legend: []any{},
+		Gradient: navigatorGradient{Colors: []string{"#f7e6c4", "#a3201a"}, Max: 30},
+	}
+	for id, t := range techniquesOf(c.o.Detection().Rules(), seen, k.fed) {
+		t.Score = map[string]int{"alerts": t.count, "rules": t.rules, "fed": t.fed}[score]
+		t.ID, t.Enabled = id, true
+		t.Metadata = []navigatorMetadata{{"Rules we have", strconv.Itoa(t.rules)}, {"Rules that data comes for", strconv.Itoa(t.fed)}, {"Alerts we saw in a day", strconv.Itoa(t.count)}}
+		l.Techniques = append(l.Techniques, t.navigatorTechnique)
+		l.Gradient.Max = max(l.Gradient.Max, t.Score)
+	}
+	slices.SortFunc(l.Techniques, func(a, b navigatorTechnique) int { return cmp.Compare(a.ID, b.ID) })
+	w.Header().Set("Content-Disposition", `attachment; filename="pasban-attack-layer-`+score+`.json"`)
+	c.o.Pages.JSON(w, r, http.StatusOK, "", l)
+}
+
+// layerTechnique is a technique of a layer while it is counted.
+type layerTechnique struct {
+	navigatorTechnique
+	rules, fed, count int
+}
+
+// techniquesOf counts the rules for each technique, and names some. One that was
+// seen stands there also if its rule is gone.
+func techniquesOf(rules []*detect.Rule, seen map[string]int, fed func(*detect.Rule) bool) map[string]*layerTechnique {
+	out := map[string]*layerTechnique{}
+	of := func(id string) *layerTechnique {
+		if out[id] == nil {
+			out[id] = &layerTechnique{count: seen[id]}
+		}
+		return out[id]
+	}
+	for _, r := range rules {
+		comes := fed(r)
+		for _, id := range r.Techniques() {
+			t := of(id)
+			t.rules++
+			if comes {
+				t.fed++
+			}
+			if t.rules <= maxComment {
+				t.Comment += strings.Repeat("; ", min(t.rules-1, 1)) + r.Title
+			} else if t.rules == maxComment+1 {
+				t.Comment += "; …"
+			}
 		}
 	}
 	for id := range seen {
-		if titles[id] == nil {
-			titles[id] = []string{} // seen, but by a rule that is gone, or for its sub-technique
-		}
+		of(id)
 	}
-	l := navigatorLayer{
-		Name: "Pasban, " + c.o.Agency, Versions: map[string]string{"layer": "4.5"}, Domain: "enterprise-attack", Sorting: 3,
-		Description: "Alerts of the day before " + stamp(now) + " UTC by technique; score 0: a rule looks for it, nothing was seen.",
-		Techniques:  []navigatorTechnique{}, Legend: []any{},
-		Gradient: navigatorGradient{Colors: []string{"#f7e6c4", "#a3201a"}, Max: 30},
-	}
-	for id, rules := range titles {
-		l.Techniques = append(l.Techniques, navigatorTechnique{id, seen[id], strings.Join(rules, "; "), true})
-		l.Gradient.Max = max(l.Gradient.Max, seen[id])
-	}
-	slices.SortFunc(l.Techniques, func(a, b navigatorTechnique) int { return cmp.Compare(a.ID, b.ID) })
-	w.Header().Set("Content-Disposition", `attachment; filename="pasban-attack-layer.json"`)
-	c.o.Pages.JSON(w, r, http.StatusOK, "", l)
+	return out
 }

@@ -1,10 +1,12 @@
 // Package console is the analysts' surface at /soc: what is going on, which
-// alerts wait, why each fired, the events behind it, and how the ledger is.
+// alerts wait, why each fired, the events behind it, what else is among all
+// events, and how the ledger is.
 //
 // # Main types
 //
 // [Console] answers everything under /soc. It reads alerts from a
-// soc.Center, events from the journal, figures from detection and the ledger.
+// soc.Center, events from the journal and from the store of events, figures from
+// detection and the ledger.
 //
 // # The way of an alert
 //
@@ -20,7 +22,10 @@
 //   - No page holds a CNIC or a citizen's name: events are shown as detection
 //     gets them.
 //   - Every figure is measured. A part that does not exist has no panel.
-//   - Whatever attackers sent is shown as text, in rows that arrive live too.
+//   - Whatever attackers sent is shown as text, in rows that arrive live too, and
+//     stays a value in every query that a link adds it to.
+//   - Who searches the events, for what, and who exports them, is a fact before
+//     anything is shown.
 //   - Every page works without scripts; scripts add live rows and the chart.
 //
 // # What it must never do
@@ -70,6 +75,8 @@ type Detection interface {
 	Rules() []*detect.Rule
 	Delay() (median, p99 time.Duration, ok bool)
 	Tally(now time.Time) []detect.Tally
+	Figures() detect.Figures
+	Costs() map[string]detect.Cost
 }
 
 var (
@@ -85,7 +92,7 @@ type Visitor struct {
 }
 
 // Options are the parts that the console works with. All are required but
-// Shield, Tables, Logs and Now.
+// Shield, Tables, Logs, Events, Refused and Now.
 type Options struct {
 	Pages     *page.Pages
 	Agency    string // the agency's id, as facts carry it
@@ -100,6 +107,8 @@ type Options struct {
 	Shield    Shield                          // nil shows none
 	Tables    Tables                          // nil if no table is guarded
 	Logs      Logs                            // nil if no logs are received
+	Events    Events                          // nil if no events are kept
+	Refused   func() config.Problems          // the rules that the last reload refused; nil if it took all
 	Now       func() time.Time                // nil is time.Now
 }
 
@@ -107,6 +116,8 @@ type Options struct {
 type Console struct {
 	o   Options
 	mux *http.ServeMux
+
+	fields fieldNames // that completion offers
 }
 
 // New makes the console and hands its templates to pages.
@@ -116,6 +127,9 @@ func New(o Options) (*Console, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Refused == nil {
+		o.Refused = func() config.Problems { return nil }
 	}
 	sub, err := fs.Sub(templates, "templates")
 	if err != nil {
@@ -164,6 +178,18 @@ func New(o Options) (*Console, error) {
 	if o.Logs != nil {
 		read("/soc/sources", c.logSources)
 	}
+	if o.Events != nil {
+		read("/soc/hunt", c.hunt)
+		read("/soc/hunt/event", c.huntEvent)
+		read("/soc/hunt/complete.json", c.complete)
+		read("/soc/hunt/saved", c.saved)
+		read("/soc/hunt/rule", c.draftPage)
+		read("/soc/hunt/rule.yml", c.draftFile)
+		act("/soc/hunt/saved", c.saveHunt)
+		c.mux.HandleFunc("POST /soc/hunt/saved/{id}/delete", c.may(c.deleteHunt, pasban.RoleAnalyst, pasban.RoleSupervisor))
+		c.mux.HandleFunc("POST /soc/hunt/export", c.may(c.export, pasban.RoleAnalyst, pasban.RoleSupervisor))
+	}
+	c.mountRules(read, act)
 	c.mux.HandleFunc("/soc/", func(w http.ResponseWriter, r *http.Request) {
 		c.o.Pages.Error(w, r, &pasban.Error{Kind: pasban.NotFound, Msg: "there is no such page"})
 	})
@@ -209,9 +235,13 @@ func (c *Console) nav(r *http.Request, lang string) []page.Link {
 	links := []page.Link{
 		{Text: c.say(lang, "nav.overview"), Href: "/soc"},
 		{Text: c.say(lang, "nav.alerts"), Href: "/soc/alerts"},
+		{Text: c.say(lang, "nav.rules"), Href: "/soc/rules"},
 		{Text: c.say(lang, "nav.attack"), Href: "/soc/attack"},
 		{Text: c.say(lang, "nav.waf"), Href: "/soc/waf"},
 		{Text: c.say(lang, "nav.ledger"), Href: "/soc/ledger"},
+	}
+	if c.o.Events != nil {
+		links = slices.Insert(links, 2, page.Link{Text: c.say(lang, "nav.hunt"), Href: "/soc/hunt"})
 	}
 	if c.o.Tables != nil {
 		links = append(links, page.Link{Text: c.say(lang, "nav.tables"), Href: "/soc/tables"})

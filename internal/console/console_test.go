@@ -60,6 +60,8 @@ type rig struct {
 	sites   []config.Site
 	tuned   int    // how often exclusions were put in force
 	last    uint64 // the last fact that detection has seen
+	logged  uint64 // the last received event
+	refused config.Problems
 }
 
 func newRig(t *testing.T) *rig {
@@ -92,6 +94,7 @@ func newRig(t *testing.T) *rig {
 		Pages: pages, Agency: "land-records", Alerts: r.alerts, Journal: r.j, Ledger: r.ledger, VKey: vkey,
 		Detection: func() Detection { return r.engine },
 		Sites:     func() []config.Site { return r.sites },
+		Refused:   func() config.Problems { return r.refused },
 		Tune:      func(context.Context) error { r.tuned++; return nil },
 		Visitor: func(*http.Request) (Visitor, bool) {
 			if r.visitor == nil {
@@ -179,7 +182,7 @@ func (r *rig) all() []soc.Alert {
 // paths are the pages of the console that show alert a and fact f.
 func paths(a, f string) []string {
 	return []string{"/soc", "/soc/", "/soc/alerts", "/soc/alerts?state=all&level=low&period=24h&technique=T1190", "/soc/alerts/" + a,
-		"/soc/events/" + f, "/soc/find", "/soc/attack", "/soc/waf", "/soc/ledger"}
+		"/soc/events/" + f, "/soc/find", "/soc/attack", "/soc/waf", "/soc/ledger", "/soc/rules", "/soc/suppressions"}
 }
 
 // TestPages executes every template, in both languages, with markup in every
@@ -188,7 +191,7 @@ func TestPages(t *testing.T) {
 	r := newRig(t)
 	fact := r.record(block("942100", hostile, "/records/"+hostile), block("932100", "203.0.113.9", "/x"))[0].Fact.Body.ID
 	alert := r.all()[0]
-	if err := r.alerts.SetState(t.Context(), analyst.Actor, []string{alert.ID}, soc.Acknowledged, hostile); err != nil {
+	if err := r.alerts.SetState(t.Context(), analyst.Actor, []string{alert.ID}, soc.Change{State: soc.Acknowledged, Note: hostile}); err != nil {
 		t.Fatal(err)
 	}
 	r.ledger.status = ledger.Status{Origin: "land.example/ledger", Size: 12345, Root: "cm9vdA==", Published: time.Now().Add(-42 * time.Second), Lag: 2,
@@ -340,7 +343,7 @@ func TestActions(t *testing.T) {
 	if w.Code != http.StatusBadRequest {
 		t.Errorf("closed without a reason: %d", w.Code)
 	}
-	w = r.do(http.MethodPost, "/soc/alerts", url.Values{"id": ids[:1], "one": {"1"}, "state": {"closed"}, "note": {"a test"}})
+	w = r.do(http.MethodPost, "/soc/alerts", url.Values{"id": ids[:1], "one": {"1"}, "state": {"closed"}, "verdict": {"false_positive"}, "note": {"a test"}})
 	if w.Code != http.StatusSeeOther || w.Header().Get("Location") != "/soc/alerts/"+ids[0] {
 		t.Errorf("status %d to %q", w.Code, w.Header().Get("Location"))
 	}
@@ -528,7 +531,7 @@ func TestGrid(t *testing.T) {
 		{Tags: []string{"attack.t1110.004"}},
 		{Tags: []string{"attack.lateral-movement", "attack.t1021.001"}},
 	}
-	got := grid(rules, map[string]int{"T1110": 12, "T1110.004": 3, "T9999": 1})
+	got := grid(rules, map[string]int{"T1110": 12, "T1110.004": 3, "T9999": 1}, func(r *detect.Rule) bool { return r == rules[1] })
 	var codes []string
 	for _, tactic := range got {
 		codes = append(codes, tactic.Code)
@@ -536,10 +539,10 @@ func TestGrid(t *testing.T) {
 	if !slices.Equal(codes, []string{"credential-access", "lateral-movement", ""}) {
 		t.Fatalf("columns are %q", codes)
 	}
-	if cell := got[0].Techniques[0]; len(got[0].Techniques) != 1 || cell.ID != "T1110" || cell.Count != 12 || cell.Rules != 2 || cell.Class != "l3" {
+	if cell := got[0].Techniques[0]; len(got[0].Techniques) != 1 || cell.ID != "T1110" || cell.Count != 12 || cell.Rules != 2 || cell.Fed != 1 || cell.Blind() || cell.Class != "l3" {
 		t.Errorf("cell is %+v", cell)
 	}
-	if cell := got[1].Techniques[0]; cell.ID != "T1021" || cell.Class != "l0" {
+	if cell := got[1].Techniques[0]; cell.ID != "T1021" || !cell.Blind() || cell.Class != "l0" {
 		t.Errorf("cell is %+v", cell)
 	}
 }

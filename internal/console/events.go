@@ -8,6 +8,8 @@ import (
 	"maps"
 	"net/http"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"pasban"
@@ -16,6 +18,7 @@ import (
 	"pasban/internal/ledger"
 	"pasban/internal/page"
 	"pasban/internal/soc"
+	"pasban/internal/soc/hunt"
 )
 
 // EventRow is one event behind an alert.
@@ -25,16 +28,20 @@ type EventRow struct {
 	Time    string
 	What    string // kind, action and outcome
 	Who     string
-	About   string // blinded citizen, page or part
-	Damaged string // why it cannot be shown
+	About   string     // blinded citizen, page or part
+	Damaged string     // why it cannot be shown
+	Source  string     // of a received event: where it came from, and its place there
+	Fields  []FieldRow // of a received event, as far as the alert keeps them
+	Cut     int        // fields that are not kept for want of room
 }
 
 // eventRow tells of one event in a line. A row of the journal that is damaged
 // is told of as such: it may be what the alert is about.
-func (c *Console) eventRow(ctx context.Context, e soc.Event) (EventRow, error) {
+func (c *Console) eventRow(ctx context.Context, e soc.Event, kept pasban.Event) (EventRow, error) {
 	row := EventRow{Seq: e.Seq}
 	if place, ok := strings.CutPrefix(e.Fact, ingest.IDPrefix); ok { // it is not in the journal
-		row.What, row.About = "entry of a received log", place
+		row.Source = place
+		row.received(kept)
 		return row, nil
 	}
 	if e.Fact == "" {
@@ -69,6 +76,26 @@ func (c *Console) eventRow(ctx context.Context, e soc.Event) (EventRow, error) {
 	return row, nil
 }
 
+// received fills in what an alert keeps of a received event. CNICs are
+// shortened: nobody opens a citizen's record on this page.
+func (row *EventRow) received(kept pasban.Event) {
+	if kept == nil {
+		return
+	}
+	if at := detect.Time(kept); !at.IsZero() {
+		row.Time = stamp(at)
+	}
+	for _, name := range slices.Sorted(maps.Keys(kept)) {
+		if name == soc.Cut {
+			n, _ := kept[name].(float64)
+			row.Cut = int(n)
+			continue
+		}
+		row.Fields = append(row.Fields, FieldRow{Name: name, Value: maskRow(show(kept[name]))})
+	}
+	slices.SortStableFunc(row.Fields, func(a, b FieldRow) int { return strings.Count(a.Name, ".") - strings.Count(b.Name, ".") })
+}
+
 // EventView is the data of one event's page.
 type EventView struct {
 	ID     string
@@ -77,7 +104,11 @@ type EventView struct {
 	JSON   string
 	Alerts []Row
 	Block  *BlockView // nil if it is not about a request that the firewall stopped
+	Hunts  []HuntLink // the events around it; none if none are kept
 }
+
+// HuntLink is the address of the events around one that have the same in a field.
+type HuntLink struct{ Field, Href string }
 
 // FieldRow is one flat field of an event.
 type FieldRow struct{ Name, Value, Doc string }
@@ -95,6 +126,13 @@ func (c *Console) event(w http.ResponseWriter, r *http.Request, v Visitor) {
 	for _, f := range detect.Fields() {
 		if value, ok := ev[f.Name]; ok {
 			view.Fields = append(view.Fields, FieldRow{f.Name, show(value), f.Doc})
+		}
+	}
+	for _, name := range []string{"Actor", "SrcIP", "Subject", "Host"} {
+		value, _ := ev[name].(string)
+		is, ok := hunt.Is(name, value)
+		if href := aroundHref(is, ok, detect.Time(ev), detect.Time(ev)); href != "" && value != "" && c.o.Events != nil {
+			view.Hunts = append(view.Hunts, HuntLink{name, href})
 		}
 	}
 	object := maps.Clone(ev)
@@ -122,8 +160,17 @@ func (c *Console) event(w http.ResponseWriter, r *http.Request, v Visitor) {
 }
 
 func show(v any) string {
-	if list, ok := v.([]string); ok {
-		return strings.Join(list, ", ")
+	switch v := v.(type) {
+	case []string:
+		return strings.Join(v, ", ")
+	case []any:
+		var parts []string
+		for _, e := range v {
+			parts = append(parts, show(e))
+		}
+		return strings.Join(parts, ", ")
+	case float64: // not 4.625e+03
+		return strconv.FormatFloat(v, 'f', -1, 64)
 	}
 	return fmt.Sprint(v)
 }

@@ -57,6 +57,8 @@ type chartData struct {
 	Time   string        `json:"time"`
 	Times  []int64       `json:"times"`
 	Series []chartSeries `json:"series"`
+	Cut    [2]int        `json:"cut"`            // the part of an ISO time that labels show
+	Bars   bool          `json:"bars,omitempty"` // instead of lines; a bar is a link of the table
 }
 
 type chartSeries struct {
@@ -105,7 +107,11 @@ func (c *Console) overviewOf(ctx context.Context, lang string) (OverviewView, er
 		return view, err
 	}
 	d := c.o.Detection()
-	view.Tactics = grid(d.Rules(), seen)
+	k, err := c.knowledge(ctx)
+	if err != nil {
+		return view, err
+	}
+	view.Tactics = grid(d.Rules(), seen, k.fed)
 	if median, p99, ok := d.Delay(); ok {
 		view.Delay = c.span(lang, p99)
 		view.DelayText = c.say(lang, "overview.delay_text", "Median", c.span(lang, median))
@@ -156,7 +162,7 @@ func (c *Console) chart(lang string, tally []detect.Tally) *Chart {
 	if len(tally) == 0 {
 		return nil
 	}
-	ch := &Chart{}
+	ch := &Chart{Data: chartData{Cut: [2]int{11, 16}}}
 	served := chartSeries{Label: c.say(lang, "overview.served"), Colour: "--brand"}
 	blocked := chartSeries{Label: c.say(lang, "overview.blocked"), Colour: "--c1", Dash: []int{5, 4}}
 	var all, peak detect.Tally
@@ -196,6 +202,7 @@ type Row struct {
 	Entity     string
 	Techniques []string
 	State      soc.State
+	Verdict    soc.Verdict
 	Count      int
 	Fresh      bool // arrived just now
 }
@@ -204,7 +211,7 @@ func rowOf(a soc.Alert) Row {
 	row := Row{
 		ID: a.ID, Level: a.Level.String(), ISO: a.Last.UTC().Format(time.RFC3339),
 		Day: a.Last.UTC().Format("2006-01-02"), Time: a.Last.UTC().Format("15:04:05"),
-		Title: a.Title, Entity: a.Entity, Techniques: a.Techniques(), State: a.State, Count: a.Count,
+		Title: a.Title, Entity: a.Entity, Techniques: a.Techniques(), State: a.State, Verdict: a.Verdict, Count: a.Count,
 	}
 	row.Class, row.Glyph = severity(a.Level)
 	for i, why := range a.Why {

@@ -2,7 +2,9 @@ package detect
 
 import (
 	"cmp"
+	"maps"
 	"slices"
+	"strings"
 )
 
 // automaton finds all of many texts in one pass over a value, ignoring case
@@ -45,7 +47,7 @@ func (t *target) at(text []byte, end int) bool {
 	return len(t.text) <= maxKnown || equalFolded(text[start:end-maxKnown], t.text)
 }
 
-// builder collects an automaton's texts.
+// builder collects the texts that are looked for in a field.
 type builder struct {
 	targets map[hook]*target
 }
@@ -64,30 +66,30 @@ func (b *builder) add(h hook, rule int32) {
 	}
 }
 
+// texts are the targets in a fixed order.
+func (b *builder) texts() []*target {
+	return slices.SortedFunc(maps.Values(b.targets), func(x, y *target) int {
+		return cmp.Or(strings.Compare(x.text, y.text), cmp.Compare(flag(x.head)*2+flag(x.tail), flag(y.head)*2+flag(y.tail)))
+	})
+}
+
 // trieNode is a state while the automaton is built.
 type trieNode struct {
 	fail    int32
-	ends    []int32 // hooks that end here
-	longest int32   // nearest state on the way of fails where a hook ends, 0 for none
+	ends    []int32 // texts that end here
+	longest int32   // nearest state on the way of fails where a text ends, 0 for none
 }
 
-// build makes the automaton of the texts, all of which are folded and not
+// newAutomaton makes the automaton of the texts, all of which are folded and not
 // empty; nil if there are none.
-func (b *builder) build() *automaton {
-	if len(b.targets) == 0 {
+func newAutomaton(texts []*target) *automaton {
+	if len(texts) == 0 {
 		return nil
 	}
 	a := &automaton{}
-	hooks := make([]hook, 0, len(b.targets))
-	for h := range b.targets {
-		hooks = append(hooks, h)
-	}
-	slices.SortFunc(hooks, func(x, y hook) int {
-		return cmp.Or(compareHooks(x, y), cmp.Compare(flag(x.head)*2+flag(x.tail), flag(y.head)*2+flag(y.tail)))
-	})
 	classes := uint32(1)
-	for _, h := range hooks {
-		for _, c := range []byte(known(h.text)) {
+	for _, t := range texts {
+		for _, c := range []byte(known(t.text)) {
 			if a.class[c] == 0 {
 				a.class[c] = uint8(classes)
 				classes++
@@ -98,9 +100,9 @@ func (b *builder) build() *automaton {
 		a.class[c] = a.class[c|0x20]
 	}
 	a.stride = classes
-	nodes, next := a.trie(hooks)
+	nodes, next := a.trie(texts)
 	order := a.link(nodes, next)
-	a.pack(b, hooks, nodes, next, order)
+	a.pack(texts, nodes, next, order)
 	return a
 }
 
@@ -112,11 +114,11 @@ func flag(b bool) int {
 }
 
 // trie enters the texts. next holds a row of children for each state, 0 for none.
-func (a *automaton) trie(hooks []hook) (nodes []trieNode, next []int32) {
+func (a *automaton) trie(texts []*target) (nodes []trieNode, next []int32) {
 	nodes, next = []trieNode{{}}, make([]int32, a.stride)
-	for i, h := range hooks {
+	for i, t := range texts {
 		at := int32(0)
-		for _, c := range []byte(known(h.text)) {
+		for _, c := range []byte(known(t.text)) {
 			slot := at*int32(a.stride) + int32(a.class[c])
 			if next[slot] == 0 {
 				next[slot] = int32(len(nodes))
@@ -159,7 +161,7 @@ func (a *automaton) link(nodes []trieNode, next []int32) []int32 {
 }
 
 // pack numbers the states anew, those where texts end last.
-func (a *automaton) pack(b *builder, hooks []hook, nodes []trieNode, next, order []int32) {
+func (a *automaton) pack(texts []*target, nodes []trieNode, next, order []int32) {
 	ending := func(at int32) bool { return len(nodes[at].ends) > 0 || nodes[at].longest != 0 }
 	number := make([]uint32, len(nodes))
 	n := uint32(0)
@@ -185,8 +187,8 @@ func (a *automaton) pack(b *builder, hooks []hook, nodes []trieNode, next, order
 			continue
 		}
 		for on := at; on != 0; on = nodes[on].longest {
-			for _, h := range nodes[on].ends {
-				a.target = append(a.target, *b.targets[hooks[h]])
+			for _, i := range nodes[on].ends {
+				a.target = append(a.target, *texts[i])
 			}
 		}
 		a.from = append(a.from, int32(len(a.target)))

@@ -45,18 +45,27 @@ func FuzzSearch(f *testing.F) {
 				want = append(want, rule)
 			}
 		}
-		m := (&compiled{names: newVocabulary(), roots: make([]int32, 64)}).newMachine()
+		m := oneField()
 		m.begin()
-		m.scan(b.build(), []byte(text))
+		m.scan(newAutomaton(b.texts()), []byte(text))
 		slices.Sort(m.found)
 		if !slices.Equal(m.found, want) {
 			t.Fatalf("the automaton finds %v, want %v", m.found, want)
 		}
+		var none builder
+		scan := newFieldScan(0, &b, &none, noCommon())
 		m.begin()
-		if s := newSkim(b.targets); s == nil {
-			t.Fatal("no skim")
-		} else if m.skim(s, []byte(text)) { // it looks for a text's place in vain: it may find more
-			for _, rule := range want {
+		m.record.reset()
+		m.record.addText(0, text)
+		m.scanField(&scan, 1)
+		slices.Sort(m.found)
+		if !slices.Equal(m.found, want) {
+			t.Fatalf("the field's tables find %v, want %v", m.found, want)
+		}
+		m.begin()
+		if s := newSkim(b.texts(), noCommon()); s != nil {
+			m.sift(s, []byte(text))
+			for _, rule := range want { // it looks for a text's place in vain: it may find more
 				if !slices.Contains(m.found, rule) {
 					t.Fatalf("the skim finds %v, want %v", m.found, want)
 				}
@@ -65,19 +74,34 @@ func FuzzSearch(f *testing.F) {
 	})
 }
 
-// TestSkimGivesUp: text that is made so that skimming takes long ends it.
-func TestSkimGivesUp(t *testing.T) {
-	var b builder
-	b.add(hook{field: anyField, text: "aaaaaaaa"}, 0)
+// oneField is a machine of a record with one field.
+func oneField() *machine {
+	names := newVocabulary()
+	names.id("F")
+	return (&compiled{names: names, roots: make([]int32, 64)}).newMachine()
+}
+
+func noCommon() *commonness { return newCompiler().common() }
+
+// TestSieveIsBounded: texts that are made of the same bytes do not make a
+// search slow. Those that a sieve has no place for are found all the same.
+func TestSieveIsBounded(t *testing.T) {
+	var b, none builder
 	for i := range int32(50) {
-		b.add(hook{field: anyField, text: fmt.Sprintf("aaaaaaaa%d", i)}, i)
+		b.add(hook{text: fmt.Sprintf("%daaaaaaa", i)}, i)
 	}
-	m := (&compiled{names: newVocabulary(), roots: make([]int32, 50)}).newMachine()
+	scan := newFieldScan(0, &b, &none, noCommon())
+	sharing := map[uint32]int{}
+	for _, p := range scan.sieve.pieces {
+		if sharing[p.word]++; sharing[p.word] > maxSharing {
+			t.Fatalf("%d pieces are the same", sharing[p.word])
+		}
+	}
+	m := oneField()
 	m.begin()
-	if m.skim(newSkim(b.targets), []byte(strings.Repeat("a", 1<<16))) {
-		t.Error("it goes on")
-	}
-	if !m.skim(newSkim(b.targets), []byte(strings.Repeat("ab", 1<<16))) {
-		t.Error("it gives up on harmless text")
+	m.record.addText(0, strings.Repeat("a", 1<<16)+"49AAAAAAA")
+	m.scanField(&scan, 1)
+	if slices.Sort(m.found); !slices.Equal(m.found, []int32{9, 49}) {
+		t.Errorf("found %v", m.found)
 	}
 }

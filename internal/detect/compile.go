@@ -10,7 +10,7 @@ import (
 )
 
 // expr is a condition over one event, as a rule's author wrote it: a tree of
-// allOf, anyOf, eachOf and notOf over fieldTest, keywordTest, existsTest and
+// allOf, anyOf, eachOf, notOf and named over fieldTest, keywordTest, existsTest and
 // refTest. It says what is asked; compile turns it into nodes, which are run.
 type expr interface {
 	// compile returns the node for the expression, or for its opposite.
@@ -23,6 +23,12 @@ type (
 	eachOf []expr           // one part must hold, and each that does is a reason
 	notOf  struct{ x expr } // the part must not hold
 )
+
+// named is a search identifier: reasons say by which of them a rule holds.
+type named struct {
+	name string
+	x    expr
+}
 
 // fieldTest asks for the values of one field.
 type fieldTest struct {
@@ -103,6 +109,13 @@ type compiler struct {
 	nodes  []condNode
 	leaves []leaf
 	known  map[string]int32 // what a node or leaf is → its number
+	named  []namedPart      // parts of the condition that is being compiled
+}
+
+// namedPart is the node of a search identifier.
+type namedPart struct {
+	name string
+	node int32
 }
 
 func newCompiler() *compiler {
@@ -178,6 +191,14 @@ func (l eachOf) compile(c *compiler, opposite bool) int32 {
 }
 
 func (x notOf) compile(c *compiler, opposite bool) int32 { return x.x.compile(c, !opposite) }
+
+func (x named) compile(c *compiler, opposite bool) int32 {
+	node := x.x.compile(c, opposite)
+	if !opposite {
+		c.named = append(c.named, namedPart{x.name, node})
+	}
+	return node
+}
 
 // ask makes a node of a leaf. neq says that a rule asked for the opposite by
 // that modifier, which is a reason, unlike a "not" in a condition.

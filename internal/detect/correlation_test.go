@@ -202,7 +202,7 @@ func TestBounds(t *testing.T) {
 		for i := range 500 {
 			e.feed(i+1, feed{"a", fmt.Sprint(i * i % 17), time.Duration(i) * time.Second, fmt.Sprint(i)})
 			m, total := e.set().memory, 0
-			for _, g := range m.groups {
+			for g := m.order.next; g != &m.order; g = g.next {
 				total += len(g.hits) + g.weight
 				if len(g.hits) > limits.Hits {
 					t.Fatalf("a group has %d hits", len(g.hits))

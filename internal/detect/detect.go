@@ -70,18 +70,28 @@ import (
 // Match is one firing of a rule.
 type Match struct {
 	Rule   *Rule
-	Time   time.Time    // of the event that made it fire
-	Entity string       // whom or what it is about: the group of a correlation, else the event's own
-	Why    []string     // in words
-	Event  pasban.Event // the event that made it fire
+	Time   time.Time // of the event that made it fire
+	Entity string    // whom or what it is about: the group of a correlation, else the event's own
+	Why    []string  // in words
+	// Parts says of which part of the rule each reason is: the name of a search
+	// identifier, or "" for a correlation's own.
+	Parts []string
+	Event pasban.Event // the event that made it fire
+	// Received are the events among Refs that are not in the journal, by their
+	// sequence number, as far as they are still at hand (see recent.go).
+	Received map[uint64]pasban.Event
 	// Refs names the events that caused it, oldest first. A correlation that
 	// goes on firing names each event once.
 	Refs []Ref
 }
 
+// FirstReceived is where the sequence numbers of events that are not in the
+// journal begin: those of logs that other machines send.
+const FirstReceived = uint64(1) << 62
+
 // Ref names one event.
 type Ref struct {
-	Seq  uint64    // sequence number in the journal, 0 if the event is not from there
+	Seq  uint64    // sequence number in the journal, or from FirstReceived on; 0 if the event has none
 	ID   string    // metadata.uid: for journal entries the fact's id
 	Time time.Time // when it happened
 }
@@ -101,9 +111,9 @@ func refOf(ev pasban.Event) Ref {
 func Time(ev pasban.Event) time.Time {
 	switch ms := ev["time"].(type) {
 	case json.Number:
-		return timeOf(ms.String())
+		return timeOf([]byte(ms))
 	case string:
-		return timeOf(ms)
+		return timeOf([]byte(ms))
 	case int64:
 		return time.UnixMilli(ms).UTC()
 	case float64:
@@ -129,6 +139,7 @@ type Engine struct {
 	mu     sync.Mutex // covers everything below, and the rules' correlations
 	delays delays
 	tally  tally
+	recent recent
 }
 
 // Option is something that [Load] is told beside the rules.
@@ -292,7 +303,7 @@ func parseFiles(files []source, ph placeholders, known map[[32]byte][]*Rule) (ru
 		}
 		out.rules, out.problems = parseFile(f.name, f.data, ph)
 		for _, r := range out.rules {
-			r.text, r.whole = text, len(out.problems) == 0
+			r.text, r.asRead, r.whole = text, sha256.Sum256(f.data), len(out.problems) == 0
 		}
 		return out
 	}
@@ -342,6 +353,7 @@ func (e *Engine) Swap(next *Engine) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	rules.memory.inherit(e.set().memory, rules.all)
+	rules.figures = e.set().figures
 	e.rules.Store(rules)
 }
 
@@ -349,11 +361,14 @@ func (e *Engine) Swap(next *Engine) {
 // order of loading. Rules that a correlation refers to do not fire themselves
 // unless the correlation says generate: true. The event's logsource is under
 // [LogsourceKey].
-func (e *Engine) Match(ev pasban.Event) []Match {
+func (e *Engine) Match(ev pasban.Event) []Match { return e.match(ev, false) }
+
+// match is Match. An event that is matched again does not count for the figures.
+func (e *Engine) match(ev pasban.Event, again bool) []Match {
 	for {
 		set := e.set()
 		m := set.machine()
-		m.event = lazyEvent{ev: ev}
+		m.event = lazyEvent{ev: ev, again: again}
 		if out, ok := e.finish(set, m, m.matchEvent(ev)); ok {
 			return out
 		}
@@ -414,13 +429,16 @@ func decodeEvent(raw []byte, sources []Logsource) pasban.Event {
 // exchanged meanwhile: the event is to be matched again.
 func (e *Engine) finish(set *ruleSet, m *machine, hits []int32) (out []Match, ok bool) {
 	defer func() {
-		m.event = lazyEvent{}
+		m.event, m.one = lazyEvent{}, occurrence{}
 		set.machines.Put(m)
 	}()
+	if !m.event.again {
+		m.route.events.events.Add(1)
+	}
 	if len(hits) == 0 && !set.closes {
 		return nil, true
 	}
-	ref := m.record.ref(&m.event)
+	ref := m.ref()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.set() != set {
@@ -428,12 +446,16 @@ func (e *Engine) finish(set *ruleSet, m *machine, hits []int32) (out []Match, ok
 	}
 	now := set.memory.moment(ref.Time)
 	if set.closes {
-		out = set.close(set.memory.latest - set.memory.limits.Late.Milliseconds())
+		out = set.close(set.memory.latest-set.memory.limits.Late.Milliseconds(), m.event.again)
 	}
 	for _, rule := range hits {
-		o := occurrence{rule: set.events[rule], number: rule, at: now, ref: &ref, event: &m.event, m: m}
-		out = set.fire(out, &o)
+		m.one = occurrence{rule: set.events[rule], number: rule, at: now, ref: ref, event: &m.event, m: m}
+		out = set.fire(out, &m.one)
 	}
+	if len(hits) > 0 && ref.Seq >= FirstReceived {
+		e.recent.add(ref.Seq, m.event.get())
+	}
+	e.recent.attach(out)
 	return out, true
 }
 
@@ -442,7 +464,7 @@ func (e *Engine) finish(set *ruleSet, m *machine, hits []int32) (out []Match, ok
 func (e *Engine) Close() []Match {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.set().close(math.MaxInt64)
+	return e.recent.attach(e.set().close(math.MaxInt64, false))
 }
 
 // closeUntil ends the windows that would have closed if an event had come now.
@@ -454,23 +476,23 @@ func (e *Engine) closeUntil(now time.Time) []Match {
 		return nil
 	}
 	set.memory.latest = max(set.memory.latest, now.UnixMilli())
-	return set.close(set.memory.latest - set.memory.limits.Late.Milliseconds())
+	return e.recent.attach(set.close(set.memory.latest-set.memory.limits.Late.Milliseconds(), false))
 }
 
 // ref names the event in the record.
-func (r *record) ref(ev *lazyEvent) Ref {
-	if ev.ev != nil {
-		return refOf(ev.ev)
+func (m *machine) ref() Ref {
+	if m.event.ev != nil {
+		return refOf(m.event.ev)
 	}
-	return Ref{ID: r.fieldText("metadata.uid"), Time: timeOf(r.fieldText("time"))}
+	return Ref{ID: string(m.record.firstText(m.own.uid)), Time: timeOf(m.record.firstText(m.own.time))}
 }
 
 // timeOf reads an event's time in JSON: milliseconds since 1970, or RFC 3339.
-func timeOf(text string) time.Time {
-	if ms, ok := parseNumber([]byte(text)); ok && math.Abs(ms) < 1e15 {
+func timeOf(text []byte) time.Time {
+	if ms, ok := parseNumber(text); ok && math.Abs(ms) < 1e15 {
 		return time.UnixMilli(int64(ms)).UTC()
 	}
-	at, err := time.Parse(time.RFC3339Nano, text)
+	at, err := time.Parse(time.RFC3339Nano, string(text))
 	if err != nil {
 		return time.Time{}
 	}
@@ -480,13 +502,14 @@ func timeOf(text string) time.Time {
 // why says why a rule holds: the tests that do, in words. First come those that
 // tell more than a value that the rule names itself, then the fields of
 // interest, then the rest.
-func (m *machine) why(rule int32, fields []string) []string {
-	var telling, plain []string
-	for _, why := range m.explain(m.roots[rule], nil) {
-		if strings.Contains(why, `": "`) {
-			telling = append(telling, why)
+func (m *machine) why(rule int32, fields []string) (why, parts []string) {
+	var telling, plain []because
+	for _, r := range m.explain(m.roots[rule], nil) {
+		r.part = m.partOf(rule, r.node)
+		if strings.Contains(r.text, `": "`) {
+			telling = append(telling, r)
 		} else {
-			plain = append(plain, why)
+			plain = append(plain, r)
 		}
 	}
 	for _, field := range fields {
@@ -495,13 +518,16 @@ func (m *machine) why(rule int32, fields []string) []string {
 			texts = append(texts, clip(text))
 		}
 		if len(texts) > 0 {
-			telling = append(telling, field+": "+strings.Join(texts, ", "))
+			telling = append(telling, because{text: field + ": " + strings.Join(texts, ", ")})
 		}
 	}
 	if telling = append(telling, plain...); len(telling) == 0 {
-		return []string{"nothing that the rule excludes is there"}
+		telling = []because{{text: "nothing that the rule excludes is there"}}
 	}
-	return telling
+	for _, r := range telling {
+		why, parts = append(why, r.text), append(parts, r.part)
+	}
+	return why, parts
 }
 
 // ruleSet is a linked set of rules: correlations know the rules they refer to.
@@ -553,6 +579,9 @@ func (s *ruleSet) matchJSON(m *machine, raw []byte, sources []Logsource) ([]int3
 // fire adds a rule's match and lets it count for the correlations that refer to
 // the rule. References form no cycles (link refuses them), so this ends.
 func (s *ruleSet) fire(out []Match, o *occurrence) []Match {
+	if !o.event.again {
+		s.figures.hit(o.rule)
+	}
 	var f follower
 	if o.number >= 0 {
 		f = s.followed[o.number]
@@ -572,11 +601,12 @@ func (s *ruleSet) fire(out []Match, o *occurrence) []Match {
 
 // next is the occurrence of a correlation's match.
 func (o *occurrence) next(match Match) *occurrence {
-	return &occurrence{rule: match.Rule, number: -1, at: o.at, ref: &match.Refs[len(match.Refs)-1], event: o.event, m: o.m, match: &match}
+	return &occurrence{rule: match.Rule, number: -1, at: o.at, ref: match.Refs[len(match.Refs)-1], event: o.event, m: o.m, match: &match}
 }
 
 // close ends the windows that end until then, and returns what they make fire.
-func (s *ruleSet) close(until int64) (out []Match) {
+// again says that this happened before, and is not counted.
+func (s *ruleSet) close(until int64, again bool) (out []Match) {
 	groups, figures := s.memory.closed(until)
 	if len(groups) == 0 {
 		return nil
@@ -585,9 +615,9 @@ func (s *ruleSet) close(until int64) (out []Match) {
 	defer s.machines.Put(m)
 	for i, g := range groups {
 		m.record.readEvent(g.last)
-		ref := *g.hits[len(g.hits)-1].ref
+		ref := g.hits[len(g.hits)-1].ref
 		rule := g.rule.correlation.rules[g.hits[len(g.hits)-1].rule]
-		o := occurrence{rule: rule, at: g.hits[len(g.hits)-1].at, ref: &ref, event: &lazyEvent{ev: g.last}, m: m}
+		o := occurrence{rule: rule, at: g.hits[len(g.hits)-1].at, ref: ref, event: &lazyEvent{ev: g.last, again: again}, m: m}
 		match := s.memory.fired(g, figures[i], o.entityFor(g.rule), Match{Time: ref.Time, Event: g.last})
 		out = s.fire(out, o.next(match))
 	}

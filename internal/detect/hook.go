@@ -24,7 +24,7 @@ const anyField = -1
 
 // hooks returns the hooks of a node with a guess of how many events have one,
 // from 0 to 1. It returns ok false if there are none to be had.
-func (c *compiler) hooks(at int32, uses map[hook]int) (best []hook, share float64, ok bool) {
+func (c *compiler) hooks(at int32, known *commonness) (best []hook, share float64, ok bool) {
 	n := &c.nodes[at]
 	switch n.op {
 	case opNot:
@@ -34,18 +34,18 @@ func (c *compiler) hooks(at int32, uses map[hook]int) (best []hook, share float6
 		return nil, 1, false
 	case opLeaf:
 		best, ok = c.leafHooks(&c.leaves[n.leaf])
-		return best, shareOf(best, uses), ok
+		return best, known.share(best), ok
 	case opAll:
 		share = 1
 		for _, k := range n.kids {
-			if h, s, found := c.hooks(k, uses); found && (!ok || s < share) {
+			if h, s, found := c.hooks(k, known); found && (!ok || s < share) {
 				best, share, ok = h, s, true
 			}
 		}
 		return best, share, ok
 	}
 	for _, k := range n.kids {
-		h, s, found := c.hooks(k, uses)
+		h, s, found := c.hooks(k, known)
 		if !found {
 			return nil, 1, false
 		}
@@ -59,38 +59,84 @@ func (c *compiler) hooks(at int32, uses map[hook]int) (best []hook, share float6
 	return best, min(share, presentShare), true
 }
 
-// countHooks counts how many leaves of all rules ask for each hook.
-func (c *compiler) countHooks() map[hook]int {
-	uses := map[hook]int{}
+// commonness tells how common four bytes in a row are, by the texts of all rules:
+// what many rules ask for is what logs are full of.
+type commonness struct {
+	counts []uint16 // by hash
+	texts  int
+}
+
+// commonBits is the size of its table.
+const commonBits = 17
+
+// common counts the texts that the leaves ask for.
+func (c *compiler) common() *commonness {
+	s := &commonness{counts: make([]uint16, 1<<commonBits)}
 	for i := range c.leaves {
-		h, _ := c.leafHooks(&c.leaves[i])
-		for _, one := range h {
-			uses[one]++
+		for w := range c.leaves[i].words {
+			s.add(fold(w))
+		}
+		for _, m := range c.leaves[i].matchers {
+			switch m := m.(type) {
+			case patternMatcher:
+				for _, r := range m.runs() {
+					s.add(fold(r.text))
+				}
+			case regexpMatcher:
+				for _, list := range m.needs {
+					for _, t := range list {
+						s.add(t)
+					}
+				}
+			}
 		}
 	}
-	return uses
+	return s
 }
+
+func (s *commonness) add(text string) {
+	s.texts++
+	for i := range max(0, len(text)-3) {
+		if n := &s.counts[wordHash(wordAt([]byte(text), i))>>(32-commonBits)]; *n < math.MaxUint16 {
+			*n++
+		}
+	}
+}
+
+// count is how often the rules have four bytes.
+func (s *commonness) count(w uint32) int { return int(s.counts[wordHash(w)>>(32-commonBits)]) }
 
 const (
 	presentShare = 0.9 // of events have a field
 	maxTextShare = 0.8 // of texts contain something: looking for it is always worth while
-	charShare    = 0.6 // of texts go on with a given character
-	minShare     = 1e-5
+	charShare    = 0.4 // of texts go on with a given character
+	shortText    = 7   // a text shorter than this costs
+	shortCost    = 4   // times what a longer one does to be looked for
 )
 
-// shareOf guesses how many events have one of some hooks. Longer texts are
-// rarer, and texts that many rules ask for are common in what is logged.
-func shareOf(hooks []hook, uses map[hook]int) float64 {
+// share guesses how many events have one of some hooks. Longer texts are rarer,
+// and texts of which the rules have every part are common in what is logged.
+func (s *commonness) share(hooks []hook) float64 {
 	var sum float64
 	for _, h := range hooks {
 		if h.text == "" {
 			return presentShare
 		}
-		s := math.Pow(charShare, float64(len(h.text)))
-		if h.field == anyField {
-			s *= 100 // every value has to be searched
+		one := math.Pow(charShare, float64(len(h.text)))
+		if len(h.text) >= 4 {
+			rarest := math.MaxInt
+			for i := range len(h.text) - 3 {
+				rarest = min(rarest, s.count(wordAt([]byte(h.text), i)))
+			}
+			one += float64(rarest) / float64(s.texts)
 		}
-		sum += max(s, minShare) * float64(1+uses[h])
+		switch {
+		case h.field == anyField:
+			one *= 100 // every value has to be searched
+		case len(h.text) < shortText && !h.head && !h.tail:
+			one *= shortCost
+		}
+		sum += one
 	}
 	return min(sum, maxTextShare)
 }

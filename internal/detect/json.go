@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+	"slices"
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -67,7 +68,8 @@ const (
 
 // str takes a string, whose opening quote is next. It looks at eight bytes at a
 // time for the three things that end a run of plain text: a quote, a backslash,
-// a control character.
+// a control character. With the bit of 2 turned, quotes and control characters
+// are what is below 0x21.
 func (c *cursor) str() (span, error) {
 	b, i := c.b, c.i+1
 	start := i
@@ -76,8 +78,8 @@ func (c *cursor) str() (span, error) {
 	for {
 		for i+8 <= len(b) {
 			w := binary.LittleEndian.Uint64(b[i:])
-			q, e := w^(ones*'"'), w^(ones*'\\')
-			stop := (((q - ones) &^ q) | ((e - ones) &^ e) | ((w - ones*0x20) &^ w)) & highs
+			q, e := w^ones*2, w^ones*'\\'
+			stop := ((q-ones*0x21)&^q | (e-ones)&^e) & highs
 			if stop != 0 { // the lowest bit is right, those above it may not be
 				n := bits.TrailingZeros64(stop)
 				high |= w & (1<<(n&^7) - 1)
@@ -91,48 +93,40 @@ func (c *cursor) str() (span, error) {
 			high |= uint64(b[i])
 			i++
 		}
-		if i >= len(b) {
-			c.i = i
-			return s, c.fail("the text ends inside a string")
-		}
 	special:
-		if b[i] == '"' {
+		if i < len(b) && b[i] == '"' {
 			c.i = i + 1
 			s.text, s.wide = b[start:i], s.wide || high&highs != 0
 			c.wide = c.wide || s.wide
 			return s, nil
 		}
-		c.i = i
-		if b[i] < 0x20 {
-			return s, c.fail("a control character inside a string")
+		if i+1 < len(b) && b[i] == '\\' && escapes[b[i+1]] != 0 {
+			s.escaped = true
+			i += 2
+			continue
 		}
-		n := escapeLen(b[i:])
-		if n == 0 {
-			return s, c.fail("an unknown escape inside a string")
+		if ok, what := byNumber(b[min(i, len(b)):]); !ok {
+			c.i = i
+			return s, c.fail(what)
 		}
-		s.escaped = true
-		if n == 6 {
-			c.odd = true
-			s.wide = s.wide || b[i+2] != '0' || b[i+3] != '0' || b[i+4] > '7'
-		}
-		i += n
+		s.escaped, c.odd = true, true
+		s.wide = s.wide || b[i+2] != '0' || b[i+3] != '0' || b[i+4] > '7'
+		i += 6
 	}
 }
 
-// escapeLen is the length of the escape that b begins with, 0 if it is none.
-func escapeLen(b []byte) int {
-	if len(b) < 2 {
-		return 0
+// byNumber looks whether b begins with a character written by its number, and
+// says what is wrong if not.
+func byNumber(b []byte) (ok bool, what string) {
+	switch {
+	case len(b) == 0:
+		return false, "the text ends inside a string"
+	case b[0] != '\\':
+		return false, "a control character inside a string"
+	case len(b) >= 6 && b[1] == 'u' && hex4(b[2:6]) >= 0:
+		return true, ""
 	}
-	switch b[1] {
-	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-		return 2
-	case 'u':
-		if len(b) >= 6 && hex4(b[2:6]) >= 0 {
-			return 6
-		}
-	}
-	return 0
+	return false, "an unknown escape inside a string"
 }
 
 // hex4 reads four hexadecimal digits, -1 if they are none.
@@ -155,14 +149,31 @@ func hex4(b []byte) rune {
 }
 
 // unescape appends the text of a string as it is meant. What is no character
-// (a lone surrogate, a byte that is not UTF-8) becomes U+FFFD.
+// (a lone surrogate, a byte that is not UTF-8) becomes U+FFFD. It copies eight
+// bytes at a time, those that are too many are written over.
 func unescape(out, b []byte) []byte {
+	out = slices.Grow(out, len(b)+8)
 	for i := 0; i < len(b); {
-		from := i
+		for i+8 <= len(b) && cap(out)-len(out) >= 8 {
+			w := binary.LittleEndian.Uint64(b[i:])
+			e := w ^ ones*'\\'
+			n := bits.TrailingZeros64(((e-ones)&^e|w)&highs) >> 3
+			binary.LittleEndian.PutUint64(out[len(out):len(out)+8], w)
+			out = out[:len(out)+n]
+			if i += n; n == 8 {
+				continue
+			}
+			if b[i] != '\\' || b[i+1] == 'u' {
+				break
+			}
+			out = append(out, escapes[b[i+1]])
+			i += 2
+		}
 		for i < len(b) && b[i] != '\\' && b[i] < utf8.RuneSelf {
+			out = append(out, b[i])
 			i++
 		}
-		if out = append(out, b[from:i]...); i == len(b) {
+		if i == len(b) {
 			break
 		}
 		switch c := b[i]; {
@@ -180,7 +191,7 @@ func unescape(out, b []byte) []byte {
 			}
 			out = utf8.AppendRune(out, r)
 		case c == '\\':
-			out = append(out, escaped(b[i+1]))
+			out = append(out, escapes[b[i+1]])
 			i += 2
 		default:
 			r, n := utf8.DecodeRune(b[i:])
@@ -191,21 +202,8 @@ func unescape(out, b []byte) []byte {
 	return out
 }
 
-func escaped(c byte) byte {
-	switch c {
-	case 'b':
-		return '\b'
-	case 'f':
-		return '\f'
-	case 'n':
-		return '\n'
-	case 'r':
-		return '\r'
-	case 't':
-		return '\t'
-	}
-	return c
-}
+// escapes is what a letter after a backslash stands for, 0 if for nothing.
+var escapes = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
 
 // number takes a number and returns it as written.
 func (c *cursor) number() ([]byte, error) {

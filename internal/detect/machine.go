@@ -12,11 +12,14 @@ import (
 type machine struct {
 	*compiled
 	record *record
-	event  lazyEvent // the same
-	turn   uint32    // of the event, from 1
-	memo   []uint32  // by leaf: turn<<1 | answer
-	seen   []uint32  // by rule: the turn in which it was found
-	found  []int32   // rules that might hold
+	event  lazyEvent  // the same
+	one    occurrence // of a rule for it, while that is counted
+	turn   uint32     // of the event, from 1
+	memo   []uint32   // by leaf: turn<<1 | answer
+	last   []int32    // by node: the part that settled it the last time
+	seen   []uint32   // by rule: the turn in which it was found
+	found  []int32    // rules that might hold
+	route  *route     // of the event
 	routes map[string]*route
 	key    []byte
 	folded []byte
@@ -27,6 +30,7 @@ type route struct {
 	groups  []*ruleGroup
 	sources []Logsource
 	aliases []alias
+	events  *received // counts them
 }
 
 // alias is a field that takes another's values where it has none itself.
@@ -38,19 +42,23 @@ const maxRoutes = 4096
 func (c *compiled) newMachine() *machine {
 	return &machine{
 		compiled: c, record: newRecord(c.names),
-		memo: make([]uint32, len(c.leaves)), seen: make([]uint32, len(c.roots)),
+		memo: make([]uint32, len(c.leaves)), last: make([]int32, len(c.nodes)), seen: make([]uint32, len(c.roots)),
 		routes: map[string]*route{},
 	}
 }
 
 // begin starts a turn: no leaf has been asked yet.
 func (m *machine) begin() {
+	m.nextTurn()
+	m.found = m.found[:0]
+}
+
+func (m *machine) nextTurn() {
 	if m.turn++; m.turn == 1<<31-1 {
 		clear(m.memo)
 		clear(m.seen)
 		m.turn = 1
 	}
-	m.found = m.found[:0]
 }
 
 // routeOf returns the route of events of the given logsources.
@@ -71,7 +79,7 @@ func (m *machine) routeOf(sources []Logsource) *route {
 }
 
 func (m *machine) newRoute(sources []Logsource) *route {
-	rt := &route{sources: sources}
+	rt := &route{sources: sources, events: m.figures.of(sources)}
 	for _, g := range m.groups {
 		if g.source.fits(sources) {
 			rt.groups = append(rt.groups, g)
@@ -97,24 +105,38 @@ func (m *machine) run(rt *route) []int32 {
 			m.record.borrow(a.to, a.from)
 		}
 	}
+	m.route = rt
+	if m.costs.due() {
+		return m.measured(rt)
+	}
 	for _, g := range rt.groups {
-		m.look(g.rest)
-		if g.field < 0 {
-			continue
-		}
-		for at := m.record.first[g.field]; at != 0; at = m.record.values[at].next {
-			if m.record.values[at].kind < textValue {
-				continue
-			}
-			if f, ok := m.record.number(at); ok {
-				m.look(g.byNumber[f])
-			}
-			if len(g.byWord) > 0 {
-				m.look(g.byWord[string(m.record.lower(at))])
-			}
-		}
+		m.lookIn(g)
 	}
 	slices.Sort(m.found)
+	return m.judge()
+}
+
+// lookIn adds the rules of a logsource that the event has a hook of.
+func (m *machine) lookIn(g *ruleGroup) {
+	m.look(g.rest)
+	if g.field < 0 {
+		return
+	}
+	for at := m.record.first[g.field]; at != 0; at = m.record.values[at].next {
+		if m.record.values[at].kind < textValue {
+			continue
+		}
+		if f, ok := m.record.number(at); ok {
+			m.look(g.byNumber[f])
+		}
+		if len(g.byWord) > 0 {
+			m.look(g.byWord[string(m.record.lower(at))])
+		}
+	}
+}
+
+// judge asks the conditions of the rules that were found.
+func (m *machine) judge() []int32 {
 	hold := m.found[:0]
 	for _, rule := range m.found {
 		if m.holds(m.roots[rule]) {
@@ -147,12 +169,12 @@ func (m *machine) look(p *program) {
 	if p.keywords == nil {
 		return
 	}
-	if p.skim != nil && r.raw != nil && !r.odd && m.skim(p.skim, r.raw) {
+	if p.skim != nil && r.raw != nil && !r.odd {
+		m.sift(p.skim, r.raw)
 		return
 	}
-	all := fieldScan{plain: p.keywords}
 	for _, at := range r.texts() {
-		m.scanField(&all, at)
+		m.scanField(p.keywords, at)
 	}
 }
 
@@ -173,7 +195,13 @@ func (m *machine) scanField(s *fieldScan, at int32) {
 		text = m.folded
 		m.scan(s.wide, text)
 	}
-	m.scan(s.plain, text)
+	if s.edges != nil {
+		m.edge(s.edges, text)
+	}
+	if s.sieve != nil {
+		m.sift(s.sieve, text)
+	}
+	m.scan(s.short, text)
 }
 
 // scan looks for an automaton's texts in folded or ASCII text. It goes through
@@ -226,7 +254,8 @@ func (m *machine) hit(a *automaton, state uint32, text []byte, end int) {
 	}
 }
 
-// holds answers a node.
+// holds answers a node. Events of a log are alike: what settled it for the last
+// one is asked first.
 func (m *machine) holds(at int32) bool {
 	n := &m.nodes[at]
 	switch n.op {
@@ -234,15 +263,22 @@ func (m *machine) holds(at int32) bool {
 		return m.ask(n.leaf)
 	case opNot:
 		return !m.ask(n.leaf)
-	case opAll:
-		for _, k := range n.quick {
-			if !m.holds(k) {
-				return false
-			}
-		}
-		return true
 	}
-	return slices.ContainsFunc(n.quick, m.holds)
+	if len(n.quick) == 0 {
+		return n.op == opAll
+	}
+	settles := n.op == opAny // a part that holds settles an "or", one that does not an "and"
+	last := m.last[at]
+	if m.holds(n.quick[last]) == settles {
+		return settles
+	}
+	for i, k := range n.quick {
+		if int32(i) != last && m.holds(k) == settles {
+			m.last[at] = int32(i)
+			return settles
+		}
+	}
+	return !settles
 }
 
 // ask answers a leaf, once for an event.
@@ -321,15 +357,37 @@ func (l *leaf) matcher(r *record, at int32) matcher {
 
 // Reasons.
 
+// because is one test of a condition that holds, in words.
+type because struct {
+	text string
+	node int32
+	part string // of the rule: the name of a search identifier
+}
+
+// partOf names the first search identifier of a rule that a node belongs to.
+func (m *machine) partOf(rule, node int32) string {
+	for _, p := range m.parts[rule] {
+		if m.within(node, p.node) {
+			return p.name
+		}
+	}
+	return ""
+}
+
+// within reports whether a node is part of another, or the same.
+func (m *machine) within(node, whole int32) bool {
+	return node == whole || slices.ContainsFunc(m.nodes[whole].kids, func(kid int32) bool { return m.within(node, kid) })
+}
+
 // explain appends the reasons for which a node that holds does so.
-func (m *machine) explain(at int32, why []string) []string {
+func (m *machine) explain(at int32, why []because) []because {
 	n := &m.nodes[at]
 	switch n.op {
 	case opLeaf:
-		return append(why, m.reason(&m.leaves[n.leaf]))
+		return append(why, because{text: m.reason(&m.leaves[n.leaf]), node: at})
 	case opNot:
 		if n.neq {
-			why = append(why, m.leaves[n.leaf].opposite())
+			why = append(why, because{text: m.leaves[n.leaf].opposite(), node: at})
 		}
 	case opAll:
 		for _, k := range n.kids {

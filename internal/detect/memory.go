@@ -40,13 +40,13 @@ func (e *Engine) Memory() Memory {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	m := e.set().memory
-	return Memory{Groups: len(m.groups), Hits: m.hits, Forgotten: m.forgotten, Late: m.late}
+	return Memory{Groups: m.groups.count, Hits: m.hits, Forgotten: m.forgotten, Late: m.late}
 }
 
 // memory is what the correlations of a set have seen. The engine's mutex covers it.
 type memory struct {
 	limits    Limits
-	groups    map[string]*group
+	groups    groupTable
 	order     group // a ring: order.next was longest without an event, order.prev had the last
 	hits      int
 	numbers   map[identity]uint32
@@ -58,10 +58,11 @@ type memory struct {
 	late      int
 	key       []byte
 	text      []byte
+	counted   []hit // what an occurrence counts for
 }
 
 func newMemory(limits Limits) *memory {
-	m := &memory{limits: limits, groups: map[string]*group{}, numbers: map[identity]uint32{}}
+	m := &memory{limits: limits, groups: newGroupTable(), numbers: map[identity]uint32{}}
 	m.order.next, m.order.prev = &m.order, &m.order
 	return m
 }
@@ -105,16 +106,22 @@ func (m *memory) number(r *Rule) uint32 {
 // group is what a correlation has seen of one group: in the window that ends
 // with its newest event or, if closes is set, in one that ends there.
 type group struct {
-	key        string
+	key        []byte
+	hash       uint64
 	prev, next *group
 	rule       *Rule
+	over       int64 // when its newest hit has left the window; of no use if closes is set
 	hits       []hit // by time
-	values     map[string]int
+	values     distinct
 	sum        float64
 	drift      int     // hits taken from sum since it was made anew
 	seen       []int32 // by rule: how many hits it has
 	chain      []int64 // by rule: when the newest run of rules up to it, in order, began; 0 for none
 	unnamed    int     // hits that no match has named
+	room       struct {
+		key  [24]byte
+		hits [1]hit
+	} // where key and hits are while they are short: most groups stay so
 
 	closes int64 // when the window ends, in ms since 1970; 0 if it goes with the events
 	place  int   // in the heap of open windows
@@ -126,7 +133,7 @@ type group struct {
 // hit is one match of a rule that the correlation refers to.
 type hit struct {
 	at     int64 // ms since 1970
-	ref    *Ref
+	ref    Ref
 	value  string
 	number float64
 	rule   int32
@@ -159,7 +166,7 @@ type occurrence struct {
 	rule   *Rule
 	number int32 // among the rules over single events, -1 for a correlation
 	at     int64
-	ref    *Ref
+	ref    Ref
 	event  *lazyEvent
 	m      *machine
 	match  *Match // of a correlation
@@ -170,6 +177,7 @@ type lazyEvent struct {
 	ev      pasban.Event
 	raw     []byte // its JSON, if ev is not there yet
 	sources []Logsource
+	again   bool // it is matched a second time, to remember what it meant
 }
 
 func (l *lazyEvent) get() pasban.Event {
@@ -185,10 +193,8 @@ func (l *lazyEvent) weight() int { return 8 + len(l.raw)/64 }
 // full is the occurrence as a match.
 func (o *occurrence) full() Match {
 	if o.match == nil {
-		o.match = &Match{
-			Rule: o.rule, Time: o.ref.Time, Entity: o.m.record.entity(), Why: o.m.why(o.number, o.rule.Fields),
-			Event: o.event.get(), Refs: []Ref{*o.ref},
-		}
+		o.match = &Match{Rule: o.rule, Time: o.ref.Time, Entity: o.m.record.entity(), Event: o.event.get(), Refs: []Ref{o.ref}}
+		o.match.Why, o.match.Parts = o.m.why(o.number, o.rule.Fields)
 	}
 	return *o.match
 }
@@ -196,7 +202,7 @@ func (o *occurrence) full() Match {
 // add counts an occurrence for a correlation. It returns the correlation's own
 // match if its condition holds now.
 func (m *memory) add(u *user, o *occurrence) (Match, bool) {
-	c := u.rule.correlation
+	c := u.correlation
 	if !m.keyOf(c, u, o) {
 		return Match{}, false
 	}
@@ -215,7 +221,7 @@ func (m *memory) add(u *user, o *occurrence) (Match, bool) {
 	if len(hits) == 0 {
 		return Match{}, false
 	}
-	g := m.group(u.rule, o, ends)
+	g := m.group(u.rule, ends)
 	if ends > 0 {
 		for _, h := range hits {
 			m.collect(g, h)
@@ -252,16 +258,18 @@ func (m *memory) keyOf(c *correlation, u *user, o *occurrence) bool {
 
 // group returns the group under the key that has been written, and makes it the
 // newest.
-func (m *memory) group(r *Rule, o *occurrence, ends int64) *group {
-	g := m.groups[string(m.key)]
+func (m *memory) group(r *Rule, ends int64) *group {
+	hash := m.groups.hash(m.key)
+	g := m.groups.get(m.key, hash)
 	if g == nil {
 		if n := len(m.free); n > 0 {
 			g, m.free = m.free[n-1], m.free[:n-1]
 		} else {
 			g = &group{}
+			g.hits = g.room.hits[:0]
 		}
-		g.key, g.closes = string(m.key), ends
-		m.groups[g.key] = g
+		g.key, g.hash, g.closes = append(g.room.key[:0], m.key...), hash, ends
+		m.groups.put(g)
 		if ends > 0 {
 			heap.Push(&m.open, g)
 		}
@@ -291,12 +299,15 @@ func (o *occurrence) entityFor(r *Rule) string {
 }
 
 // hitsOf is what an occurrence counts for: one hit, or one for each value of the
-// field. An event without the field does not count there.
+// field. An event without the field does not count there. The list is good
+// until the next call.
 func (m *memory) hitsOf(c *correlation, u *user, o *occurrence, h hit) []hit {
 	r := o.m.record
+	m.counted = m.counted[:0]
 	switch {
 	case len(u.values) == 0:
-		return []hit{h}
+		m.counted = append(m.counted, h)
+		return m.counted
 	case len(u.values) > 1: // of several fields: the values together
 		m.text = m.text[:0]
 		for _, field := range u.values {
@@ -308,9 +319,9 @@ func (m *memory) hitsOf(c *correlation, u *user, o *occurrence, h hit) []hit {
 			m.text = append(m.text, text...)
 		}
 		h.value = string(m.text)
-		return []hit{h}
+		m.counted = append(m.counted, h)
+		return m.counted
 	}
-	var out []hit
 	for at := r.first[u.values[0]]; at != 0; at = r.values[at].next {
 		if r.values[at].kind < textValue || len(r.text(at)) == 0 {
 			continue
@@ -324,9 +335,9 @@ func (m *memory) hitsOf(c *correlation, u *user, o *occurrence, h hit) []hit {
 			}
 			h.number = f
 		}
-		out = append(out, h)
+		m.counted = append(m.counted, h)
 	}
-	return out
+	return m.counted
 }
 
 // insert puts a hit in its place by time and drops what has left the window. It
@@ -341,6 +352,7 @@ func (m *memory) insert(g *group, h hit) bool {
 	m.keep(g, &h, 1)
 	g.tally(&h, 1)
 	newest, span := g.hits[len(g.hits)-1].at, g.rule.correlation.span.Milliseconds()
+	g.over = newest + span
 	gone := max(0, len(g.hits)-m.limits.Hits)
 	for gone < len(g.hits) && newest-g.hits[gone].at >= span {
 		gone++
@@ -361,7 +373,7 @@ func (m *memory) insert(g *group, h hit) bool {
 	}
 	if g.rule.correlation.ordered() {
 		if late {
-			g.chain = nil
+			g.chain = g.chain[:0]
 			for i := range g.hits {
 				g.follow(&g.hits[i])
 			}
@@ -385,15 +397,10 @@ func (g *group) tally(h *hit, n int) {
 	c := g.rule.correlation
 	switch c.kind {
 	case valueCount:
-		if g.values == nil {
-			g.values = map[string]int{}
-		}
-		if g.values[h.value] += n; g.values[h.value] == 0 {
-			delete(g.values, h.value)
-		}
+		g.values.add(h.value, n)
 	case temporal:
-		if g.seen == nil {
-			g.seen = make([]int32, len(c.rules))
+		if len(g.seen) == 0 {
+			g.seen = zeros(g.seen, len(c.rules))
 		}
 		g.seen[h.rule] += int32(n)
 	default:
@@ -401,11 +408,20 @@ func (g *group) tally(h *hit, n int) {
 	}
 }
 
+// zeros makes n of them where list is, or anew.
+func zeros[T any](list []T, n int) []T {
+	if cap(list) < n {
+		return make([]T, n)
+	}
+	clear(list[:n])
+	return list[:n]
+}
+
 // follow goes on with the runs of rules in order.
 func (g *group) follow(h *hit) {
 	c := g.rule.correlation
-	if g.chain == nil {
-		g.chain = make([]int64, len(c.rules))
+	if len(g.chain) == 0 {
+		g.chain = zeros(g.chain, len(c.rules))
 	}
 	for i := len(c.rules) - 1; i >= 0; i-- {
 		switch {
@@ -422,7 +438,7 @@ func (g *group) follow(h *hit) {
 // how many hits are kept, which are the newest.
 func (m *memory) collect(g *group, h hit) {
 	g.count++
-	if _, known := g.values[h.value]; known || len(g.values) < m.limits.Hits {
+	if g.values.len() < m.limits.Hits || g.values.has(h.value) {
 		g.tally(&h, 1)
 	}
 	g.hits = append(g.hits, h)
@@ -449,7 +465,7 @@ func (c *correlation) figure(g *group) float64 {
 	case eventCount:
 		return float64(max(g.count, len(g.hits)))
 	case valueCount:
-		return float64(len(g.values))
+		return float64(g.values.len())
 	case temporal:
 		n := 0
 		for i, r := range c.rules {
@@ -503,11 +519,12 @@ func (c *correlation) inOrder(g *group) (n int) {
 func (m *memory) fired(g *group, x float64, entity string, cause Match) Match {
 	out := Match{Rule: g.rule, Time: cause.Time, Entity: entity, Event: cause.Event}
 	out.Why = append([]string{g.rule.correlation.why(x, entity)}, cause.Why...)
+	out.Parts = append([]string{""}, cause.Parts...)
 	for i := len(g.hits) - 1; i >= 0 && g.unnamed > 0; i-- {
 		if h := &g.hits[i]; !h.named {
 			h.named = true
 			g.unnamed--
-			out.Refs = append(out.Refs, *h.ref)
+			out.Refs = append(out.Refs, h.ref)
 		}
 	}
 	slices.Reverse(out.Refs)
@@ -526,21 +543,27 @@ func (m *memory) bound() {
 		if g == &m.order || g == m.order.prev {
 			return // the newest stays: it is bounded by itself
 		}
-		over := g.closes == 0 && len(g.hits) > 0 && m.latest-g.hits[len(g.hits)-1].at >= g.rule.correlation.span.Milliseconds()
-		if !over && len(m.groups) <= m.limits.Groups && m.hits <= m.limits.Total {
+		over := g.closes == 0 && m.latest >= g.over
+		if !over && m.groups.count <= m.limits.Groups && m.hits <= m.limits.Total {
 			return
 		}
 		if !over {
 			m.forgotten++
 		}
 		m.forget(g)
-		if len(m.free) < maxFree && cap(g.hits) <= 4 {
-			hits := g.hits[:cap(g.hits)]
-			clear(hits)
-			*g = group{hits: hits[:0]}
+		if len(m.free) < maxFree {
+			g.clear()
 			m.free = append(m.free, g)
 		}
 	}
+}
+
+// clear makes a forgotten group ready to be another.
+func (g *group) clear() {
+	values, seen, chain := g.values, g.seen[:0], g.chain[:0]
+	values.reset()
+	*g = group{values: values, seen: seen, chain: chain}
+	g.hits = g.room.hits[:0]
 }
 
 // maxFree is how many forgotten groups are kept to be used again.
@@ -548,7 +571,7 @@ const maxFree = 1024
 
 func (m *memory) forget(g *group) {
 	g.prev.next, g.next.prev = g.next, g.prev
-	delete(m.groups, g.key)
+	m.groups.drop(g)
 	m.hits -= len(g.hits) + g.weight
 	if g.closes > 0 {
 		heap.Remove(&m.open, g.place)
@@ -581,10 +604,10 @@ func (m *memory) inherit(old *memory, rules []*Rule) {
 	}
 	for g := old.order.next; g != &old.order; {
 		next := g.next
-		if r := now[binary.LittleEndian.Uint32([]byte(g.key))]; r != nil {
-			key := binary.LittleEndian.AppendUint32(nil, r.correlation.number)
-			g.key, g.rule = string(key)+g.key[4:], r
-			m.groups[g.key] = g
+		if r := now[binary.LittleEndian.Uint32(g.key)]; r != nil {
+			binary.LittleEndian.PutUint32(g.key, r.correlation.number)
+			g.hash, g.rule = m.groups.hash(g.key), r
+			m.groups.put(g)
 			m.hits += len(g.hits) + g.weight
 			g.prev, g.next = m.order.prev, &m.order
 			g.prev.next, g.next.prev = g, g

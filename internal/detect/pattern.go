@@ -1,7 +1,6 @@
 package detect
 
 import (
-	"bytes"
 	"slices"
 	"strings"
 	"unicode"
@@ -19,7 +18,7 @@ type pattern struct {
 	cased      bool
 	plain      string // the whole text if it has no ? and at most stars at the ends; lower case unless cased
 	isPlain    bool
-	needle     []byte // the longest run of plain text
+	needle     needle // the longest run of plain text
 	hook       run    // folded
 	id         string
 }
@@ -141,11 +140,13 @@ func newPattern(text string, cs []char, cased bool) *pattern {
 	if p.isPlain && len(p.segments) == 1 {
 		p.plain, _ = literalText(p.segments[0])
 	}
+	longest := ""
 	for _, run := range p.runs() {
-		if len(run.text) > len(p.needle) {
-			p.needle = []byte(run.text)
+		if len(run.text) > len(longest) {
+			longest = run.text
 		}
 	}
+	p.needle = newNeedle(longest)
 	p.hook, p.id = p.rarest(), p.identity()
 	return p
 }
@@ -162,9 +163,9 @@ func (p *pattern) match(r *record, s []byte) bool {
 		case p.tail:
 			return len(s) >= len(p.plain) && string(s[len(s)-len(p.plain):]) == p.plain
 		}
-		return bytes.Contains(s, p.needle)
+		return p.needle.in(s)
 	}
-	if !bytes.Contains(s, p.needle) {
+	if !p.needle.in(s) {
 		return false
 	}
 	r.runes = r.runes[:0]

@@ -14,8 +14,8 @@ type program struct {
 	always   []int32     // rules without a hook
 	present  []ruleField // rules that only ask that a field is there
 	scans    []fieldScan
-	keywords *automaton // over every value of the event, nil if no rule needs it
-	skim     *skim      // finds the same in the event's JSON as it stands; nil if it cannot
+	keywords *fieldScan // over every value of the event, nil if no rule needs it
+	skim     *sieve     // finds the same in the event's JSON as it stands; nil if it cannot
 }
 
 type ruleField struct {
@@ -23,11 +23,44 @@ type ruleField struct {
 	rules []int32
 }
 
-// fieldScan finds texts in a field. Those with letters beyond ASCII stand apart:
-// most values have none, and the table for the rest is much narrower.
+// fieldScan finds texts in a field: at its edges, anywhere, and short ones that
+// a sieve has no place for. Those with letters beyond ASCII stand apart: most
+// values have none, and the tables for the rest are much smaller. Each is nil
+// where there are no such texts.
 type fieldScan struct {
 	field       int32
-	plain, wide *automaton // nil for none
+	edges       *edges
+	sieve       *sieve
+	short, wide *automaton
+}
+
+// newFieldScan sorts a field's texts into what finds them fastest.
+func newFieldScan(field int32, plain, wide *builder, known *commonness) fieldScan {
+	s := fieldScan{field: field, wide: newAutomaton(wide.texts())}
+	var edged, sieved, short []*target
+	for _, t := range plain.texts() {
+		switch n := len(t.text); {
+		case n >= minEdge && (t.head || t.tail):
+			edged = append(edged, t)
+		case n >= minSieved && !t.head && !t.tail:
+			sieved = append(sieved, t)
+		default:
+			short = append(short, t)
+		}
+	}
+	s.edges = newEdges(edged)
+	var rest []*target
+	s.sieve, rest = newSieve(sieved, known)
+	s.short = newAutomaton(append(short, rest...))
+	return s
+}
+
+// size is what the tables take, in bytes.
+func (s *fieldScan) size() int {
+	if s == nil {
+		return 0
+	}
+	return s.edges.size() + s.sieve.size() + s.short.size() + s.wide.size()
 }
 
 // ruleGroup is the rules of one logsource. Most rules of a log ask for one of a few
@@ -46,11 +79,15 @@ const minPinned = 4
 
 // compiled is a set of rules ready to run. It does not change.
 type compiled struct {
-	names  *vocabulary
-	nodes  []condNode
-	leaves []leaf
-	roots  []int32 // by rule: its condition
-	groups []*ruleGroup
+	names   *vocabulary
+	nodes   []condNode
+	leaves  []leaf
+	roots   []int32       // by rule: its condition
+	parts   [][]namedPart // by rule: its search identifiers
+	groups  []*ruleGroup
+	own     struct{ time, uid int32 } // fields that name an event
+	costs   *costs
+	figures *figures
 }
 
 // ruleHooks is what a rule is found by.
@@ -66,11 +103,13 @@ func compileRules(rules []*Rule, conditions []expr, fields []string) *compiled {
 	for _, f := range fields {
 		c.names.id(f)
 	}
-	out := &compiled{roots: make([]int32, len(rules))}
+	out := &compiled{roots: make([]int32, len(rules)), costs: newCosts(len(rules)), figures: newFigures()}
 	sources := map[Logsource][]int32{}
 	var order []Logsource
 	for i, r := range rules {
+		c.named = nil
 		out.roots[i] = conditions[i].compile(c, false)
+		out.parts = append(out.parts, c.named)
 		for _, f := range r.Fields {
 			c.names.id(f)
 		}
@@ -79,22 +118,23 @@ func compileRules(rules []*Rule, conditions []expr, fields []string) *compiled {
 		}
 		sources[r.Source] = append(sources[r.Source], int32(i))
 	}
-	uses := c.countHooks()
+	known := c.common()
 	found := make([]ruleHooks, len(rules))
 	for i := range rules {
-		h, _, ok := c.hooks(out.roots[i], uses)
+		h, _, ok := c.hooks(out.roots[i], known)
 		found[i] = ruleHooks{h, ok}
 	}
 	for _, s := range order {
-		out.groups = append(out.groups, c.divide(s, sources[s], out.roots, found))
+		out.groups = append(out.groups, c.divide(s, sources[s], out.roots, found, known))
 	}
+	out.own.time, out.own.uid = c.names.id("time"), c.names.id("metadata.uid")
 	c.names.seal()
 	out.names, out.nodes, out.leaves = c.names, c.nodes, c.leaves
 	return out
 }
 
 // divide divides the rules of a logsource by the field that most of them pin.
-func (c *compiler) divide(source Logsource, rules, roots []int32, found []ruleHooks) *ruleGroup {
+func (c *compiler) divide(source Logsource, rules, roots []int32, found []ruleHooks, known *commonness) *ruleGroup {
 	g := &ruleGroup{source: source, field: -1}
 	pins := make([]map[int32][]pin, len(rules))
 	counts := map[int32]int{}
@@ -125,20 +165,20 @@ func (c *compiler) divide(source Logsource, rules, roots []int32, found []ruleHo
 			}
 		}
 	}
-	g.rest = newProgram(rest, found, anyField)
+	g.rest = newProgram(rest, found, anyField, known)
 	g.byWord, g.byNumber = map[string]*program{}, map[float64]*program{}
 	for w, list := range words {
-		g.byWord[w] = newProgram(slices.Compact(list), found, g.field)
+		g.byWord[w] = newProgram(slices.Compact(list), found, g.field, known)
 	}
 	for f, list := range numbers {
-		g.byNumber[f] = newProgram(slices.Compact(list), found, g.field)
+		g.byNumber[f] = newProgram(slices.Compact(list), found, g.field, known)
 	}
 	return g
 }
 
 // newProgram makes the program of some rules. Hooks in the pinned field are
 // there already in every event that comes this way.
-func newProgram(rules []int32, found []ruleHooks, pinned int32) *program {
+func newProgram(rules []int32, found []ruleHooks, pinned int32, known *commonness) *program {
 	p := &program{}
 	texts := map[int32]*[2]builder{}
 	present := map[int32][]int32{}
@@ -156,7 +196,7 @@ func newProgram(rules []int32, found []ruleHooks, pinned int32) *program {
 			if texts[h.field] == nil {
 				texts[h.field] = &[2]builder{}
 			}
-			texts[h.field][flag(h.field != anyField && !isASCII(h.text))].add(h, r)
+			texts[h.field][flag(!isASCII(h.text))].add(h, r)
 		}
 	}
 	for f, list := range present {
@@ -164,9 +204,10 @@ func newProgram(rules []int32, found []ruleHooks, pinned int32) *program {
 	}
 	for f, b := range texts {
 		if f == anyField {
-			p.keywords, p.skim = b[0].build(), newSkim(b[0].targets)
+			texts := newFieldScan(f, &b[0], &b[1], known)
+			p.keywords, p.skim = &texts, newSkim(append(b[0].texts(), b[1].texts()...), known)
 		} else {
-			p.scans = append(p.scans, fieldScan{f, b[0].build(), b[1].build()})
+			p.scans = append(p.scans, newFieldScan(f, &b[0], &b[1], known))
 		}
 	}
 	slices.SortFunc(p.present, func(a, b ruleField) int { return cmp.Compare(a.field, b.field) })
@@ -191,13 +232,13 @@ func (c *compiled) programs(yield func(*program)) {
 	}
 }
 
-// automataSize is what the automata of all programs take, in bytes.
+// automataSize is what the tables of all programs that look for texts take, in bytes.
 func (c *compiled) automataSize() (n int) {
 	c.programs(func(p *program) {
 		for _, s := range p.scans {
-			n += s.plain.size() + s.wide.size()
+			n += s.size()
 		}
-		n += p.keywords.size()
+		n += p.keywords.size() + p.skim.size()
 	})
 	return n
 }

@@ -24,9 +24,10 @@ import (
 // A record is used again and again by one goroutine: what its methods return
 // holds until the next read.
 type record struct {
-	names *vocabulary
-	raw   []byte       // the event's JSON, or
-	event pasban.Event // the event
+	names  *vocabulary
+	shapes shapes
+	raw    []byte       // the event's JSON, or
+	event  pasban.Event // the event
 
 	values  []value // [0] is not used: 0 means none
 	first   []int32 // by field: its first value
@@ -69,7 +70,7 @@ type value struct {
 const maxKept = 1 << 20
 
 func newRecord(names *vocabulary) *record {
-	return &record{names: names, first: make([]int32, names.len()), last: make([]int32, names.len()), values: make([]value, 1, 64)}
+	return &record{names: names, shapes: newShapes(), first: make([]int32, names.len()), last: make([]int32, names.len()), values: make([]value, 1, 64)}
 }
 
 // reset forgets the event.
@@ -189,7 +190,13 @@ func (r *record) walk() error {
 	if c.next() != '{' {
 		return c.fail("an event is a JSON object")
 	}
-	if err := r.object(&c, 0, 0); err != nil {
+	var err error
+	if r.unnested {
+		err = r.object(&c, 0, 0)
+	} else {
+		err = r.members(&c)
+	}
+	if err != nil {
 		return err
 	}
 	if c.next(); c.i < len(c.b) {

@@ -114,6 +114,8 @@ func refHolds(x expr, ev *refEvent) bool {
 		return slices.ContainsFunc(t, holds)
 	case eachOf:
 		return slices.ContainsFunc(t, holds)
+	case named:
+		return holds(t.x)
 	case notOf:
 		return !holds(t.x)
 	case *existsTest:

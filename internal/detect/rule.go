@@ -94,7 +94,8 @@ type Rule struct {
 	File           string // where it was read
 	Line           int    // the line of its first key
 
-	text        [32]byte   // hash of the file, to see changes
+	text        [32]byte   // hash of the file and of placeholders, to see changes
+	asRead      [32]byte   // hash of the file alone
 	whole       bool       // its file has no mistakes
 	detection   *detection // one of these is not nil
 	correlation *correlation
@@ -354,4 +355,15 @@ func cmpNode(n, otherwise *node) *node {
 		return n
 	}
 	return otherwise
+}
+
+// String writes the parts that are there: product windows, service sysmon.
+func (l Logsource) String() string {
+	var parts []string
+	for _, p := range [][2]string{{"product", l.Product}, {"category", l.Category}, {"service", l.Service}} {
+		if p[1] != "" {
+			parts = append(parts, p[0]+" "+p[1])
+		}
+	}
+	return strings.Join(parts, ", ")
 }

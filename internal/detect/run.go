@@ -167,7 +167,7 @@ func (e *Engine) warm(ctx context.Context, j *journal.Journal, first journal.Ent
 	for _, page := range slices.Backward(pages) {
 		for _, entry := range page {
 			ev := FromEntry(entry)
-			e.Match(ev)
+			e.match(ev, true)
 			e.count(ev)
 		}
 	}

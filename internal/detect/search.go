@@ -31,7 +31,7 @@ func (p *parser) detection(r *Rule, n *node) *detection {
 		case "timeframe":
 			p.problem(e.key, "detection.timeframe", "write a correlation with timespan", "timeframe belongs to the aggregation expressions of Sigma 1")
 		default:
-			ids = append(ids, &identifier{name: e.key.text, key: e.key, test: p.search(r, e.key, e.value)})
+			ids = append(ids, &identifier{name: e.key.text, key: e.key, test: named{e.key.text, p.search(r, e.key, e.value)}})
 		}
 	}
 	if len(conditions) == 0 {

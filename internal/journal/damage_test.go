@@ -304,6 +304,12 @@ func TestFactsAreTheCallers(t *testing.T) {
 func TestSubmittedTwice(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		j := open(t, st)
+		if err := st.Write(t.Context(), func(tx *store.Tx) error {
+			_, err := tx.Exec(`CREATE TABLE data (n BIGINT)`)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
 		once := look(ayesha, 1)
 		first, err := j.Record(t.Context(), once)
 		if err != nil {
@@ -320,12 +326,25 @@ func TestSubmittedTwice(t *testing.T) {
 					}
 					return
 				}
-				if _, err := j.Record(t.Context(), look(ayesha, i)); err != nil {
+				var err error
+				if i%8 == 1 { // with data of its own, which is there once
+					_, err = j.Commit(t.Context(), func(tx *store.Tx) ([]pasban.Fact, error) {
+						_, err := tx.Exec(`INSERT INTO data (n) VALUES (?)`, i)
+						return []pasban.Fact{look(ayesha, i)}, err
+					})
+				} else {
+					_, err = j.Record(t.Context(), look(ayesha, i))
+				}
+				if err != nil {
 					t.Errorf("another fact: %v", err)
 				}
 			})
 		}
 		wg.Wait()
+		var rows, kinds int
+		if err := st.QueryRow(t.Context(), `SELECT COUNT(*), COUNT(DISTINCT n) FROM data`).Scan(&rows, &kinds); err != nil || rows != 8 || kinds != 8 {
+			t.Errorf("%d rows of data, %d different, %v; want 8", rows, kinds, err)
+		}
 		twin := look(ayesha, 2)
 		if _, err := j.Record(t.Context(), twin, twin); err == nil || pasban.KindOf(err) != pasban.Conflict {
 			t.Errorf("twice at once: %v", err)

@@ -205,30 +205,41 @@ func (j *Journal) Record(ctx context.Context, facts ...pasban.Fact) ([]Entry, er
 	if len(facts) == 0 {
 		return nil, nil
 	}
-	for tries := 1; ; tries++ {
-		rows, err := j.prepare(ctx, facts)
-		if err != nil {
-			return nil, err
+	return j.keep(ctx, "record a fact", func() (rows []*prepared, own, err error) {
+		if rows, own = j.prepare(ctx, facts); own != nil {
+			return nil, own, own
 		}
-		err = j.st.Write(ctx, func(tx *store.Tx) error {
+		return rows, nil, j.st.Write(ctx, func(tx *store.Tx) error {
 			j.stage(tx, rows)
 			return nil
 		})
-		if err == nil {
+	})
+}
+
+// keepTries is how often facts are tried whose group was refused for a fact of
+// somebody else's.
+const keepTries = 10
+
+// keep writes facts, again if their group was refused for a fact of somebody
+// else's, and promises them. write returns the rows that it tried to write, and
+// its caller's own error, if it was that, which is returned as it is.
+func (j *Journal) keep(ctx context.Context, doing string, write func() (rows []*prepared, own, err error)) ([]Entry, error) {
+	for tries := 1; ; tries++ {
+		rows, own, err := write()
+		switch {
+		case err == nil:
 			return j.promise(rows)
+		case own != nil && errors.Is(err, own):
+			return nil, err
 		}
 		if err := j.twice(ctx, err, rows); err != nil {
 			return nil, err
 		}
-		if tries == recordTries || !j.st.Unique(err) {
-			return nil, unavailable("record a fact", err)
+		if _, group := errors.AsType[*store.Fault](err); !group || !j.st.Unique(err) || tries == keepTries {
+			return nil, unavailable(doing, err)
 		}
 	}
 }
-
-// recordTries is how often facts are tried whose group was refused for a fact
-// of somebody else's.
-const recordTries = 10
 
 // twice says which of the rows is in the journal already, after the storage
 // refused the group that they were in. nil is none.
@@ -253,31 +264,24 @@ func (j *Journal) twice(ctx context.Context, refused error, rows []*prepared) er
 // through tx and returns the facts, and all of it commits in one transaction.
 // If step fails, or any of it cannot be kept, none of it is there. An error of
 // step is returned as it is. step runs on the store's writer goroutine: it must
-// be short and must not write through the store or the journal.
+// be short and must not write through the store or the journal. It runs again, and
+// nothing of what it wrote before is there, if others wrote in the same moment
+// what could not be kept.
 func (j *Journal) Commit(ctx context.Context, step func(tx *store.Tx) ([]pasban.Fact, error)) ([]Entry, error) {
-	var rows []*prepared
-	var own error
-	err := j.st.Write(ctx, func(tx *store.Tx) error {
-		var facts []pasban.Fact
-		if facts, own = step(tx); own != nil {
-			return own
-		}
-		if rows, own = j.prepare(ctx, facts); own != nil {
-			return own
-		}
-		j.stage(tx, rows)
-		return nil
+	return j.keep(ctx, "commit a change and its facts", func() (rows []*prepared, own, err error) {
+		err = j.st.Write(ctx, func(tx *store.Tx) error {
+			var facts []pasban.Fact
+			if facts, own = step(tx); own != nil {
+				return own
+			}
+			if rows, own = j.prepare(ctx, facts); own != nil {
+				return own
+			}
+			j.stage(tx, rows)
+			return nil
+		})
+		return rows, own, err
 	})
-	switch {
-	case own != nil && errors.Is(err, own):
-		return nil, err
-	case err != nil:
-		if err := j.twice(ctx, err, rows); err != nil {
-			return nil, err
-		}
-		return nil, unavailable("commit a change and its facts", err)
-	}
-	return j.promise(rows)
 }
 
 // Wait returns a channel that is closed when this node next commits facts. To
@@ -294,14 +298,13 @@ func (j *Journal) promise(rows []*prepared) ([]Entry, error) {
 	entries := make([]Entry, len(rows))
 	now := time.Now()
 	for i, p := range rows {
-		e := p.entry()
-		if e.Index >= 0 {
+		entries[i] = p.entry()
+		if p.index >= 0 {
 			var err error
-			if e.Promise, err = pasban.SignPromise(j.signer, uint64(e.Index), p.leaf.Hash(), now); err != nil {
+			if entries[i].Promise, err = pasban.SignPromise(j.signer, uint64(p.index), p.leaf.Hash(), now); err != nil {
 				return nil, unavailable("the fact is recorded, but", err)
 			}
 		}
-		entries[i] = e
 	}
 	return entries, nil
 }

@@ -3,7 +3,6 @@ package journal
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,7 +38,10 @@ func (p *prepared) entry() Entry {
 // prepare fixes and seals facts.
 func (j *Journal) prepare(ctx context.Context, facts []pasban.Fact) ([]*prepared, error) {
 	rows := make([]*prepared, len(facts))
-	ids := make(map[string]bool)
+	var ids map[string]bool
+	if len(facts) > 1 {
+		ids = make(map[string]bool, len(facts))
+	}
 	for i, f := range facts {
 		if f.Subject.ID == "" && f.Subject.CNIC != "" {
 			return nil, &pasban.Error{Kind: pasban.Invalid, Where: "journal",
@@ -55,18 +57,13 @@ func (j *Journal) prepare(ctx context.Context, facts []pasban.Fact) ([]*prepared
 		if f.Body.Version != 1 || f.Body.Kind == "" || f.Body.ID == "" {
 			return nil, &pasban.Error{Kind: pasban.Invalid, Where: "journal", Msg: "a fact was not started with NewFact"}
 		}
-		if len(facts) > 1 {
-			if ids[f.Body.ID] {
-				return nil, &pasban.Error{Kind: pasban.Conflict, Where: "journal", Msg: "fact " + f.Body.ID + " is given twice"}
-			}
+		if ids[f.Body.ID] {
+			return nil, &pasban.Error{Kind: pasban.Conflict, Where: "journal", Msg: "fact " + f.Body.ID + " is given twice"}
+		}
+		if ids != nil {
 			ids[f.Body.ID] = true
 		}
-		// As every reader will see it; into a new body, for the lists of the old
-		// one are the caller's, who may share them.
-		p.fact.Body = pasban.Body{}
-		if err := json.Unmarshal(p.opening.Body, &p.fact.Body); err != nil {
-			return nil, fmt.Errorf("read the body just written: %w", err)
-		}
+		p.fact.Body = sealed.Body // the lists of the old one are the caller's, who may share them
 		if p.sealedOpening, err = j.sealer.Seal(ctx, f.Subject.ID,
 			slices.Concat(p.opening.Salt, p.opening.Body), aad("opening", p.fact.Body, f.Subject.ID)); err != nil {
 			return nil, unavailable("seal the body of a fact", err)
@@ -86,8 +83,8 @@ func (j *Journal) prepare(ctx context.Context, facts []pasban.Fact) ([]*prepared
 // aad binds a sealed part to its row: what is sealed for one fact opens as no
 // other part of no other fact. Each element is preceded by its length.
 func aad(part string, b pasban.Body, subject pasban.SubjectID) []byte {
-	var out []byte
-	for _, s := range []string{"pasban/journal/v1", part, b.ID, string(b.Kind), b.Time, string(subject)} {
+	out := make([]byte, 0, 192) // more than it has
+	for _, s := range [...]string{"pasban/journal/v1", part, b.ID, string(b.Kind), b.Time, string(subject)} {
 		out = binary.BigEndian.AppendUint32(out, uint32(len(s)))
 		out = append(out, s...)
 	}

@@ -16,8 +16,8 @@ import (
 const auditShare = 50
 
 // audits audits until ctx is done. What an audit finds is an alarm in the
-// journal first; then it is repaired, and the damaged files are kept beside the
-// directory as evidence.
+// journal first; then it is repaired, and the damaged files are kept as
+// evidence.
 func (l *Ledger) audits(ctx context.Context) {
 	for {
 		l.mu.Lock()
@@ -29,7 +29,7 @@ func (l *Ledger) audits(ctx context.Context) {
 		case <-time.After(pause):
 		}
 		if err := l.Audit(ctx); err != nil && ctx.Err() == nil {
-			slog.ErrorContext(ctx, "ledger: audit", "dir", l.dir, "err", err)
+			slog.ErrorContext(ctx, "ledger: audit", "storage", l.storage.Name(), "err", err)
 			l.mend(ctx)
 		}
 	}
@@ -39,14 +39,14 @@ func (l *Ledger) audits(ctx context.Context) {
 func (l *Ledger) mend(ctx context.Context) {
 	repaired, err := l.Repair(ctx)
 	if err != nil && ctx.Err() == nil {
-		slog.ErrorContext(ctx, "ledger: repair", "dir", l.dir, "err", err)
+		slog.ErrorContext(ctx, "ledger: repair", "storage", l.storage.Name(), "err", err)
 	}
 	for _, f := range repaired {
 		slog.WarnContext(ctx, "ledger: repaired from the journal", "file", f.Path, "problem", f.Problem)
 	}
 }
 
-// Audit rehashes every leaf and tile in the directory against the newest
+// Audit rehashes every leaf and tile in the storage against the newest
 // checkpoint, as an outsider would, and every older partial tile that is still
 // there. Its error names the first file that does not hold and how many there
 // are; each is recorded in the journal once, as a fact of kind alarm.
@@ -58,7 +58,7 @@ func (l *Ledger) Audit(ctx context.Context) error {
 		return nil
 	}
 	start := time.Now()
-	report, err := tiles.Audit(ctx, tiles.Dir{Root: l.root}, cp.Tree, nil)
+	report, err := tiles.Audit(ctx, l.storage, cp.Tree, nil)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

@@ -305,7 +305,7 @@ func (l *Ledger) extends(ctx context.Context, old int64, tree tlog.Tree) (tlog.T
 	if old == 0 || old == tree.N {
 		return nil, nil
 	}
-	proof, err := tlog.ProveTree(tree.N, old, tiles.HashReader(ctx, tiles.Dir{Root: l.root}, tree))
+	proof, err := tlog.ProveTree(tree.N, old, tiles.HashReader(ctx, l.storage, tree))
 	if err != nil {
 		return nil, fmt.Errorf("it is not asked: that the ledger extends %d leaves cannot be proven from its files: %w", old, err)
 	}
@@ -348,7 +348,7 @@ func (c *cosigner) show(ctx context.Context) {
 		c.mu.Unlock()
 		c.l.guard.open()
 		close(c.confirmed)
-		slog.InfoContext(ctx, "ledger: the witnesses have spoken: signing", "dir", c.l.dir, "size", c.offered.N)
+		slog.InfoContext(ctx, "ledger: the witnesses have spoken: signing", "storage", c.l.storage.Name(), "size", c.offered.N)
 	}
 	had := c.served.Load()
 	if c.awaited() || c.l.published.Load() == nil || had != nil && c.offered.N < had.N {
@@ -361,7 +361,7 @@ func (c *cosigner) show(ctx context.Context) {
 	c.served.Store(&whole)
 	c.l.wakeAll()
 	if c.offered.count() > 0 {
-		if err := c.l.put(whole); err != nil {
+		if err := c.l.put(ctx, whole); err != nil {
 			slog.WarnContext(ctx, "ledger: the cosignatures cannot be written beside the checkpoint", "err", err)
 		}
 	}
@@ -504,7 +504,7 @@ func (l *Ledger) refuse(ctx context.Context, bad *conflict) {
 	l.mu.Lock()
 	l.health.fatal = err
 	l.mu.Unlock()
-	slog.ErrorContext(ctx, "ledger: stopped for good", "dir", l.dir, "err", err)
+	slog.ErrorContext(ctx, "ledger: stopped for good", "storage", l.storage.Name(), "err", err)
 	f := l.witnessFact(bad.action, bad.witness, bad.msg)
 	f.Restricted.More["seen"], f.Restricted.More["own"] = fmt.Sprint(bad.size), fmt.Sprint(bad.own)
 	for {

@@ -21,6 +21,7 @@ import (
 
 	"pasban"
 	"pasban/internal/ledger"
+	"pasban/internal/ledger/storage/posix"
 	"pasban/internal/ledger/witness"
 	"pasban/internal/store"
 	"pasban/internal/store/storetest"
@@ -615,7 +616,7 @@ func TestBadPolicy(t *testing.T) {
 	defer n.close()
 	a := newWatcher(t, "a.example/w", n.verifier)
 	for _, o := range []ledger.Options{witnessed(0, a), witnessed(2, a), witnessed(1, a, a)} {
-		if l, err := ledger.Open(t.Context(), n.ledgerDir(), n.st, n.j, n.signer, n.vkey, o); pasban.KindOf(err) != pasban.Invalid {
+		if l, err := ledger.Open(t.Context(), posix.New(n.ledgerDir()), n.st, n.j, n.signer, n.vkey, o); pasban.KindOf(err) != pasban.Invalid {
 			t.Errorf("%+v: %v, %v", o.Witnesses, l, err)
 		}
 	}

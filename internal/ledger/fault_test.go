@@ -10,6 +10,7 @@ import (
 	"github.com/transparency-dev/tessera"
 
 	"pasban/internal/ledger"
+	"pasban/internal/ledger/storage/posix"
 )
 
 // faulty starts a node whose driver's Add is wrapped.
@@ -20,7 +21,9 @@ func faulty(t *testing.T, dir string, wrap func(tessera.AddFn) tessera.AddFn) (*
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { n.close() })
-	n.Ledger, err = ledger.Open(t.Context(), n.ledgerDir(), n.st, n.j, n.signer, n.vkey, options)
+	o := options
+	o.Damaged = n.ledgerDir() + ".damaged"
+	n.Ledger, err = ledger.Open(t.Context(), posix.New(n.ledgerDir()), n.st, n.j, n.signer, n.vkey, o)
 	if err != nil {
 		t.Fatal(err)
 	}

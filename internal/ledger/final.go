@@ -6,15 +6,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
 	"pasban"
-	"pasban/internal/durable"
-	"pasban/internal/ledger/tiles"
 	"pasban/internal/ledger/witness"
 	"pasban/internal/store"
 )
@@ -125,24 +121,22 @@ func (c *cosigner) keepFinal(ctx context.Context, f *cosigned) error {
 	})
 }
 
-// put writes a checkpoint with its cosignatures into the directory, unless
+// put writes a checkpoint with its cosignatures into the storage, unless
 // something newer has been signed: the driver publishes that. It does not look
 // as if it was published now, because the driver counts from that moment.
-func (l *Ledger) put(cp checkpoint) error {
-	l.guard.signing.Lock() // the driver signs before it publishes
-	defer l.guard.signing.Unlock()
-	if record, _ := l.guard.state(); record.n != cp.N {
-		return nil
-	}
-	path := filepath.Join(l.dir, tiles.Checkpoint)
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	if err := durable.WriteFile(path, cp.raw, 0o644); err != nil {
-		return err
-	}
-	return os.Chtimes(path, time.Time{}, info.ModTime())
+func (l *Ledger) put(ctx context.Context, cp checkpoint) error {
+	locked := false
+	defer func() {
+		if locked {
+			l.guard.signing.Unlock()
+		}
+	}()
+	return l.storage.ReplaceCheckpoint(ctx, cp.raw, func() bool {
+		l.guard.signing.Lock() // the driver signs before it publishes
+		locked = true
+		record, _ := l.guard.state()
+		return record.n == cp.N
+	})
 }
 
 // again signs the root that was signed last once more: Ed25519 gives the same bytes.

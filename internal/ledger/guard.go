@@ -19,19 +19,23 @@ import (
 // its own tiles back when it grows the tree: whoever edits one would get the
 // resulting, wrong root signed. So the guard computes the root itself, from
 // the journal's leaves alone, and signs that or nothing. Before it signs it
-// writes down, durably and apart from the directory, what it is about to sign.
+// writes down, durably and apart from the storage, what it is about to sign.
 type guard struct {
 	key       note.Signer
 	st        *store.Store
-	onDisk    func() int64 // size of the checkpoint that the directory holds now
+	seenThere func() int64 // size of a checkpoint that the storage is known to have held; no I/O
 	storeTime time.Duration
+	news      chan struct{} // told of every signature; may be nil
 
-	signing sync.Mutex // held while a root is signed, and while the directory's checkpoint is replaced; before mu
+	// signing is held from before a root is written down until it is signed, and
+	// while the storage's checkpoint is replaced: one at a time changes what was
+	// signed. It comes before mu, which nobody holds while the store is waited for.
+	signing sync.Mutex
 
 	mu      sync.Mutex // covers what follows
 	signed  seen       // what was signed last
 	known   bool       // something was signed or written down before
-	ready   bool       // the directory was checked: growth may be signed
+	ready   bool       // the storage was checked: growth may be signed
 	closed  bool
 	pending []tlog.Hash // leaves after signed.n, in order
 	refused error       // why a root was not signed; nil again once one is
@@ -40,7 +44,7 @@ type guard struct {
 
 var _ note.Signer = (*guard)(nil)
 
-var errNotReady = errors.New("the ledger's directory has not been checked yet")
+var errNotReady = errors.New("the ledger's storage has not been checked yet")
 
 // Name is the ledger's origin line.
 func (g *guard) Name() string { return g.key.Name() }
@@ -52,33 +56,62 @@ func (g *guard) KeyHash() uint32 { return g.key.KeyHash() }
 func (g *guard) Sign(msg []byte) ([]byte, error) {
 	g.signing.Lock()
 	defer g.signing.Unlock()
+	sig, err := g.sign(msg)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	sig, err := g.sign(msg)
 	if err != nil && !errors.Is(err, errNotReady) {
 		g.refused = err
 	} else if err == nil {
 		g.refused = nil
+		select {
+		case g.news <- struct{}{}:
+		default:
+		}
 	}
 	return sig, err
 }
 
+// sign signs what may be signed, once that is written down. signing is held, so
+// neither what was signed nor the leaves up to here change meanwhile.
 func (g *guard) sign(msg []byte) ([]byte, error) {
-	if g.closed {
-		return nil, errNotReady
-	}
 	tree, err := g.parse(msg)
 	if err != nil {
 		return nil, err
 	}
+	record, save, err := g.grow(tree)
+	if err != nil {
+		return nil, err
+	}
+	if save {
+		ctx, cancel := context.WithTimeout(context.Background(), g.storeTime)
+		defer cancel()
+		if err := saveSeen(ctx, g.st, record); err != nil {
+			return nil, fmt.Errorf("write down what is about to be signed: %w", err)
+		}
+	}
+	g.mu.Lock()
+	grown := record.n - g.signed.n
+	g.signed, g.known = record, true
+	g.pending = append([]tlog.Hash(nil), g.pending[grown:]...)
+	g.mu.Unlock()
+	return g.key.Sign(msg)
+}
+
+// grow returns the record of a tree that may be signed, and whether it must be
+// written down first; or why it may not be signed.
+func (g *guard) grow(tree tlog.Tree) (record seen, save bool, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	grown := tree.N - g.signed.n
 	switch {
+	case g.closed:
+		return seen{}, false, errNotReady
 	case !g.ready && (g.known || tree.N != 0):
-		return nil, errNotReady
+		return seen{}, false, errNotReady
 	case grown < 0:
-		return nil, fmt.Errorf("refused to sign a checkpoint of %d leaves after one of %d", tree.N, g.signed.n)
+		return seen{}, false, fmt.Errorf("refused to sign a checkpoint of %d leaves after one of %d", tree.N, g.signed.n)
 	case grown > int64(len(g.pending)):
-		return nil, fmt.Errorf("refused to sign a checkpoint of %d leaves: the journal has given %d", tree.N, g.signed.n+int64(len(g.pending)))
+		return seen{}, false, fmt.Errorf("refused to sign a checkpoint of %d leaves: the journal has given %d", tree.N, g.signed.n+int64(len(g.pending)))
 	}
 	next := g.signed.clone()
 	for _, h := range g.pending[:grown] {
@@ -88,19 +121,9 @@ func (g *guard) sign(msg []byte) ([]byte, error) {
 		if g.wrong != nil {
 			g.wrong()
 		}
-		return nil, fmt.Errorf("refused to sign a checkpoint of %d leaves: its root is not the one of the journal's leaves", tree.N)
+		return seen{}, false, fmt.Errorf("refused to sign a checkpoint of %d leaves: its root is not the one of the journal's leaves", tree.N)
 	}
-	record := seen{frontier: next, published: max(g.signed.published, min(g.onDisk(), g.signed.n))}
-	if !g.known || grown > 0 {
-		ctx, cancel := context.WithTimeout(context.Background(), g.storeTime)
-		defer cancel()
-		if err := saveSeen(ctx, g.st, record); err != nil {
-			return nil, fmt.Errorf("write down what is about to be signed: %w", err)
-		}
-	}
-	g.signed, g.known = record, true
-	g.pending = append([]tlog.Hash(nil), g.pending[grown:]...)
-	return g.key.Sign(msg)
+	return seen{frontier: next, published: max(g.signed.published, min(g.seenThere(), g.signed.n))}, !g.known || grown > 0, nil
 }
 
 // parse reads the text of a checkpoint, and of nothing else: the key must not
@@ -125,16 +148,20 @@ func (g *guard) note(hashes []tlog.Hash) {
 	g.pending = append(g.pending, hashes...)
 }
 
-// rewind forgets noted leaves from index n on, which the driver did not take.
-func (g *guard) rewind(n int64) error {
+// rewind forgets noted leaves from index n on, which the driver did not take, and
+// returns the index that follows the last one kept: what was signed meanwhile is.
+func (g *guard) rewind(n int64) (int64, error) {
+	g.signing.Lock()
+	defer g.signing.Unlock()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	n = max(n, g.signed.n)
 	keep := n - g.signed.n
-	if keep < 0 || keep > int64(len(g.pending)) {
-		return &pasban.Error{Kind: pasban.Unavailable, Where: "ledger", Msg: fmt.Sprintf("the directory holds %d leaves, between %d and %d were expected", n, g.signed.n, g.signed.n+int64(len(g.pending)))}
+	if keep > int64(len(g.pending)) {
+		return n, &pasban.Error{Kind: pasban.Unavailable, Where: "ledger", Msg: fmt.Sprintf("the storage holds %d leaves, between %d and %d were expected", n, g.signed.n, g.signed.n+int64(len(g.pending)))}
 	}
 	g.pending = g.pending[:keep]
-	return nil
+	return n, nil
 }
 
 // state returns what was signed last and why the last signature was refused.
@@ -164,7 +191,10 @@ func (g *guard) open() {
 	g.ready = true
 }
 
+// close has nothing signed from its return on.
 func (g *guard) close() {
+	g.signing.Lock()
+	defer g.signing.Unlock()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.closed = true

@@ -1,9 +1,11 @@
 package ledger
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"runtime"
 	"testing"
 	"time"
 
@@ -28,7 +30,7 @@ func newGuard(t *testing.T, st *store.Store) *guard {
 	if err := st.Migrate(t.Context(), "ledger", migrations); err != nil {
 		t.Fatal(err)
 	}
-	return &guard{key: key, st: st, onDisk: func() int64 { return 0 }, storeTime: time.Minute, ready: true}
+	return &guard{key: key, st: st, seenThere: func() int64 { return 0 }, storeTime: time.Minute, ready: true}
 }
 
 func leafHashes(from, to int) []tlog.Hash {
@@ -111,6 +113,34 @@ func TestGuardWritesFirst(t *testing.T) {
 	}
 }
 
+// Every guarded route asks for the state: it is told while the store is busy.
+func TestGuardAnswersWhileTheStoreIsBusy(t *testing.T) {
+	st := storetest.SQLite(t)
+	g := newGuard(t, st)
+	leaves := leafHashes(0, 3)
+	g.note(leaves)
+	busy, goOn, signed := make(chan struct{}), make(chan struct{}), make(chan error, 2)
+	go func() {
+		signed <- st.Write(t.Context(), func(*store.Tx) error { close(busy); <-goOn; return nil })
+	}()
+	<-busy
+	go func() { _, err := g.Sign(text(3, leaves)); signed <- err }()
+	for st.Queued() == 0 {
+		runtime.Gosched()
+	}
+	if record, err := g.state(); record.n != 0 || err != nil {
+		t.Errorf("%d leaves are signed before that is written down: %v", record.n, err)
+	}
+	g.note(leafHashes(3, 4)) // and the sequencer goes on
+	close(goOn)
+	if err := errors.Join(<-signed, <-signed); err != nil {
+		t.Fatal(err)
+	}
+	if tree, ok := g.at(4); !ok || tree.N != 4 {
+		t.Error("a leaf that was noted meanwhile is lost")
+	}
+}
+
 func TestGuardBeforeTheDirectoryIsChecked(t *testing.T) {
 	g := newGuard(t, storetest.SQLite(t))
 	g.ready = false
@@ -177,5 +207,45 @@ func TestFrontierAgreesWithTlog(t *testing.T) {
 		}
 		stored = append(stored, more...)
 		f.add(h)
+	}
+}
+
+// Who asks how the ledger is does not wait until the store has written down what
+// is about to be signed.
+func TestGuardAnswersWhileTheStoreIsSlow(t *testing.T) {
+	st := storetest.SQLite(t)
+	g := newGuard(t, st)
+	g.note(leafHashes(0, 5))
+	busy, release := make(chan struct{}), make(chan struct{})
+	wrote := make(chan error, 1)
+	go func() {
+		wrote <- st.Write(context.Background(), func(*store.Tx) error {
+			close(busy)
+			<-release
+			return nil
+		})
+	}()
+	<-busy
+	asked := make(chan struct{})
+	g.seenThere = func() int64 { close(asked); return 0 } // the last thing before it writes
+	signed := make(chan error, 1)
+	go func() {
+		_, err := g.Sign(text(5, leafHashes(0, 5)))
+		signed <- err
+	}()
+	<-asked
+	if record, err := g.state(); record.n != 0 || err != nil {
+		t.Errorf("signed already: %+v, %v", record, err)
+	}
+	g.note(leafHashes(5, 6))
+	close(release)
+	if err := errors.Join(<-wrote, <-signed); err != nil {
+		t.Error(err)
+	}
+	if n, err := g.rewind(3); n != 5 || err != nil { // what was signed is kept
+		t.Errorf("rewound to %d, %v", n, err)
+	}
+	if _, err := g.Sign(text(6, leafHashes(0, 6))); err == nil {
+		t.Error("signed a leaf that was taken back")
 	}
 }

@@ -6,22 +6,24 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"path/filepath"
+	"sync"
 	"time"
 
 	"pasban"
-	"pasban/internal/durable"
 	"pasban/internal/ledger/tiles"
 )
 
 // health is what Run's goroutines saw last. Covered by Ledger.mu.
 type health struct {
-	step     error     // why the last leaves could not be added
-	fatal    error     // why nothing is signed any more
-	leaves   uint64    // in the journal
-	observed time.Time // when that was
-	observe  error     // why it could not be
-	waiting  []mark    // leaves not yet under a checkpoint, by when they were seen; oldest first
+	step     error         // why the last leaves could not be added
+	fatal    error         // why nothing is signed any more
+	leaves   uint64        // in the journal
+	observed time.Time     // when that was
+	observe  error         // why it could not be
+	waiting  []mark        // leaves not yet under a checkpoint, by when they were seen; oldest first
+	reached  time.Time     // when the storage last gave its checkpoint, or said that there is none
+	reach    error         // why it could not since
+	answers  time.Duration // how long that took the last time
 
 	audited  time.Time // when the last audit ended
 	took     time.Duration
@@ -40,22 +42,26 @@ const marksEvery = 100 * time.Millisecond
 
 // Status is the ledger as an operator sees it.
 type Status struct {
-	Origin    string
-	Size      uint64        // leaves under the newest checkpoint
-	Root      string        // its root, base64
-	Published time.Time     // when it was first seen here; zero if there is none
-	Lag       uint64        // leaves of the journal not yet under a checkpoint
-	LagTime   time.Duration // age of the oldest of them
-	LastAudit time.Time     // end of the last audit, zero if there was none
-	AuditErr  error         // why it could not tell
-	Damaged   []tiles.Finding
-	Witnesses Witnessing
-	Err       error // what Healthy returns
+	Origin     string
+	Size       uint64        // leaves under the newest checkpoint
+	Root       string        // its root, base64
+	Published  time.Time     // when it was first seen here; zero if there is none
+	Lag        uint64        // leaves of the journal not yet under a checkpoint
+	LagTime    time.Duration // age of the oldest of them
+	LastAudit  time.Time     // end of the last audit, zero if there was none
+	AuditErr   error         // why it could not tell
+	Damaged    []tiles.Finding
+	Storage    string        // where the files are
+	Answers    time.Duration // how long the storage took to give the checkpoint the last time
+	StorageAt  time.Time     // when that was
+	StorageErr error         // why it has not since
+	Witnesses  Witnessing
+	Err        error // what Healthy returns
 }
 
 // Status returns the present state. It does no I/O.
 func (l *Ledger) Status() Status {
-	s := Status{Origin: l.verifier.Name(), Err: l.Healthy()}
+	s := Status{Origin: l.verifier.Name(), Storage: l.storage.Name(), Err: l.Healthy()}
 	if cp := l.shown(); cp != nil {
 		s.Size, s.Root, s.Published = uint64(cp.N), cp.Hash.String(), cp.at
 	}
@@ -67,6 +73,7 @@ func (l *Ledger) Status() Status {
 	h := l.health
 	s.Lag, s.LagTime = h.lag(s.Size)
 	s.LastAudit, s.AuditErr, s.Damaged = h.audited, h.auditErr, h.findings
+	s.Answers, s.StorageAt, s.StorageErr = h.answers, h.reached, h.reach
 	return s
 }
 
@@ -75,10 +82,7 @@ func (l *Ledger) Status() Status {
 // longer than the limits. Damaged files alone are no reason: they are alarms.
 // It does no I/O.
 func (l *Ledger) Healthy() error {
-	var size uint64
-	if cp := l.published.Load(); cp != nil {
-		size = uint64(cp.N)
-	}
+	size := uint64(l.sizeSeen())
 	_, refused := l.guard.state()
 	var pending error
 	if l.cosigner != nil {
@@ -103,6 +107,8 @@ func (l *Ledger) Healthy() error {
 		return unavailable("the ledger cannot be watched", h.observe)
 	case time.Since(h.observed) > l.o.MaxDelay:
 		return unavailable(fmt.Sprintf("the ledger has not been watched for %s", time.Since(h.observed).Round(time.Second)), nil)
+	case time.Since(h.reached) > l.o.MaxDelay:
+		return unavailable(fmt.Sprintf("the ledger's storage has not answered for %s", time.Since(h.reached).Round(time.Second)), h.reach)
 	case lag > l.o.MaxLag:
 		return unavailable(fmt.Sprintf("%d facts wait for the ledger, the limit is %d", lag, l.o.MaxLag), nil)
 	case age > l.o.MaxDelay:
@@ -143,10 +149,22 @@ func (l *Ledger) stepped(err error) {
 	}
 }
 
-// watch observes until ctx is done, beside and apart from the goroutine that
-// adds leaves: if that one hangs, the lag is still seen.
+const (
+	// soon is how often a checkpoint that has just been signed is looked for.
+	soon = 10 * time.Millisecond
+	// soonFor is for how long; then it is looked for as often as ever.
+	soonFor = 500 * time.Millisecond
+)
+
+// watch observes the journal and the storage until ctx is done, each by itself and
+// apart from the goroutine that adds leaves: whichever hangs, the lag is still
+// seen.
 func (l *Ledger) watch(ctx context.Context) {
-	tick := time.NewTicker(min(l.o.Interval/4, 250*time.Millisecond))
+	every := min(l.o.Interval/4, 250*time.Millisecond)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { l.watchStorage(ctx, every) })
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {
@@ -158,13 +176,44 @@ func (l *Ledger) watch(ctx context.Context) {
 	}
 }
 
-// observe looks at the journal's head and the directory's checkpoint.
+// watchStorage looks at the storage: the driver publishes a checkpoint in the
+// moment after it was signed, and tells nobody.
+func (l *Ledger) watchStorage(ctx context.Context, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	var until time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.guard.news:
+			until = time.Now().Add(soonFor)
+			tick.Reset(soon)
+		case now := <-tick.C:
+			l.lookAtStorage(ctx)
+			if record, _ := l.guard.state(); !until.IsZero() && (now.After(until) || l.sizeSeen() == record.n) {
+				until = time.Time{}
+				tick.Reset(every)
+			}
+		}
+	}
+}
+
+// sizeSeen is the size of the checkpoint that was seen last, 0 if there is none.
+func (l *Ledger) sizeSeen() int64 {
+	if cp := l.published.Load(); cp != nil {
+		return cp.N
+	}
+	return 0
+}
+
+// observe looks at the journal's head.
 func (l *Ledger) observe(ctx context.Context) {
 	_, leaves, err := l.j.Head(ctx)
 	if ctx.Err() != nil {
 		return
 	}
-	size := l.lookAtCheckpoint(ctx)
+	size := uint64(l.seenThere())
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -183,20 +232,36 @@ func (l *Ledger) observe(ctx context.Context) {
 	}
 }
 
-// lookAtCheckpoint takes over a checkpoint that the driver has published and
-// puts ours back in place of any other. It returns the size of ours.
-func (l *Ledger) lookAtCheckpoint(ctx context.Context) uint64 {
-	had := l.published.Load()
-	size := func() uint64 {
-		if had == nil {
-			return 0
-		}
-		return uint64(had.N)
+// lookAtStorage looks at the storage's checkpoint, and takes down how that went.
+func (l *Ledger) lookAtStorage(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, l.o.MaxDelay)
+	defer cancel()
+	start := time.Now()
+	cp, err := l.readCheckpoint(ctx)
+	took := time.Since(start)
+	if errors.Is(err, context.Canceled) {
+		return
 	}
-	cp, err := l.readCheckpoint()
+	there := err == nil || errors.Is(err, fs.ErrNotExist) || pasban.KindOf(err) == pasban.Invalid
+	l.mu.Lock()
+	if there {
+		l.health.reached, l.health.answers, l.health.reach = time.Now(), took, nil
+	} else {
+		l.health.reach = err
+	}
+	l.mu.Unlock()
+	if there {
+		l.lookAtCheckpoint(ctx, cp, err)
+	}
+}
+
+// lookAtCheckpoint takes over a checkpoint that the driver has published, which
+// was just read, and puts ours back in place of any other.
+func (l *Ledger) lookAtCheckpoint(ctx context.Context, cp checkpoint, err error) {
+	had := l.published.Load()
 	if err == nil && had != nil && cp.Tree == had.Tree { // cosignatures come and go
 		l.backFromTheFuture(ctx)
-		return size()
+		return
 	}
 	record, _ := l.guard.state()
 	problem := ""
@@ -213,22 +278,21 @@ func (l *Ledger) lookAtCheckpoint(ctx context.Context) uint64 {
 	if problem == "" {
 		l.published.Store(&cp)
 		l.tell()
-		return uint64(cp.N)
+		return
 	}
 	if had == nil {
-		return 0
+		return
 	}
 	if shown := l.shown(); shown != nil && shown.Tree == had.Tree {
 		had = shown // with its cosignatures
 	}
-	err = durable.WriteFile(filepath.Join(l.dir, tiles.Checkpoint), had.raw, 0o644)
+	err = l.storage.WriteFile(ctx, tiles.Checkpoint, had.raw)
 	if err == nil {
 		err = l.alarm(ctx, []tiles.Finding{{Path: tiles.Checkpoint, Problem: problem}}, true)
 	}
 	if err != nil {
 		slog.ErrorContext(ctx, "ledger: a damaged checkpoint", "problem", problem, "err", err)
 	}
-	return size()
 }
 
 // tell lets those know who wait for a new checkpoint: the witnesses first.
@@ -260,19 +324,15 @@ func (l *Ledger) shown() *checkpoint {
 	return l.published.Load()
 }
 
-// backFromTheFuture gives the checkpoint's file the present time if it has a
-// later one. The driver signs none before the last is as old as the interval: if
-// the machine's clock was set back by a day, or a copy was restored whose clock
-// ran ahead, it would sign none for that long.
+// backFromTheFuture has the driver forget that it published at a time to come. It
+// signs nothing before the last checkpoint is as old as the interval: if the
+// machine's clock was set back by a day, or a copy was restored whose clock ran
+// ahead, it would sign nothing for that long.
 func (l *Ledger) backFromTheFuture(ctx context.Context) {
-	info, err := l.root.Stat(tiles.Checkpoint)
 	now := time.Now()
-	if err != nil || !info.ModTime().After(now.Add(l.o.Interval)) {
-		return
-	}
-	slog.WarnContext(ctx, "ledger: the checkpoint's file is of a time to come: the clock was set back", "dir", l.dir, "file", info.ModTime().UTC(), "now", now.UTC())
-	if err := l.root.Chtimes(tiles.Checkpoint, now, now); err != nil {
-		slog.ErrorContext(ctx, "ledger: no checkpoint is signed until then", "dir", l.dir, "err", err)
+	was, moved, err := l.storage.SetBack(ctx, now.Add(l.o.Interval), now)
+	if moved {
+		slog.WarnContext(ctx, "ledger: the checkpoint is of a time to come: the clock was set back", "storage", l.storage.Name(), "checkpoint", was.UTC(), "now", now.UTC(), "err", err)
 	}
 }
 

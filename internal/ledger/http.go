@@ -44,7 +44,7 @@ func (l *Ledger) Handler() http.Handler {
 			http.NotFound(w, r)
 			return
 		}
-		data, err := tiles.Dir{Root: l.root}.ReadFile(r.Context(), name)
+		data, err := l.storage.ReadFile(r.Context(), name)
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // a partial tile whose full one is there: clients ask for that
 			http.NotFound(w, r)

@@ -45,20 +45,16 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/transparency-dev/tessera"
-	"github.com/transparency-dev/tessera/storage/posix"
 	"golang.org/x/mod/sumdb/note"
 	"k8s.io/klog/v2"
 
 	"pasban"
-	"pasban/internal/durable"
 	"pasban/internal/journal"
 	"pasban/internal/ledger/tiles"
 	"pasban/internal/store"
@@ -71,14 +67,17 @@ var migrations embed.FS
 // default.
 type Options struct {
 	Agency     string        // the agency's id, for alarms
-	Interval   time.Duration // between checkpoints; default 1 s, at least 100 ms (the driver's minimum)
+	Interval   time.Duration // between checkpoints; default 1 s, and at least what the storage takes
 	MaxLag     uint64        // leaves not yet under a checkpoint before Healthy fails; default 100,000
 	MaxDelay   time.Duration // age of the oldest of them before Healthy fails; default 10 s
 	AuditEvery time.Duration // pause between audits; default 1 min, and never less than fifty times what the last audit took
-	// Rebuild lets Open restore a directory that is older than what was
+	// Rebuild lets Open restore a storage that is older than what was
 	// signed, or gone, from the journal's leaves. It is an operator's
 	// decision, for one start.
 	Rebuild bool
+	// Damaged is the folder where files that are replaced because they were
+	// damaged are kept as evidence. Without it none can be replaced.
+	Damaged string
 	// Witnesses cosign the checkpoints.
 	Witnesses Witnesses
 }
@@ -108,12 +107,14 @@ const batch = 1024
 // full: long beside the moment that adding one takes, so that it is not cut.
 const settle = 10 * time.Millisecond
 
+// VKey is the file that holds the ledger's verifier key, for convenience, and
+// says whose ledger a storage holds.
+const VKey = "vkey"
+
 // Ledger is one open log. It is safe for concurrent use; one process can have
 // it open.
 type Ledger struct {
-	dir      string
-	root     *os.Root
-	lock     *os.File
+	storage  Storage
 	st       *store.Store
 	j        *journal.Journal
 	o        Options
@@ -125,12 +126,13 @@ type Ledger struct {
 	shutdown  func(context.Context) error
 	stopLog   context.CancelFunc
 	published atomic.Pointer[checkpoint] // the newest that is ours
-	heal      chan struct{}              // asks Run to restore the directory
+	heal      chan struct{}              // asks Run to restore the storage's files
 	cosigner  *cosigner                  // nil without witnesses
+	provers   chan *prover               // those that make no receipt at this moment
 
 	seqMu sync.Mutex // one at a time: adding leaves, restoring files
 	next  int64      // index of the next leaf to add; covered by seqMu
-	dirty bool       // the directory may hold leaves at wrong places behind next; covered by seqMu
+	dirty bool       // the storage may hold leaves at wrong places behind next; covered by seqMu
 
 	auditMu sync.Mutex // one audit at a time
 
@@ -154,28 +156,33 @@ type checkpoint struct {
 // process) to l. It must be called before the first Open, from main.
 func RouteLogs(l *slog.Logger) { klog.SetSlogLogger(l.With("part", "tessera")) }
 
-// Open opens the log in dir, which belongs to the journal j on the store st,
-// and makes it on first use. signer and vkey are the ledger's key. It refuses
-// (kind Unavailable or Conflict, with a hint) a directory that another process
-// has open, that is another ledger's, or that is older than what was signed.
-// Nothing is added until Run is called.
-func Open(ctx context.Context, dir string, st *store.Store, j *journal.Journal, signer note.Signer, vkey string, o Options) (_ *Ledger, err error) {
+// Open opens the log in s, which belongs to the journal j on the store st, and
+// makes it on first use; s is the ledger's to close, also if Open fails. signer
+// and vkey are the ledger's key. It refuses (kind Unavailable or Conflict, with a
+// hint) a storage that another process has open, that is another ledger's, or
+// that is older than what was signed. Nothing is added until Run is called.
+func Open(ctx context.Context, s Storage, st *store.Store, j *journal.Journal, signer note.Signer, vkey string, o Options) (_ *Ledger, err error) {
 	o.defaults()
+	o.Interval = max(o.Interval, s.Interval())
 	verifier, err := note.NewVerifier(vkey)
 	if err != nil {
-		return nil, fmt.Errorf("the ledger's verifier key: %w", err)
+		return nil, errors.Join(fmt.Errorf("the ledger's verifier key: %w", err), s.Close())
 	}
 	if err := st.Migrate(ctx, "ledger", migrations); err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.Close())
 	}
-	l := &Ledger{dir: dir, st: st, j: j, o: o, verifier: verifier, heal: make(chan struct{}, 1), wake: make(chan struct{})}
-	l.guard = &guard{key: signer, st: st, onDisk: l.onDisk, storeTime: max(o.MaxDelay, time.Second), wrong: l.askHeal}
+	l := &Ledger{storage: s, st: st, j: j, o: o, verifier: verifier, heal: make(chan struct{}, 1), wake: make(chan struct{})}
+	l.guard = &guard{key: signer, st: st, seenThere: l.seenThere, storeTime: max(o.MaxDelay, time.Second), wrong: l.askHeal, news: make(chan struct{}, 1)}
+	l.provers = newProvers(s, verifier)
 	defer func() {
 		if err != nil {
 			l.release()
 		}
 	}()
-	if err := l.claim(vkey); err != nil {
+	if err := s.Claim(ctx); err != nil {
+		return nil, err
+	}
+	if err := l.owned(ctx, vkey); err != nil {
 		return nil, err
 	}
 	if err := l.recall(ctx); err != nil {
@@ -197,71 +204,51 @@ func Open(ctx context.Context, dir string, st *store.Store, j *journal.Journal, 
 	return l, nil
 }
 
-// claim makes the directory if need be, takes it for this process, and checks
-// whose ledger it is.
-func (l *Ledger) claim(vkey string) error {
-	if err := durable.MkdirAll(filepath.Join(l.dir, ".state"), 0o700); err != nil {
-		return unavailable("the directory cannot be made", err)
-	}
-	info, err := os.Stat(l.dir)
-	if err != nil {
-		return unavailable("the directory cannot be read", err)
-	}
-	if mode := info.Mode().Perm(); mode&0o022 != 0 {
-		return &pasban.Error{Kind: pasban.Unavailable, Where: l.dir, Msg: fmt.Sprintf("the directory has mode %04o: others can write to it", mode), Hint: fmt.Sprintf("chmod %04o %s", mode&^0o022, l.dir)}
-	}
-	if l.root, err = os.OpenRoot(l.dir); err != nil {
-		return unavailable("the directory cannot be opened", err)
-	}
-	if l.lock, err = l.root.OpenFile(".state/pasban.lock", os.O_CREATE|os.O_RDWR, 0o600); err != nil {
-		return unavailable("the directory cannot be written", err)
-	}
-	if err := syscall.Flock(int(l.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return &pasban.Error{Kind: pasban.Conflict, Where: l.dir, Msg: "another process has this ledger open", Err: err, Hint: "one node at a time: stop the other one"}
-	}
-	had, err := l.root.ReadFile("vkey")
+// owned checks whose ledger the storage holds, and says so in a new one.
+func (l *Ledger) owned(ctx context.Context, vkey string) error {
+	had, err := l.storage.ReadFile(ctx, VKey)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return durable.WriteFile(filepath.Join(l.dir, "vkey"), []byte(vkey+"\n"), 0o644)
+		return l.storage.WriteFile(ctx, VKey, []byte(vkey+"\n"))
 	case err != nil:
-		return unavailable("the directory's verifier key cannot be read", err)
+		return unavailable("the storage's verifier key cannot be read", err)
 	case string(had) != vkey+"\n":
-		return &pasban.Error{Kind: pasban.Conflict, Where: filepath.Join(l.dir, "vkey"), Msg: "the directory is the ledger of another key", Hint: "keys and ledger belong together: restore both from the same backup"}
+		return &pasban.Error{Kind: pasban.Conflict, Where: filepath.Join(l.storage.Name(), VKey), Msg: "the storage holds the ledger of another key", Hint: "keys and ledger belong together: restore both from the same backup"}
 	}
 	return nil
 }
 
-// recall compares the directory's checkpoint with what was signed last. It
-// runs before the driver does, which would make a new log of an empty directory.
+// recall compares the storage's checkpoint with what was signed last. It runs
+// before the driver does, which would make a new log of an empty storage.
 func (l *Ledger) recall(ctx context.Context) error {
 	record, known, err := loadSeen(ctx, l.st)
 	if err != nil {
 		return err
 	}
 	l.guard.signed, l.guard.known = record, known
-	cp, err := l.readCheckpoint()
+	cp, err := l.readCheckpoint(ctx)
 	missing := errors.Is(err, fs.ErrNotExist)
 	older := known && record.n > 0 && (missing || err == nil && cp.N < record.published)
 	if older && l.o.Rebuild {
 		return l.rebuild(ctx, record)
 	}
 	refuse := func(msg, hint string) error {
-		return &pasban.Error{Kind: pasban.Unavailable, Where: l.dir, Msg: "refused to sign for this ledger: " + msg, Err: err, Hint: hint}
+		return &pasban.Error{Kind: pasban.Unavailable, Where: l.storage.Name(), Msg: "refused to sign for this ledger: " + msg, Err: err, Hint: hint}
 	}
-	const restore = "restore a newer copy of the directory, or start once with --rebuild-ledger to make it again from the journal"
+	const restore = "restore a newer copy of the ledger's storage, or start once with --rebuild-ledger to make it again from the journal"
 	switch {
 	case older && missing:
-		return refuse(fmt.Sprintf("the directory has no checkpoint, but one of %d leaves was signed", record.n), restore)
+		return refuse(fmt.Sprintf("the storage has no checkpoint, but one of %d leaves was signed", record.n), restore)
 	case older:
-		return refuse(fmt.Sprintf("the directory's checkpoint is of %d leaves, but it has held one of %d: it was rolled back", cp.N, record.published), restore)
+		return refuse(fmt.Sprintf("the storage's checkpoint is of %d leaves, but it has held one of %d: it was rolled back", cp.N, record.published), restore)
 	case missing:
 		return nil // a new log
 	case err != nil:
-		return refuse("the directory's checkpoint cannot be used", "restore the file checkpoint from a copy of the ledger")
+		return refuse("the storage's checkpoint cannot be used", "restore the file checkpoint from a copy of the ledger")
 	case cp.N > record.n || !known && cp.N > 0:
-		return refuse(fmt.Sprintf("the directory's checkpoint is of %d leaves, but the store knows of %d: the store was rolled back or exchanged", cp.N, record.n), "restore the store that belongs to this ledger")
+		return refuse(fmt.Sprintf("the storage's checkpoint is of %d leaves, but the store knows of %d: the store was rolled back or exchanged", cp.N, record.n), "restore the store that belongs to this ledger")
 	case cp.N == record.n && cp.Tree != record.tree():
-		return refuse(fmt.Sprintf("the directory's checkpoint of %d leaves is not the one that was signed: it was forked", cp.N), "keep both as evidence and restore the directory from a backup")
+		return refuse(fmt.Sprintf("the storage's checkpoint of %d leaves is not the one that was signed: it was forked", cp.N), "keep both as evidence and restore the storage from a backup")
 	}
 	l.published.Store(&cp)
 	return nil
@@ -269,7 +256,7 @@ func (l *Ledger) recall(ctx context.Context) error {
 
 // start starts the driver. What it signs from now on goes through the guard.
 func (l *Ledger) start(ctx context.Context) error {
-	driver, err := posix.New(ctx, posix.Config{Path: l.dir})
+	driver, err := l.storage.Driver(ctx)
 	if err != nil {
 		return unavailable("the log's driver does not start", err)
 	}
@@ -279,6 +266,7 @@ func (l *Ledger) start(ctx context.Context) error {
 		WithCheckpointSigner(l.guard).
 		WithCheckpointInterval(l.o.Interval).
 		WithCheckpointRepublishInterval(0).
+		WithPushback(uint(l.o.MaxLag)+batch). // the limits are Healthy's
 		WithBatching(batch, settle)
 	l.appender, l.shutdown, l.reader, err = tessera.NewAppender(running, driver, opts)
 	if err != nil {
@@ -290,7 +278,7 @@ func (l *Ledger) start(ctx context.Context) error {
 // resume finds out where the log ended and checks its right edge, which every
 // later tile is built on, against the journal's leaves.
 func (l *Ledger) resume(ctx context.Context) error {
-	n, err := l.integrated(ctx)
+	n, integrated, err := l.taken(ctx)
 	if err != nil {
 		return err
 	}
@@ -300,10 +288,10 @@ func (l *Ledger) resume(ctx context.Context) error {
 		return err
 	}
 	refuse := func(msg, hint string) error {
-		return &pasban.Error{Kind: pasban.Unavailable, Where: l.dir, Msg: "refused to sign for this ledger: " + msg, Hint: hint}
+		return &pasban.Error{Kind: pasban.Unavailable, Where: l.storage.Name(), Msg: "refused to sign for this ledger: " + msg, Hint: hint}
 	}
-	if n < record.n {
-		return refuse(fmt.Sprintf("the directory holds %d leaves, but a checkpoint of %d was signed: it was rolled back", n, record.n), "restore a newer copy of the directory")
+	if integrated < record.n {
+		return refuse(fmt.Sprintf("the storage holds %d leaves, but a checkpoint of %d was signed: it was rolled back", integrated, record.n), "restore a newer copy of it")
 	}
 	if leaves < uint64(n) {
 		return refuse(fmt.Sprintf("the journal has %d leaves, but the ledger %d: the store was rolled back", leaves, n), "restore the store that belongs to this ledger")
@@ -317,9 +305,9 @@ func (l *Ledger) resume(ctx context.Context) error {
 		at += int64(len(hashes))
 	}
 	l.next = n
-	if tree, ok := l.guard.at(n); ok && tree.N > 0 {
-		if _, err := tiles.HashReader(ctx, tiles.Dir{Root: l.root}, tree).ReadHashes(lastLeaf(n)); err != nil {
-			slog.ErrorContext(ctx, "ledger: the directory's right edge is damaged", "dir", l.dir, "err", err)
+	if tree, ok := l.guard.at(integrated); ok && tree.N > 0 {
+		if _, err := tiles.HashReader(ctx, l.storage, tree).ReadHashes(lastLeaf(integrated)); err != nil {
+			slog.ErrorContext(ctx, "ledger: the storage's right edge is damaged", "storage", l.storage.Name(), "err", err)
 			l.seqMu.Lock()
 			defer l.seqMu.Unlock()
 			findings, err := l.restore(ctx)
@@ -333,7 +321,7 @@ func (l *Ledger) resume(ctx context.Context) error {
 }
 
 // Close stops Run if it is running, waits a moment for the last leaves to be
-// published, and gives the directory up. What was not published then is
+// published, and gives the storage up. What was not published then is
 // published at the next start.
 func (l *Ledger) Close() error {
 	l.mu.Lock()
@@ -357,7 +345,7 @@ func (l *Ledger) Close() error {
 		cancel()
 	}
 	if err := l.settle(ctx); err != nil {
-		slog.Warn("ledger: closed before the last leaves were published", "dir", l.dir, "err", err)
+		slog.Warn("ledger: closed before the last leaves were published", "storage", l.storage.Name(), "err", err)
 	}
 	l.release()
 	return nil
@@ -369,10 +357,13 @@ func (l *Ledger) settle(ctx context.Context) error {
 		return err
 	}
 	// The driver publishes in a goroutine that cannot be waited for: it is at
-	// rest when the directory's checkpoint is the one that was signed last.
+	// rest when the storage's checkpoint is the one that was signed last.
 	l.guard.close()
 	record, _ := l.guard.state()
-	for l.onDisk() != record.n {
+	for {
+		if cp, err := l.readCheckpoint(ctx); err == nil && cp.N == record.n {
+			break
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -392,19 +383,18 @@ func (l *Ledger) release() {
 	if l.stopLog != nil {
 		l.stopLog()
 	}
-	if l.lock != nil {
-		l.lock.Close()
-	}
-	if l.root != nil {
-		l.root.Close()
+	if err := l.storage.Close(); err != nil {
+		slog.Warn("ledger: closing the storage", "storage", l.storage.Name(), "err", err)
 	}
 }
 
-// readCheckpoint reads and verifies the directory's checkpoint.
-func (l *Ledger) readCheckpoint() (checkpoint, error) { return readCheckpoint(l.root, l.verifier) }
+// readCheckpoint reads and verifies the storage's checkpoint.
+func (l *Ledger) readCheckpoint(ctx context.Context) (checkpoint, error) {
+	return readCheckpoint(ctx, l.storage, l.verifier)
+}
 
-func readCheckpoint(root *os.Root, v note.Verifier) (checkpoint, error) {
-	raw, err := tiles.Dir{Root: root}.ReadFile(context.Background(), tiles.Checkpoint)
+func readCheckpoint(ctx context.Context, src tiles.Source, v note.Verifier) (checkpoint, error) {
+	raw, err := src.ReadFile(ctx, tiles.Checkpoint)
 	if err != nil {
 		return checkpoint{}, err
 	}
@@ -412,20 +402,25 @@ func readCheckpoint(root *os.Root, v note.Verifier) (checkpoint, error) {
 	return checkpoint{cp, raw, time.Now()}, err
 }
 
-// onDisk returns the size of the directory's checkpoint, 0 if it cannot be used.
-func (l *Ledger) onDisk() int64 {
-	cp, err := l.readCheckpoint()
-	if err != nil {
-		return 0
+// seenThere returns the size of the newest checkpoint of ours that was seen in
+// the storage, 0 if none was. It does no I/O.
+func (l *Ledger) seenThere() int64 {
+	if cp := l.published.Load(); cp != nil {
+		return cp.N
 	}
-	return cp.N
+	return 0
 }
 
-// integrated returns how many leaves the directory's tree has.
-func (l *Ledger) integrated(ctx context.Context) (int64, error) {
-	n, err := l.reader.IntegratedSize(ctx)
+// taken returns how many leaves the driver has taken for good, and how many of
+// them are in the storage's tiles already: it may do the one before the other.
+func (l *Ledger) taken(ctx context.Context) (taken, integrated int64, err error) {
+	in, err := l.reader.IntegratedSize(ctx) // first, as it only grows
 	if err != nil {
-		return 0, unavailable("the log's state cannot be read", err)
+		return 0, 0, unavailable("the log's state cannot be read", err)
 	}
-	return int64(n), nil
+	n, err := l.reader.NextIndex(ctx)
+	if err != nil {
+		return 0, 0, unavailable("the log's state cannot be read", err)
+	}
+	return int64(n), int64(in), nil
 }

@@ -27,6 +27,7 @@ import (
 	"pasban/internal/journal/journaltest"
 	"pasban/internal/keys"
 	"pasban/internal/ledger"
+	"pasban/internal/ledger/storage/posix"
 	"pasban/internal/ledger/tiles"
 	"pasban/internal/ledger/witness"
 	"pasban/internal/store"
@@ -93,7 +94,8 @@ func (n *node) ledgerDir() string { return filepath.Join(n.dir, "ledger") }
 
 // open opens the ledger over the parts and runs it.
 func (n *node) open(ctx context.Context, o ledger.Options) (err error) {
-	n.Ledger, err = ledger.Open(ctx, n.ledgerDir(), n.st, n.j, n.signer, n.vkey, o)
+	o.Damaged = n.ledgerDir() + ".damaged"
+	n.Ledger, err = ledger.Open(ctx, posix.New(n.ledgerDir()), n.st, n.j, n.signer, n.vkey, o)
 	if err != nil {
 		return err
 	}
@@ -308,6 +310,32 @@ func TestReceiptRefuses(t *testing.T) {
 	} {
 		if r, err := n.Receipt(t.Context(), c.e); err == nil || pasban.KindOf(err) != c.kind || r.Schema != "" {
 			t.Errorf("%s: %+v, %v; want %s", name, r, err, c.kind)
+		}
+	}
+}
+
+// A tile that was changed gives no receipt, and is forgotten when it is whole again.
+func TestReceiptFromDamagedTile(t *testing.T) {
+	n := start(t, t.TempDir())
+	e := n.record(t, 300)[7]
+	n.settle(t)
+	path := filepath.Join(n.ledgerDir(), "tile", "0", "000")
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := bytes.Clone(whole)
+	broken[0] ^= 1
+	for _, c := range []struct {
+		data []byte
+		ok   bool
+	}{{broken, false}, {whole, true}} {
+		if err := os.WriteFile(path, c.data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		_, err := n.Receipt(t.Context(), e)
+		if (err == nil) != c.ok || err != nil && pasban.KindOf(err) != pasban.Unavailable {
+			t.Errorf("receipt from a tile that is whole: %t: %v", c.ok, err)
 		}
 	}
 }
@@ -708,7 +736,7 @@ func TestRollbackIsNoticed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l, err := ledger.Open(t.Context(), again.ledgerDir(), again.st, again.j, counter, vkey, options)
+			l, err := ledger.Open(t.Context(), posix.New(again.ledgerDir()), again.st, again.j, counter, vkey, options)
 			if err == nil {
 				l.Close()
 			}
@@ -791,14 +819,14 @@ func TestHealthyOnlyWhileRunning(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer n.close()
-	l, err := ledger.Open(t.Context(), n.ledgerDir(), n.st, n.j, n.signer, n.vkey, options)
+	l, err := ledger.Open(t.Context(), posix.New(n.ledgerDir()), n.st, n.j, n.signer, n.vkey, options)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if l.Healthy() == nil {
 		t.Error("healthy before Run")
 	}
-	if _, err := ledger.Open(t.Context(), n.ledgerDir(), n.st, n.j, n.signer, n.vkey, options); pasban.KindOf(err) != pasban.Conflict {
+	if _, err := ledger.Open(t.Context(), posix.New(n.ledgerDir()), n.st, n.j, n.signer, n.vkey, options); pasban.KindOf(err) != pasban.Conflict {
 		t.Errorf("opened twice: %v", err)
 	}
 	if err := l.Close(); err != nil {

@@ -2,17 +2,20 @@ package ledger
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/sync/errgroup"
 
 	"pasban"
 	"pasban/internal/durable"
@@ -22,7 +25,7 @@ import (
 // Repair rebuilds, from the journal's leaves, every tile and bundle that is not
 // what they give, after checking that they give the root that was signed last;
 // if they do not, nothing is touched. It returns the files that it replaced.
-// What was there is kept beside the directory, under its name with .damaged.
+// What was there is kept in Options.Damaged.
 func (l *Ledger) Repair(ctx context.Context) ([]tiles.Finding, error) {
 	l.seqMu.Lock()
 	defer l.seqMu.Unlock()
@@ -39,7 +42,7 @@ func (l *Ledger) Repair(ctx context.Context) ([]tiles.Finding, error) {
 	return findings, nil
 }
 
-// askHeal asks Run to restore the directory; the guard calls it when the
+// askHeal asks Run to restore the files; the guard calls it when the
 // driver, misled by a changed tile, wants a wrong root signed.
 func (l *Ledger) askHeal() {
 	select {
@@ -50,10 +53,10 @@ func (l *Ledger) askHeal() {
 
 func (l *Ledger) healNow(ctx context.Context) {
 	findings, err := l.Repair(ctx)
-	slog.ErrorContext(ctx, "ledger: the directory was changed and has been restored from the journal", "dir", l.dir, "files", len(findings), "err", err)
+	slog.ErrorContext(ctx, "ledger: files were changed and have been restored from the journal", "storage", l.storage.Name(), "files", len(findings), "err", err)
 }
 
-// rebuild makes the directory anew from the journal, up to the checkpoint that
+// rebuild makes the files anew from the journal, up to the checkpoint that
 // was signed last, and puts that checkpoint back. The driver has not started.
 func (l *Ledger) rebuild(ctx context.Context, record seen) error {
 	l.seqMu.Lock()
@@ -67,70 +70,124 @@ func (l *Ledger) rebuild(ctx context.Context, record seen) error {
 	if err != nil {
 		return err
 	}
-	if err := durable.WriteFile(filepath.Join(l.dir, tiles.Checkpoint), cp.raw, 0o644); err != nil {
+	if err := l.storage.WriteFile(ctx, tiles.Checkpoint, cp.raw); err != nil {
 		return unavailable("put the checkpoint back", err)
 	}
 	l.published.Store(&cp)
-	slog.WarnContext(ctx, "ledger: rebuilt from the journal", "dir", l.dir, "leaves", cp.N, "files", len(findings))
-	return l.alarm(ctx, append(findings, tiles.Finding{Path: tiles.Checkpoint, Problem: "was missing or rolled back"}), true)
+	slog.WarnContext(ctx, "ledger: rebuilt from the journal", "storage", l.storage.Name(), "leaves", cp.N, "files", len(findings))
+	made := len(findings) // a storage that is new lacks all of them: that is one alarm
+	findings = slices.DeleteFunc(findings, func(f tiles.Finding) bool { return f.Problem == missing })
+	problem := fmt.Sprintf("was missing or rolled back, and so were %d other files, in %s", made-len(findings), l.storage.Name())
+	return l.alarm(ctx, append(findings, tiles.Finding{Path: tiles.Checkpoint, Problem: problem}), true)
 }
 
-// restorer compares the directory with the journal's leaves and replaces what differs.
+// restorer compares the files with the journal's leaves and replaces what differs.
 type restorer struct {
-	l        *Ledger
-	damaged  string                   // where what was there is kept
-	widths   map[[2]int64][]tlog.Tile // partial tiles and bundles on disk, by level and number
+	l       *Ledger
+	record  seen                     // what was signed last
+	damaged string                   // where what was there is kept
+	widths  map[[2]int64][]tlog.Tile // partial tiles and bundles that are there, by level and number
+
+	mu       sync.Mutex // covers findings
 	findings []tiles.Finding
 }
 
-// restore makes the directory what the first l.next leaves of the journal
-// give. seqMu is held, so the driver adds nothing meanwhile.
+// missing is the problem of a file that was not there.
+const missing = "was missing"
+
+// together is how many whole tiles and bundles are looked at at once: a storage
+// that is reached over a network takes its time for each.
+const together = 16
+
+// restore makes the storage what the first l.next leaves of the journal give.
+// seqMu is held, so the driver is given nothing meanwhile.
 func (l *Ledger) restore(ctx context.Context) ([]tiles.Finding, error) {
 	record, _ := l.guard.state()
 	if err := l.agrees(ctx, record); err != nil {
 		return nil, err
 	}
-	r := &restorer{l: l, damaged: l.dir + ".damaged/" + time.Now().UTC().Format("20060102T150405.000Z"), widths: map[[2]int64][]tlog.Tile{}}
-	src := tiles.Dir{Root: l.root}
-	err := src.List(ctx, func(name string) error {
+	if l.o.Damaged == "" {
+		return nil, unavailable("there is no folder to keep damaged files in", nil)
+	}
+	r := &restorer{l: l, record: record, damaged: filepath.Join(l.o.Damaged, time.Now().UTC().Format("20060102T150405.000Z")), widths: map[[2]int64][]tlog.Tile{}}
+	found, err := l.storage.Restore(ctx, r.files)
+	slices.SortFunc(r.findings, func(a, b tiles.Finding) int { return strings.Compare(a.Path, b.Path) })
+	return append(r.findings, found...), err
+}
+
+// files makes the files right and returns the tree that they are then.
+func (r *restorer) files(ctx context.Context) (tlog.Tree, error) {
+	if err := r.survey(ctx); err != nil {
+		return tlog.Tree{}, err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(together)
+	tree, err := r.grow(ctx, func(t tlog.Tile, data []byte) error {
+		if t.W < tiles.Width { // in order: one may be the beginning of the other
+			return r.put(ctx, t, data)
+		}
+		group.Go(func() error { return r.put(ctx, t, data) })
+		return ctx.Err()
+	})
+	return tree, cmp.Or(group.Wait(), err)
+}
+
+// survey removes what lies beyond the tree and takes down the partial tiles that
+// are there.
+func (r *restorer) survey(ctx context.Context) error {
+	l := r.l
+	var beyond []string // the driver got further, but not in order; nothing of it was signed
+	err := l.storage.List(ctx, func(name string) error {
 		t, err := tiles.ParsePath(name)
 		switch {
 		case err != nil: // not the ledger's
-		case !tiles.InTree(t, l.next): // the driver got further, but not in order; nothing of it was signed
-			return l.root.Remove(name)
+		case !tiles.InTree(t, l.next):
+			beyond = append(beyond, name)
 		case t.W < tiles.Width:
 			r.widths[[2]int64{int64(t.L), t.N}] = append(r.widths[[2]int64{int64(t.L), t.N}], t)
 		}
 		return nil
 	})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, unavailable("go through the ledger's files", err)
+		return unavailable("go through the ledger's files", err)
 	}
-	b := tiles.NewBuilder(r.put)
+	for _, name := range beyond {
+		if err := l.storage.Remove(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// grow hands put every tile and bundle of the tree of the journal's leaves, at its
+// present size and at the one that was signed, and returns it.
+func (r *restorer) grow(ctx context.Context, put func(tlog.Tile, []byte) error) (tlog.Tree, error) {
+	l := r.l
+	b := tiles.NewBuilder(put)
 	var bundle []byte
 	for at := int64(0); at < l.next; {
 		rows, err := l.j.Leaves(ctx, uint64(at), int(min(batch, l.next-at)))
 		if err != nil {
-			return r.findings, err
+			return tlog.Tree{}, err
 		}
 		if len(rows) == 0 {
-			return r.findings, unavailable(fmt.Sprintf("the journal has no leaf %d", at), nil)
+			return tlog.Tree{}, unavailable(fmt.Sprintf("the journal has no leaf %d", at), nil)
 		}
 		for _, row := range rows {
 			bundle = tiles.AppendEntry(bundle, row.Leaf[:])
 			if err := b.Add(row.Leaf.Hash()); err != nil {
-				return r.findings, err
+				return tlog.Tree{}, err
 			}
 			at++
-			whole := at%tiles.Width == 0
-			if whole || at == l.next || at == record.n {
-				if err := r.put(bundleAt(at), bundle); err != nil {
-					return r.findings, err
+			whole, shown := at%tiles.Width == 0, at == l.next || at == r.record.n
+			if whole || shown {
+				if err := put(bundleAt(at), bundle); err != nil {
+					return tlog.Tree{}, err
 				}
 			}
-			if at == l.next || at == record.n {
+			if shown {
 				if err := b.Partial(); err != nil {
-					return r.findings, err
+					return tlog.Tree{}, err
 				}
 			}
 			if whole {
@@ -138,7 +195,7 @@ func (l *Ledger) restore(ctx context.Context) ([]tiles.Finding, error) {
 			}
 		}
 	}
-	return r.findings, r.state(b.Tree())
+	return b.Tree(), nil
 }
 
 // bundleAt returns the bundle that ends with the n-th leaf.
@@ -168,8 +225,8 @@ func (l *Ledger) agrees(ctx context.Context, record seen) error {
 
 // put replaces a tile or bundle by data if it differs, and the older partial
 // ones that are still there by their beginning of data.
-func (r *restorer) put(t tlog.Tile, data []byte) error {
-	if err := r.file(tiles.Path(t), data); err != nil {
+func (r *restorer) put(ctx context.Context, t tlog.Tile, data []byte) error {
+	if err := r.file(ctx, tiles.Path(t), data); err != nil {
 		return err
 	}
 	size := tlog.HashSize
@@ -178,7 +235,7 @@ func (r *restorer) put(t tlog.Tile, data []byte) error {
 	}
 	for _, older := range r.widths[[2]int64{int64(t.L), t.N}] {
 		if older.W < t.W {
-			if err := r.file(tiles.Path(older), data[:older.W*size]); err != nil {
+			if err := r.file(ctx, tiles.Path(older), data[:older.W*size]); err != nil {
 				return err
 			}
 		}
@@ -187,8 +244,8 @@ func (r *restorer) put(t tlog.Tile, data []byte) error {
 }
 
 // file replaces one file if it differs, and keeps what was there.
-func (r *restorer) file(name string, want []byte) error {
-	had, err := tiles.Dir{Root: r.l.root}.ReadFile(context.Background(), name)
+func (r *restorer) file(ctx context.Context, name string, want []byte) error {
+	had, err := r.l.storage.ReadFile(ctx, name)
 	switch {
 	case err == nil && bytes.Equal(had, want):
 		return nil
@@ -203,38 +260,15 @@ func (r *restorer) file(name string, want []byte) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return unavailable("read "+name, err)
 	}
-	path := filepath.Join(r.l.dir, name)
-	if err := durable.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return unavailable("restore "+name, err)
-	}
-	if err := durable.WriteFile(path, want, 0o644); err != nil {
+	if err := r.l.storage.WriteFile(ctx, name, want); err != nil {
 		return unavailable("restore "+name, err)
 	}
 	problem := "was not what the journal's leaves give"
 	if err != nil {
-		problem = "was missing"
+		problem = missing
 	}
-	if !strings.HasPrefix(name, ".state/") || err == nil {
-		r.findings = append(r.findings, tiles.Finding{Path: name, Problem: problem})
-	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.findings = append(r.findings, tiles.Finding{Path: name, Problem: problem})
 	return nil
-}
-
-// state makes the driver's own note of size and root what it must be.
-func (r *restorer) state(tree tlog.Tree) error {
-	var had struct {
-		Size uint64 `json:"size"`
-		Root []byte `json:"root"`
-	}
-	const name = ".state/treeState"
-	raw, err := tiles.Dir{Root: r.l.root}.ReadFile(context.Background(), name)
-	if err == nil && json.Unmarshal(raw, &had) == nil && had.Size == uint64(tree.N) && bytes.Equal(had.Root, tree.Hash[:]) {
-		return nil
-	}
-	had.Size, had.Root = uint64(tree.N), tree.Hash[:]
-	want, err := json.Marshal(had)
-	if err != nil {
-		return err
-	}
-	return r.file(name, want)
 }

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -60,6 +58,7 @@ func (l *Ledger) Run(ctx context.Context) error {
 	defer wg.Wait()
 	defer stop() // before waiting
 	l.observe(ctx)
+	l.lookAtStorage(ctx)
 	wg.Go(func() { l.watch(ctx) })
 	if l.cosigner != nil {
 		wg.Go(func() {
@@ -97,12 +96,12 @@ func (l *Ledger) sequence(ctx context.Context) error {
 		l.stepped(err)
 		if f, ok := errors.AsType[fatal](err); ok {
 			l.guard.close()
-			slog.ErrorContext(ctx, "ledger: stopped for good", "dir", l.dir, "err", err)
+			slog.ErrorContext(ctx, "ledger: stopped for good", "storage", l.storage.Name(), "err", err)
 			return f
 		}
 		pause := time.After(gather)
 		if err != nil {
-			slog.ErrorContext(ctx, "ledger: leaves cannot be added", "dir", l.dir, "err", err)
+			slog.ErrorContext(ctx, "ledger: leaves cannot be added", "storage", l.storage.Name(), "err", err)
 			woken, pause = nil, time.After(poll)
 		}
 		if n == batch {
@@ -139,7 +138,7 @@ func (l *Ledger) step(ctx context.Context) (int, error) {
 	if err != nil || len(leaves) == 0 {
 		return 0, err
 	}
-	if err := l.writable(); err != nil {
+	if err := l.storage.Ready(ctx); err != nil {
 		return 0, err
 	}
 	hashes := make([]tlog.Hash, len(leaves))
@@ -182,40 +181,14 @@ func (l *Ledger) settled(ctx context.Context, leaves []journal.LeafRow, futures 
 		return len(leaves), nil
 	}
 	failed = unavailable("the log's storage does not take leaves", failed)
-	n, err := l.integrated(context.WithoutCancel(ctx)) // some may have been taken before it failed
+	n, _, err := l.taken(context.WithoutCancel(ctx)) // some may have been taken before it failed
 	if err != nil || l.dirty || n < l.next || n > l.next+int64(len(leaves)) {
 		l.dirty = true
 		n = l.next
 	}
-	l.next = n
-	return 0, errors.Join(failed, err, l.guard.rewind(n))
-}
-
-// writable looks whether the driver will be able to take its lock. If it
-// cannot it panics in a goroutine of its own, which would end the whole node.
-// The lock belongs to the process and closing any of its files gives it up:
-// nobody holds it now, because seqMu is held and nothing has been added.
-// The driver goes by the path, so that is what is looked at: a directory that
-// was moved away is still open here. A directory that goes in the moment
-// between this look and the driver's does end the node, which has promised
-// nothing that is not in the journal, and says at its next start what is wrong.
-func (l *Ledger) writable() error {
-	ours, err := l.root.Stat(".")
-	if err != nil {
-		return unavailable("the ledger's directory cannot be read", err)
-	}
-	there, err := os.Stat(l.dir)
-	switch {
-	case err != nil:
-		return unavailable("the ledger's directory cannot be read", err)
-	case !os.SameFile(ours, there):
-		return unavailable("the ledger's directory is not the one that was opened", nil)
-	}
-	f, err := os.OpenFile(filepath.Join(l.dir, ".state", "treeState.lock"), os.O_RDWR|os.O_CREATE, 0o644)
-	if err != nil {
-		return unavailable("the ledger's directory cannot be written", err)
-	}
-	return f.Close()
+	var rewound error
+	l.next, rewound = l.guard.rewind(n)
+	return 0, errors.Join(failed, err, rewound)
 }
 
 // hashes returns the leaf hashes from the journal, at least one.

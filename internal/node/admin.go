@@ -47,6 +47,8 @@ type Figures struct {
 	LagSeconds float64        `json:"lag_seconds"` // age of the oldest leaf that no checkpoint covers
 	OpenAlerts map[string]int `json:"open_alerts"` // by level
 
+	Storage LedgerStorage `json:"ledger_storage"`
+
 	Witnesses *Witnessing `json:"witnesses,omitempty"` // absent without witnesses
 
 	Certificates []gateway.Certificate `json:"certificates,omitempty"` // one for each site
@@ -89,6 +91,7 @@ func (n *Node) Status(ctx context.Context) Status {
 	s.Figures.Facts, s.Figures.Leaves = facts, leaves
 	ls := n.ledger.Status()
 	s.Figures.Checkpoint, s.Figures.LagSeconds = ls.Size, ls.LagTime.Seconds()
+	s.Figures.Storage = storageFigures(ls, time.Now())
 	cosigned, words := witnessing(ls.Witnesses, time.Now())
 	s.Figures.Witnesses, s.Parts = cosigned, append(s.Parts, words...)
 	if open, err := n.soc.Open(ctx); err == nil {
@@ -175,6 +178,8 @@ var (
 	hiddenDesc     = prometheus.NewDesc("pasban_ledger_hidden_entries", "Entries that citizens are told of at a later date.", nil, nil)
 	overdueDesc    = prometheus.NewDesc("pasban_ledger_overdue_entries", "Hidden entries that should have been disclosed by now and were not.", nil, nil)
 	finalDesc      = prometheus.NewDesc("pasban_ledger_final_leaves", "Leaves under the last checkpoint that enough witnesses have cosigned.", nil, nil)
+	answerDesc     = prometheus.NewDesc("pasban_ledger_storage_answer_seconds", "How long the ledger's storage took to give the checkpoint the last time.", nil, nil)
+	silenceDesc    = prometheus.NewDesc("pasban_ledger_storage_silent_seconds", "How long ago the ledger's storage answered.", nil, nil)
 	finalLagDesc   = prometheus.NewDesc("pasban_ledger_final_lag_seconds", "For how long checkpoints have not been final.", nil, nil)
 	cosignedDesc   = prometheus.NewDesc("pasban_witness_cosigned_leaves", "Leaves under the last checkpoint that the witness has cosigned since the start.", []string{"witness"}, nil)
 	cosignAgeDesc  = prometheus.NewDesc("pasban_witness_cosigned_age_seconds", "How long ago the witness cosigned last; absent if not since the start.", []string{"witness"}, nil)
@@ -214,6 +219,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(leavesDesc, prometheus.CounterValue, float64(s.Figures.Leaves))
 	gauge(checkpointDesc, float64(s.Figures.Checkpoint))
 	gauge(lagDesc, s.Figures.LagSeconds)
+	gauge(answerDesc, s.Figures.Storage.AnswerSeconds)
+	gauge(silenceDesc, s.Figures.Storage.SilentSeconds)
 	hidden := m.n.hidden.Status()
 	gauge(hiddenDesc, float64(hidden.Hidden))
 	gauge(overdueDesc, float64(hidden.Overdue))

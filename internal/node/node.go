@@ -93,7 +93,8 @@ type Node struct {
 
 	rebuild   bool // the ledger's directory, at this start
 	engine    []string
-	detection part // how the detection reader is
+	detection part                            // how the detection reader is
+	refused   atomic.Pointer[config.Problems] // in the rules, by the last reload
 	reloading sync.Mutex
 	tuning    string // version of the exclusions in force; covered by reloading
 }
@@ -163,8 +164,13 @@ func (n *Node) openRooms(ctx context.Context, s *Setup) (err error) {
 	if err != nil {
 		return err
 	}
-	n.ledger, err = ledger.Open(ctx, filepath.Join(cfg.Data, "ledger"), n.store, n.journal, n.signer, n.vkey, ledger.Options{
+	storage, err := ledgerStorage(cfg)
+	if err != nil {
+		return err
+	}
+	n.ledger, err = ledger.Open(ctx, storage, n.store, n.journal, n.signer, n.vkey, ledger.Options{
 		Agency: cfg.Agency.ID, AuditEvery: cfg.Ledger.Audit, Rebuild: n.rebuild, Witnesses: witnesses,
+		Damaged: filepath.Join(cfg.Data, "ledger.damaged"),
 	})
 	if err != nil {
 		return err
@@ -260,6 +266,7 @@ func (n *Node) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { n.follow(readers) })
 	wg.Go(func() { n.followExclusions(readers) })
+	wg.Go(func() { n.countRules(readers) })
 	wg.Go(func() { keepLean(readers) })
 	wg.Go(func() { n.lists.Run(readers) })
 	wg.Go(func() { n.hidden.Run(readers) })

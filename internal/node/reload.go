@@ -27,6 +27,7 @@ func (n *Node) Reload(ctx context.Context) error {
 	defer n.reloading.Unlock()
 	n.gateway.ReopenLogs()
 	err := n.reload(ctx)
+	n.noteRefused(err)
 	if err != nil {
 		n.log.Error("the configuration was not reloaded; the old one stays in force", "err", err)
 		return err

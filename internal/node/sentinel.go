@@ -93,7 +93,7 @@ func (s *Sentinel) Close() error {
 }
 
 // Proof makes a proof that needs nothing of the running node: what the guard
-// found, with the receipt of its fact from the ledger's directory.
+// found, with the receipt of its fact from the ledger's files.
 func (s *Sentinel) Proof(ctx context.Context, cfg *config.Config, p sentinel.Proven) (rowtree.TableProof, error) {
 	out := rowtree.TableProof{Schema: rowtree.ProofSchema, Row: p.Row, Change: p.Change}
 	e, err := s.core.journal.ByID(ctx, p.Fact)
@@ -104,7 +104,12 @@ func (s *Sentinel) Proof(ctx context.Context, cfg *config.Config, p sentinel.Pro
 	if err != nil {
 		return out, err
 	}
-	out.Receipt, err = ledger.ReadReceipt(ctx, filepath.Join(cfg.Data, "ledger"), v, e)
+	storage, err := ledgerStorage(cfg)
+	if err != nil {
+		return out, err
+	}
+	defer storage.Close()
+	out.Receipt, err = ledger.ReadReceipt(ctx, storage, v, e)
 	out.Receipt.Restricted = &e.RestrictedOpening
 	return out, err
 }

@@ -26,6 +26,7 @@ type Query struct {
 	Since     time.Time    // with an event at or after
 	Until     time.Time    // whose first event was before
 	After     string       // continue a list: the Cursor of its last alert
+	Newest    bool         // newest first, whatever their level; not to be continued
 	Max       int          // 50 unless set, at most 500
 }
 
@@ -73,7 +74,7 @@ func (q Query) where() (string, []any, error) {
 	return strings.Join(conds, " AND "), args, nil
 }
 
-const selectAlert = `SELECT id, rule, title, level, tags, detail, first_at, last_at, count, state FROM soc_alert `
+const selectAlert = `SELECT id, rule, title, level, tags, detail, first_at, last_at, count, state, verdict, suppression FROM soc_alert `
 
 // List returns the alerts that q chooses, gravest first and newest first within a level.
 func (c *Center) List(ctx context.Context, q Query) ([]Alert, error) {
@@ -85,12 +86,16 @@ func (c *Center) List(ctx context.Context, q Query) ([]Alert, error) {
 	if limit <= 0 {
 		limit = defaultMax
 	}
-	return c.alerts(ctx, `WHERE `+where+` ORDER BY level DESC, last_at DESC, id LIMIT ?`, append(args, min(limit, maxMax))...)
+	order := `level DESC, last_at DESC, id`
+	if q.Newest {
+		order = `last_at DESC, id`
+	}
+	return c.alerts(ctx, `WHERE `+where+` ORDER BY `+order+` LIMIT ?`, append(args, min(limit, maxMax))...)
 }
 
-// Latest returns the newest alerts, whatever their level.
+// Latest returns the newest alerts that are not suppressed, whatever their level.
 func (c *Center) Latest(ctx context.Context, n int) ([]Alert, error) {
-	return c.alerts(ctx, `ORDER BY last_at DESC, id LIMIT ?`, n)
+	return c.alerts(ctx, `WHERE state <> ? ORDER BY last_at DESC, id LIMIT ?`, string(Suppressed), n)
 }
 
 // Get returns one alert, or an error of kind NotFound.
@@ -121,7 +126,7 @@ func (c *Center) alerts(ctx context.Context, rest string, args ...any) ([]Alert,
 		if err := c.unseal(ctx, sealed[i], &d, out[i].ID); err != nil {
 			return nil, unavailable("read alerts", err)
 		}
-		out[i].Entity, out[i].Why = d.Entity, d.Why
+		out[i].Entity, out[i].Why, out[i].Parts = d.Entity, d.Why, d.Parts
 	}
 	return out, nil
 }
@@ -135,14 +140,14 @@ func (c *Center) rows(ctx context.Context, rest string, args ...any) (out []Aler
 	defer rows.Close()
 	for rows.Next() {
 		var a Alert
-		var tags, state string
+		var tags, state, verdict string
 		var part []byte
 		var level int
 		var first, last int64
-		if err := rows.Scan(&a.ID, &a.RuleID, &a.Title, &level, &tags, &part, &first, &last, &a.Count, &state); err != nil {
+		if err := rows.Scan(&a.ID, &a.RuleID, &a.Title, &level, &tags, &part, &first, &last, &a.Count, &state, &verdict, &a.Suppression); err != nil {
 			return nil, nil, err
 		}
-		a.Level, a.State = detect.Level(level), State(state)
+		a.Level, a.State, a.Verdict = detect.Level(level), State(state), Verdict(verdict)
 		a.First, a.Last = time.UnixMilli(first).UTC(), time.UnixMilli(last).UTC()
 		if err := json.Unmarshal([]byte(tags), &a.Tags); err != nil {
 			return nil, nil, err
@@ -152,8 +157,9 @@ func (c *Center) rows(ctx context.Context, rest string, args ...any) (out []Aler
 	return out, sealed, rows.Err()
 }
 
-// Events lists the facts behind an alert in the order of the journal: the first
-// 500; Alert.Count says how many there are.
+// Events lists the events behind an alert, first those of the journal and then
+// those of received logs, each in their order: the first 500; Alert.Count says
+// how many there are.
 func (c *Center) Events(ctx context.Context, id string) ([]Event, error) {
 	rows, err := c.st.Query(ctx, `SELECT seq, fact FROM soc_alert_event WHERE alert = ? ORDER BY seq`, id)
 	if err != nil {
@@ -185,7 +191,7 @@ func (c *Center) Notes(ctx context.Context, id string) ([]Note, error) {
 		if err := c.unseal(ctx, sealed[i], &d, fmt.Sprintf("note %s %d", id, i+1)); err != nil {
 			return nil, unavailable("read an alert's notes", err)
 		}
-		out[i].Who, out[i].Text = d.Who, d.Text
+		out[i].Who, out[i].Text, out[i].Verdict = d.Who, d.Text, d.Verdict
 	}
 	return out, nil
 }
@@ -210,9 +216,10 @@ func (c *Center) noteRows(ctx context.Context, id string) (out []Note, sealed []
 	return out, sealed, rows.Err()
 }
 
-// Open counts the alerts that are not closed, by level.
+// Open counts the alerts that wait for analysts, by level: neither closed nor
+// suppressed.
 func (c *Center) Open(ctx context.Context) (map[detect.Level]int, error) {
-	rows, err := c.st.Query(ctx, `SELECT level, COUNT(*) FROM soc_alert WHERE state <> ? GROUP BY level`, string(Closed))
+	rows, err := c.st.Query(ctx, `SELECT level, COUNT(*) FROM soc_alert WHERE state NOT IN (?, ?) GROUP BY level`, string(Closed), string(Suppressed))
 	if err != nil {
 		return nil, unavailable("count alerts", err)
 	}
@@ -232,9 +239,10 @@ func (c *Center) Open(ctx context.Context) (map[detect.Level]int, error) {
 }
 
 // Techniques counts the alerts with an event since then by ATT&CK technique. An
-// alert of a sub-technique counts for its technique as well, once.
+// alert of a sub-technique counts for its technique as well, once. Suppressed
+// ones do not count.
 func (c *Center) Techniques(ctx context.Context, since time.Time) (map[string]int, error) {
-	rows, err := c.st.Query(ctx, `SELECT tags, COUNT(*) FROM soc_alert WHERE last_at >= ? GROUP BY tags`, since.UnixMilli())
+	rows, err := c.st.Query(ctx, `SELECT tags, COUNT(*) FROM soc_alert WHERE last_at >= ? AND state <> ? GROUP BY tags`, since.UnixMilli(), string(Suppressed))
 	if err != nil {
 		return nil, unavailable("count techniques", err)
 	}
@@ -265,7 +273,7 @@ func (c *Center) Techniques(ctx context.Context, since time.Time) (map[string]in
 	return out, nil
 }
 
-// Raised counts the alerts whose first event fell into each of n equal parts of
+// Raised counts the alerts, without suppressed ones, whose first event fell into each of n equal parts of
 // the time from since until then, oldest part first.
 func (c *Center) Raised(ctx context.Context, since, until time.Time, n int) ([]int, error) {
 	out := make([]int, n)
@@ -273,7 +281,7 @@ func (c *Center) Raised(ctx context.Context, since, until time.Time, n int) ([]i
 	if part <= 0 {
 		return out, nil
 	}
-	rows, err := c.st.Query(ctx, `SELECT first_at FROM soc_alert WHERE first_at >= ? AND first_at < ?`, since.UnixMilli(), until.UnixMilli())
+	rows, err := c.st.Query(ctx, `SELECT first_at FROM soc_alert WHERE first_at >= ? AND first_at < ? AND state <> ?`, since.UnixMilli(), until.UnixMilli(), string(Suppressed))
 	if err != nil {
 		return nil, unavailable("count alerts", err)
 	}

@@ -1,28 +1,45 @@
 // Package soc keeps alerts: what detection found, whom it is about, why, which
-// facts are behind it, and what the analysts did about it.
+// events are behind it, and what the analysts did about it; what they have
+// suppressed; and how often each rule found something.
 //
 // # Main types
 //
 // An [Alert] gathers the matches of one rule about one entity within one hour.
-// A [Center] keeps alerts in the store, hands new ones to subscribers, and
-// changes their state for analysts.
+// A [Suppression] keeps matches of a rule out of the queue until a date. A
+// [Center] keeps both in the store, hands new alerts to subscribers, and changes
+// them for analysts.
 //
 // # The way of a match
 //
 //	detect.Engine.Run → Center.Handle → one row per alert → Subscribe
 //
-// A change of state goes through the journal: the row and the fact that says
-// who changed it and why are committed together.
+// A change that a person makes goes through the journal: the row and the fact
+// that says who changed it and why are committed together.
+//
+// # What to build on
+//
+// A case desk needs four things of a Center, and nothing of its tables:
+//
+//   - an alert's ID. It never changes and never comes again, so that a case may
+//     hold it; [Center.Get] finds the alert for as long as the store exists.
+//   - [Center.Subscribe] for what is new and what changes. Who is cut off reads
+//     [Center.List] again: nothing is told by Subscribe alone.
+//   - [Center.List] with a [Query], [Center.Events], [Center.Kept] and
+//     [Center.Notes] for the story behind an alert.
+//   - [Center.SetState] and [Center.AddNote] to act, as an analyst.
 //
 // # Guarantees
 //
-//   - An alert's id follows from rule, entity and hour, and its events are
-//     counted by their place in the journal. Matches that are handed over again
-//     after a crash change nothing.
+//   - An alert's id follows from rule, entity, hour and suppression, and its
+//     events are counted by their number, in the journal and in received logs
+//     apart. Matches that are handed over again after a crash change nothing.
 //   - When Handle returns nil the alerts are durable.
 //   - An alert that was closed opens again by itself when new events join it.
-//   - Whom an alert is about, why, and what analysts wrote lie encrypted under
-//     the agency's key; the id is a keyed hash.
+//   - A suppressed match is an alert as well, in the state Suppressed. A
+//     suppression asks for more than the rule, ends by itself, and for rules of
+//     level critical it is in force only once a supervisor has approved it.
+//   - Whom an alert is about, why, received events, suppressions and what
+//     analysts wrote lie encrypted under the agency's key; the id is a keyed hash.
 //
 // # What it must never do
 //
@@ -32,6 +49,7 @@
 package soc
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -74,10 +92,24 @@ const (
 	New          State = "new"
 	Acknowledged State = "acknowledged"
 	Closed       State = "closed"
+	Suppressed   State = "suppressed" // by a [Suppression]; nobody is told of it
 )
 
 // States lists the states in the order of work.
-func States() []State { return []State{New, Acknowledged, Closed} }
+func States() []State { return []State{New, Acknowledged, Closed, Suppressed} }
+
+// Verdict says what a closed alert turned out to be.
+type Verdict string
+
+// The verdicts.
+const (
+	TruePositive  Verdict = "true_positive"  // what the rule looks for, and it was an attack or misuse
+	Benign        Verdict = "benign"         // what the rule looks for, but it was allowed
+	FalsePositive Verdict = "false_positive" // not what the rule looks for
+)
+
+// Verdicts lists the verdicts.
+func Verdicts() []Verdict { return []Verdict{TruePositive, Benign, FalsePositive} }
 
 // Alert is what one rule found about one entity within one hour.
 type Alert struct {
@@ -88,9 +120,12 @@ type Alert struct {
 	Tags        []string
 	Entity      string   // whom or what it is about: an actor's id, a client's address, a part of Pasban
 	Why         []string // of the newest match, in words
+	Parts       []string // of the rule, by which each of Why holds: search identifiers
 	First, Last time.Time
 	Count       int // events
 	State       State
+	Verdict     Verdict // of a closed one
+	Suppression string  // the id of what suppresses it, or once did
 }
 
 // Techniques lists the ATT&CK techniques of the alert's rule.
@@ -98,22 +133,23 @@ func (a Alert) Techniques() []string { return detect.Techniques(a.Tags) }
 
 // Note is a change of state or a remark.
 type Note struct {
-	At    time.Time
-	State State  // from then on
-	Who   string // the actor's id; "" if the alert changed by itself
-	Text  string
+	At      time.Time
+	State   State   // from then on
+	Verdict Verdict // with which it was closed
+	Who     string  // the actor's id; "" if the alert changed by itself
+	Text    string
 }
 
-// Event is one fact behind an alert.
+// Event is one event behind an alert.
 type Event struct {
-	Seq  uint64
+	Seq  uint64 // in the journal or, from detect.FirstReceived on, of received logs
 	Fact string // its id
 }
 
 // Update tells a subscriber of an alert that is new or has changed.
 type Update struct {
 	Alert
-	Fresh bool // the alert was not there before, or was closed
+	Fresh bool // the alert was not there before, or was closed; never of a suppressed one
 }
 
 // Center keeps the alerts of one store. It is safe for concurrent use.
@@ -126,6 +162,9 @@ type Center struct {
 
 	mu   sync.Mutex // covers subs
 	subs map[chan Update]struct{}
+
+	suppressing suppressing
+	counted     counted
 }
 
 // Open makes the tables if need be. sealer encrypts under the agency's key;
@@ -162,10 +201,14 @@ func (c *Center) loadKey(ctx context.Context) error {
 	return nil
 }
 
-// alertID names the alert that a match belongs to.
-func (c *Center) alertID(m detect.Match) string {
+// alertID names the alert that a match belongs to. What is suppressed and what
+// is not are two alerts.
+func (c *Center) alertID(m detect.Match, suppression string) string {
 	mac := hmac.New(sha256.New, c.key)
 	fmt.Fprintf(mac, "%s\n%d\n%s", m.Rule.ID, m.Time.Unix()/int64(window/time.Second), m.Entity)
+	if suppression != "" {
+		fmt.Fprintf(mac, "\n%s", suppression)
+	}
 	return hex.EncodeToString(mac.Sum(nil)[:16])
 }
 
@@ -173,6 +216,7 @@ func (c *Center) alertID(m detect.Match) string {
 type detail struct {
 	Entity string   `json:"entity"`
 	Why    []string `json:"why"`
+	Parts  []string `json:"parts,omitempty"`
 }
 
 func (c *Center) seal(ctx context.Context, v any, aad string) ([]byte, error) {
@@ -200,8 +244,9 @@ type pending struct {
 	alert  Alert
 	sealed []byte
 	refs   []detect.Ref
-	fresh  bool // events joined it; set by the writer goroutine
-	opened bool // it was not there, or closed; set by the writer goroutine
+	events map[uint64][]byte // received ones, sealed, by sequence number
+	fresh  bool              // events joined it; set by the writer goroutine
+	opened bool              // it was not there, or closed; set by the writer goroutine
 }
 
 // Handle turns matches into alerts: a new one, or more events of one that is
@@ -232,22 +277,30 @@ func (c *Center) Handle(ctx context.Context, matches []detect.Match) error {
 
 // gather groups matches by alert, in the order of their first match.
 func (c *Center) gather(ctx context.Context, matches []detect.Match) ([]*pending, error) {
+	suppressions, err := c.suppressions(ctx)
+	if err != nil {
+		return nil, err
+	}
 	byID := map[string]*pending{}
 	var batch []*pending
 	for _, m := range matches {
-		id := c.alertID(m)
+		by := suppressedBy(suppressions, m)
+		id := c.alertID(m, by)
 		at := m.Time
 		if at.IsZero() { // a fact whose time is not readable
 			at = time.Now()
 		}
 		p := byID[id]
 		if p == nil {
-			p = &pending{alert: Alert{ID: id, RuleID: m.Rule.ID, Title: m.Rule.Title, Level: m.Rule.Level,
-				Tags: m.Rule.Tags, Entity: m.Entity, First: at, Last: at, State: New}}
+			p = &pending{events: map[uint64][]byte{}, alert: Alert{ID: id, RuleID: m.Rule.ID, Title: m.Rule.Title, Level: m.Rule.Level,
+				Tags: m.Rule.Tags, Entity: m.Entity, First: at, Last: at, State: New, Suppression: by}}
+			if by != "" {
+				p.alert.State = Suppressed
+			}
 			byID[id] = p
 			batch = append(batch, p)
 		}
-		p.alert.Why = m.Why
+		p.alert.Why, p.alert.Parts = m.Why, m.Parts
 		p.alert.Last = later(p.alert.Last, at)
 		for _, ref := range m.Refs {
 			p.refs = append(p.refs, ref)
@@ -255,13 +308,16 @@ func (c *Center) gather(ctx context.Context, matches []detect.Match) ([]*pending
 				p.alert.First = ref.Time
 			}
 		}
+		if err := c.keep(ctx, p, m.Received); err != nil {
+			return nil, err
+		}
 	}
 	for _, p := range batch {
 		var err error
-		if p.sealed, err = c.seal(ctx, detail{p.alert.Entity, p.alert.Why}, p.alert.ID); err != nil {
+		if p.sealed, err = c.seal(ctx, detail{p.alert.Entity, p.alert.Why, p.alert.Parts}, p.alert.ID); err != nil {
 			return nil, err
 		}
-		slices.SortFunc(p.refs, func(a, b detect.Ref) int { return int(int64(a.Seq) - int64(b.Seq)) })
+		slices.SortFunc(p.refs, func(a, b detect.Ref) int { return cmp.Compare(a.Seq, b.Seq) })
 		p.refs = slices.CompactFunc(p.refs, func(a, b detect.Ref) bool { return a.Seq == b.Seq })
 	}
 	return batch, nil
@@ -274,52 +330,132 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
+// row is what is in the store of an alert that a batch adds to.
+type row struct {
+	known       bool
+	count, kept int
+	newest      newest
+	first, last int64
+	state       State
+	verdict     Verdict
+}
+
+// newest is the newest event that an alert has counted, of the journal and of
+// received logs. Their numbers are apart: each tells nothing about the other.
+type newest struct{ seq, log int64 }
+
+// of is the place for events like ref.
+func (n *newest) of(ref detect.Ref) *int64 {
+	if ref.Seq >= detect.FirstReceived {
+		return &n.log
+	}
+	return &n.seq
+}
+
+func readRow(tx *store.Tx, id string) (r row, err error) {
+	err = tx.QueryRow(`SELECT count, kept, last_seq, last_log, first_at, last_at, state, verdict FROM soc_alert WHERE id = ?`, id).
+		Scan(&r.count, &r.kept, &r.newest.seq, &r.newest.log, &r.first, &r.last, &r.state, &r.verdict)
+	if errors.Is(err, sql.ErrNoRows) {
+		return r, nil
+	}
+	r.known = err == nil
+	return r, err
+}
+
+// uncounted leaves out the events that the alert has counted before. One that is
+// older than the newest may be new all the same (a window that closed late): the
+// events that the alert names tell. Once there are more than it names, their
+// order has to do.
+func uncounted(tx *store.Tx, id string, was row, refs []detect.Ref) (out []detect.Ref, err error) {
+	if !was.known {
+		return refs, nil
+	}
+	for _, ref := range refs {
+		old := int64(ref.Seq) <= *was.newest.of(ref)
+		if old && was.count > maxEvents {
+			continue
+		}
+		if old {
+			var named int
+			if err := tx.QueryRow(`SELECT COUNT(*) FROM soc_alert_event WHERE alert = ? AND seq = ?`, id, int64(ref.Seq)).Scan(&named); err != nil {
+				return nil, err
+			}
+			if named > 0 {
+				continue
+			}
+		}
+		out = append(out, ref)
+	}
+	return out, nil
+}
+
 // merge adds what is new to the alert's row. Runs on the store's writer goroutine.
 func (c *Center) merge(ctx context.Context, tx *store.Tx, p *pending) error {
-	var count, lastSeq, first, last int64
-	var state State
-	a := &p.alert
-	err := tx.QueryRow(`SELECT count, last_seq, first_at, last_at, state FROM soc_alert WHERE id = ?`, a.ID).
-		Scan(&count, &lastSeq, &first, &last, &state)
-	known := err == nil
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+	a := p.alert
+	was, err := readRow(tx, a.ID)
+	if err != nil {
 		return err
 	}
-	refs := p.refs
-	for known && len(refs) > 0 && int64(refs[0].Seq) <= lastSeq {
-		refs = refs[1:] // counted before
+	refs, err := uncounted(tx, a.ID, was, p.refs)
+	if err != nil {
+		return err
 	}
 	p.fresh = len(refs) > 0
 	if !p.fresh {
 		return nil
 	}
-	p.opened = !known || state == Closed
-	newest := int64(refs[len(refs)-1].Seq)
-	a.Count = int(count) + len(refs)
-	if known {
-		a.First, a.Last = time.UnixMilli(min(first, a.First.UnixMilli())).UTC(), time.UnixMilli(max(last, a.Last.UnixMilli())).UTC()
-		if a.State = state; state == Closed {
-			a.State = New
+	p.opened = (!was.known || was.state == Closed) && a.Suppression == ""
+	for _, ref := range refs {
+		at := was.newest.of(ref)
+		*at = max(*at, int64(ref.Seq))
+	}
+	a.Count = was.count + len(refs)
+	if was.known {
+		a.First, a.Last = time.UnixMilli(min(was.first, a.First.UnixMilli())).UTC(), time.UnixMilli(max(was.last, a.Last.UnixMilli())).UTC()
+		a.State, a.Verdict = was.state, was.verdict
+		if p.opened {
+			a.State, a.Verdict = New, ""
 			if err := c.note(ctx, tx, a.ID, Note{At: a.Last, State: New, Text: "opened again: the rule goes on matching"}); err != nil {
 				return err
 			}
 		}
 	}
+	if err := p.writeEvents(tx, refs, &was); err != nil {
+		return err
+	}
+	if err := writeAlert(tx, a, p.sealed, was); err != nil {
+		return err
+	}
+	p.alert = a
+	return nil
+}
+
+func writeAlert(tx *store.Tx, a Alert, sealed []byte, r row) error {
 	tags, err := json.Marshal(a.Tags)
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(`INSERT INTO soc_alert (id, rule, title, level, tags, detail, first_at, last_at, count, last_seq, state)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+	_, err = tx.Exec(`INSERT INTO soc_alert (id, rule, title, level, tags, detail, first_at, last_at, count, kept, last_seq, last_log, state, verdict, suppression)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (id) DO UPDATE SET title = excluded.title, level = excluded.level, tags = excluded.tags, detail = excluded.detail,
-			first_at = excluded.first_at, last_at = excluded.last_at, count = excluded.count, last_seq = excluded.last_seq, state = excluded.state`,
-		a.ID, a.RuleID, a.Title, int(a.Level), string(tags), p.sealed, a.First.UnixMilli(), a.Last.UnixMilli(), a.Count, newest, string(a.State))
-	if err != nil {
-		return err
-	}
-	for _, ref := range refs[:max(0, min(len(refs), maxEvents-int(count)))] {
-		if _, err := tx.Exec(`INSERT INTO soc_alert_event (alert, seq, fact) VALUES (?, ?, ?) ON CONFLICT (alert, seq) DO NOTHING`,
-			a.ID, int64(ref.Seq), ref.ID); err != nil {
+			first_at = excluded.first_at, last_at = excluded.last_at, count = excluded.count, kept = excluded.kept,
+			last_seq = excluded.last_seq, last_log = excluded.last_log, state = excluded.state, verdict = excluded.verdict`,
+		a.ID, a.RuleID, a.Title, int(a.Level), string(tags), sealed, a.First.UnixMilli(), a.Last.UnixMilli(), a.Count, r.kept,
+		r.newest.seq, r.newest.log, string(a.State), string(a.Verdict), a.Suppression)
+	return err
+}
+
+// writeEvents names events until the alert names enough, and keeps the fields of
+// received ones until it keeps enough of them.
+func (p *pending) writeEvents(tx *store.Tx, refs []detect.Ref, r *row) error {
+	for _, ref := range refs[:max(0, min(len(refs), maxEvents-r.count))] {
+		var sealed []byte
+		if r.kept < maxKept && p.events[ref.Seq] != nil {
+			sealed = p.events[ref.Seq]
+			r.kept++
+		}
+		if _, err := tx.Exec(`INSERT INTO soc_alert_event (alert, seq, fact, detail) VALUES (?, ?, ?, ?) ON CONFLICT (alert, seq) DO NOTHING`,
+			p.alert.ID, int64(ref.Seq), ref.ID, sealed); err != nil {
 			return err
 		}
 	}

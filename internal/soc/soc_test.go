@@ -130,7 +130,7 @@ func TestRedeliveryChangesNothing(t *testing.T) {
 		w := newWorld(t, st)
 		first := []detect.Match{match(bulk, "officer:lhr-032", morning, 1, 2, 3), match(sqli, "203.0.113.8", morning, 4)}
 		w.handle(t, first...)
-		if err := w.c.SetState(t.Context(), analyst, []string{w.list(t, soc.Query{Rule: sqli.ID})[0].ID}, soc.Closed, "a test"); err != nil {
+		if err := w.c.SetState(t.Context(), analyst, []string{w.list(t, soc.Query{Rule: sqli.ID})[0].ID}, soc.Change{State: soc.Closed, Verdict: soc.TruePositive, Note: "a test"}); err != nil {
 			t.Fatal(err)
 		}
 		before := w.list(t, soc.Query{})
@@ -167,7 +167,7 @@ func TestStates(t *testing.T) {
 		updates, cancel := w.c.Subscribe()
 		defer cancel()
 		ctx := t.Context()
-		if err := w.c.SetState(ctx, analyst, ids, soc.Acknowledged, "looking"); err != nil {
+		if err := w.c.SetState(ctx, analyst, ids, soc.Change{State: soc.Acknowledged, Note: "looking"}); err != nil {
 			t.Fatal(err)
 		}
 		for range ids {
@@ -189,7 +189,7 @@ func TestStates(t *testing.T) {
 			t.Errorf("%d facts, want 2", len(entries))
 		}
 
-		if err := w.c.SetState(ctx, analyst, ids[:1], soc.Closed, " done "); err != nil {
+		if err := w.c.SetState(ctx, analyst, ids[:1], soc.Change{State: soc.Closed, Verdict: soc.TruePositive, Note: " done "}); err != nil {
 			t.Fatal(err)
 		}
 		if err := w.c.AddNote(ctx, analyst, ids[0], "see case 7"); err != nil {
@@ -223,20 +223,23 @@ func TestStateErrors(t *testing.T) {
 		name  string
 		actor pasban.Actor
 		ids   []string
-		state soc.State
-		note  string
+		do    soc.Change
 		want  pasban.ErrorKind
 	}{
-		{"a supervisor only reads", supervisor, []string{id}, soc.Acknowledged, "", pasban.Forbidden},
-		{"nobody", pasban.Actor{}, []string{id}, soc.Acknowledged, "", pasban.Forbidden},
-		{"unknown state", analyst, []string{id}, "ignored", "", pasban.Invalid},
-		{"nothing chosen", analyst, nil, soc.Acknowledged, "", pasban.Invalid},
-		{"closed without a reason", analyst, []string{id}, soc.Closed, " ", pasban.Invalid},
-		{"not text", analyst, []string{id}, soc.Closed, "\xff", pasban.Invalid},
-		{"one of them unknown", analyst, []string{id, "nothing"}, soc.Acknowledged, "", pasban.NotFound},
+		{"a supervisor only reads", supervisor, []string{id}, soc.Change{State: soc.Acknowledged}, pasban.Forbidden},
+		{"nobody", pasban.Actor{}, []string{id}, soc.Change{State: soc.Acknowledged}, pasban.Forbidden},
+		{"unknown state", analyst, []string{id}, soc.Change{State: "ignored"}, pasban.Invalid},
+		{"suppressed by hand", analyst, []string{id}, soc.Change{State: soc.Suppressed}, pasban.Invalid},
+		{"nothing chosen", analyst, nil, soc.Change{State: soc.Acknowledged}, pasban.Invalid},
+		{"closed without a reason", analyst, []string{id}, soc.Change{soc.Closed, soc.Benign, " "}, pasban.Invalid},
+		{"closed without a verdict", analyst, []string{id}, soc.Change{State: soc.Closed, Note: "x"}, pasban.Invalid},
+		{"an unknown verdict", analyst, []string{id}, soc.Change{soc.Closed, "fine", "x"}, pasban.Invalid},
+		{"a verdict on an open alert", analyst, []string{id}, soc.Change{soc.Acknowledged, soc.Benign, "x"}, pasban.Invalid},
+		{"not text", analyst, []string{id}, soc.Change{soc.Closed, soc.Benign, "\xff"}, pasban.Invalid},
+		{"one of them unknown", analyst, []string{id, "nothing"}, soc.Change{State: soc.Acknowledged}, pasban.NotFound},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if err := w.c.SetState(t.Context(), c.actor, c.ids, c.state, c.note); err == nil || pasban.KindOf(err) != c.want {
+			if err := w.c.SetState(t.Context(), c.actor, c.ids, c.do); err == nil || pasban.KindOf(err) != c.want {
 				t.Errorf("SetState gave %v, want kind %s", err, c.want)
 			}
 		})

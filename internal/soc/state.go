@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -23,14 +24,22 @@ const (
 // actions names the facts that changes of state leave.
 var actions = map[State]string{New: "alert.reopen", Acknowledged: "alert.acknowledge", Closed: "alert.close"}
 
-// SetState changes the state of alerts for an analyst, with a note that may be
-// empty unless the alerts are closed. Each change and the fact about it are
-// committed together. Alerts that are in the state already stay as they are.
+// Change is what an analyst does with alerts.
+type Change struct {
+	State   State   // Suppressed is for suppressions alone
+	Verdict Verdict // of alerts that are closed
+	Note    string  // may be empty unless the alerts are closed: then it says why
+}
+
+// SetState changes the state of alerts for an analyst. Each change and the fact
+// about it are committed together. Alerts that are in the state already stay as
+// they are.
 //
-// Errors: Forbidden unless the actor is an analyst, Invalid for a bad state or
-// note, NotFound if one of the alerts does not exist (none is changed then).
-func (c *Center) SetState(ctx context.Context, actor pasban.Actor, ids []string, state State, note string) error {
-	note = strings.TrimSpace(note)
+// Errors: Forbidden unless the actor is an analyst, Invalid for a bad state,
+// verdict or note, NotFound if one of the alerts does not exist (none is changed
+// then).
+func (c *Center) SetState(ctx context.Context, actor pasban.Actor, ids []string, ch Change) error {
+	state, note := ch.State, strings.TrimSpace(ch.Note)
 	switch {
 	case actor.Role != pasban.RoleAnalyst:
 		return &pasban.Error{Kind: pasban.Forbidden, Msg: "only analysts change alerts"}
@@ -38,6 +47,10 @@ func (c *Center) SetState(ctx context.Context, actor pasban.Actor, ids []string,
 		return &pasban.Error{Kind: pasban.Invalid, Msg: fmt.Sprintf("an alert has no state %q", state)}
 	case len(ids) == 0 || len(ids) > maxBulk:
 		return &pasban.Error{Kind: pasban.Invalid, Msg: fmt.Sprintf("choose between 1 and %d alerts", maxBulk)}
+	case state == Closed && !slices.Contains(Verdicts(), ch.Verdict):
+		return &pasban.Error{Kind: pasban.Invalid, Where: "verdict", Msg: "say what the alert turned out to be: a true positive, benign or a false positive"}
+	case state != Closed && ch.Verdict != "":
+		return &pasban.Error{Kind: pasban.Invalid, Where: "verdict", Msg: "a verdict is for alerts that are closed"}
 	case state == Closed && note == "":
 		return &pasban.Error{Kind: pasban.Invalid, Where: "note", Msg: "say why the alert is closed"}
 	case utf8.RuneCountInString(note) > maxNote || !utf8.ValidString(note):
@@ -60,13 +73,17 @@ func (c *Center) SetState(ctx context.Context, actor pasban.Actor, ids []string,
 			if was == state {
 				continue
 			}
-			if _, err := tx.Exec(`UPDATE soc_alert SET state = ? WHERE id = ?`, string(state), id); err != nil {
+			if _, err := tx.Exec(`UPDATE soc_alert SET state = ?, verdict = ? WHERE id = ?`, string(state), string(ch.Verdict), id); err != nil {
 				return nil, err
 			}
-			if err := c.note(ctx, tx, id, Note{At: now, State: state, Who: actor.ID, Text: note}); err != nil {
+			if err := c.note(ctx, tx, id, Note{At: now, State: state, Verdict: ch.Verdict, Who: actor.ID, Text: note}); err != nil {
 				return nil, err
 			}
-			facts = append(facts, c.fact(actor, actions[state], id, note, now))
+			f := c.fact(actor, actions[state], id, note, now)
+			if ch.Verdict != "" {
+				f.Restricted.More["verdict"] = string(ch.Verdict)
+			}
+			facts = append(facts, f)
 			changed = append(changed, id)
 		}
 		return facts, nil
@@ -123,7 +140,7 @@ func (c *Center) note(ctx context.Context, tx *store.Tx, id string, n Note) erro
 	if err := tx.QueryRow(`SELECT COALESCE(MAX(n), 0) FROM soc_alert_note WHERE alert = ?`, id).Scan(&last); err != nil {
 		return err
 	}
-	sealed, err := c.seal(ctx, noteDetail{n.Who, n.Text}, fmt.Sprintf("note %s %d", id, last+1))
+	sealed, err := c.seal(ctx, noteDetail{n.Who, n.Text, n.Verdict}, fmt.Sprintf("note %s %d", id, last+1))
 	if err != nil {
 		return err
 	}
@@ -134,8 +151,9 @@ func (c *Center) note(ctx context.Context, tx *store.Tx, id string, n Note) erro
 
 // noteDetail is the part of a note that is sealed.
 type noteDetail struct {
-	Who  string `json:"who"`
-	Text string `json:"text"`
+	Who     string  `json:"who"`
+	Text    string  `json:"text"`
+	Verdict Verdict `json:"verdict,omitempty"`
 }
 
 // tell hands the changed alerts to subscribers.

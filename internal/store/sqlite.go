@@ -28,6 +28,7 @@ func sqliteEngine(path string) (*engine, error) {
 	return &engine{
 		dialect: SQLite,
 		begin:   "BEGIN IMMEDIATE",
+		own:     sqliteWriter,
 		cache:   true,
 		bind:    func(q string) string { return q },
 		faulty:  sqliteFault,
@@ -36,6 +37,13 @@ func sqliteEngine(path string) (*engine, error) {
 		lock:    func(ctx context.Context, _ *sql.Conn) (func(), error) { return lockSQLite(ctx, path+".lock") },
 	}, nil
 }
+
+// sqliteWriter is for speed alone, and for the writer's connection alone, for a
+// migration may sort a whole table. What undoes a statement stays in memory, not in
+// files in the system's temporary directory. And 8 MiB hold what a group changes:
+// else SQLite would write pages to the log before the group is whole, read them
+// back and write them again.
+const sqliteWriter = `PRAGMA temp_store = memory; PRAGMA cache_size = -8192`
 
 // openSQLite creates the file if need be, private to this user; SQLite gives
 // the files beside it (-wal, -shm) the same mode.

@@ -179,6 +179,7 @@ func (s *Store) setHealth(err error) {
 type engine struct {
 	dialect string
 	begin   string                                                            // starts a writing transaction
+	own     string                                                            // settings of the writer's connection that no guarantee rests on
 	cache   bool                                                              // whether we keep prepared statements (pgx does by itself)
 	bind    func(q string) string                                             // rewrites `?` placeholders
 	faulty  func(err error) bool                                              // whether an error is the storage's, not the statement's

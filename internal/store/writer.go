@@ -299,6 +299,12 @@ func (w *writer) open(ctx context.Context) error {
 		return err
 	}
 	w.conn, w.stmts.on = conn, w.s.eng.cache
+	if own := w.s.eng.own; own != "" {
+		if _, err := conn.ExecContext(ctx, own); err != nil {
+			w.drop()
+			return err
+		}
+	}
 	if _, err = conn.ExecContext(ctx, probe); err != nil {
 		if err = w.firstOpen(ctx); err != nil {
 			w.drop()

@@ -5,6 +5,7 @@ import { after, before, describe } from "node:test";
 import { launch } from "./stage/browser.mjs";
 import { openDemo, openNode } from "./stage/servers.mjs";
 import { accessibility } from "./suites/accessibility.mjs";
+import { hunting } from "./suites/hunting.mjs";
 import { journeys } from "./suites/journeys.mjs";
 import { keyboard } from "./suites/keyboard.mjs";
 import { live } from "./suites/live.mjs";
@@ -29,6 +30,7 @@ describe("the web surfaces", () => {
   describe("journeys without JavaScript", () => journeys(stage));
   describe("proofs", () => proofs(stage));
   describe("live alerts", () => live(stage));
+  describe("hunting", () => hunting(stage));
   describe("tuning the firewall", () => tuning(stage));
   describe("flood and surge", () => surge(stage));
   describe("passkeys", () => passkeys(stage)); // closes the service behind the node

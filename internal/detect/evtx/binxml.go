@@ -152,10 +152,46 @@ func (c *chunk) nameAt(off uint32) (name, error) {
 		return name{}, fmt.Errorf("the name at byte %d is %d characters long", off, chars)
 	}
 	text := d[8 : 8+2*chars]
-	n := name{string(appendUTF16(nil, text)), size, hash(text) == binary.LittleEndian.Uint16(d[4:])}
+	n := name{c.text(text), size, hash(text) == binary.LittleEndian.Uint16(d[4:])}
 	c.names[off] = n
 	return n, nil
 }
+
+// text is UTF-16 as it stands within a JSON string.
+func (c *chunk) text(utf16 []byte) string {
+	c.scratch = appendUTF16(c.scratch[:0], utf16)
+	return string(c.scratch)
+}
+
+// shelf is where the many small lists of a template are put, one behind the
+// other. What does not fit any more begins a new one: the old one lives as long
+// as its lists.
+type shelf[T any] struct {
+	room  []T
+	stack []T // lists that are being read, the innermost last
+}
+
+// shelfSize is how many things a shelf holds.
+const shelfSize = 128
+
+// put takes what is on the stack from there on and returns it as a list.
+func (s *shelf[T]) put(from int) []T {
+	list := s.stack[from:]
+	if len(list) == 0 {
+		return nil
+	}
+	if cap(s.room)-len(s.room) < len(list) {
+		s.room = make([]T, 0, max(shelfSize, len(list)))
+	}
+	at := len(s.room)
+	s.room = append(s.room, list...)
+	clear(list)
+	s.stack = s.stack[:from]
+	return s.room[at:len(s.room):len(s.room)]
+}
+
+// reset forgets all lists, which nobody may use any more.
+func (s *shelf[T]) reset() { s.room, s.stack = s.room[:0], s.stack[:0] }
 
 // hash is the name hash of [MS-EVEN6] 2.2.12: the low 16 bits of a polynomial
 // over the characters.
@@ -188,6 +224,7 @@ func (p *parser) fragment() (nodes []node, err error) {
 	if p.depth > maxDepth {
 		return nil, errDepth
 	}
+	from := len(p.c.nodes.stack)
 	for p.pos < p.end {
 		if err := p.spend(1); err != nil {
 			return nil, err
@@ -195,35 +232,38 @@ func (p *parser) fragment() (nodes []node, err error) {
 		switch tok := p.c.data[p.pos]; tok &^ tokMore {
 		case tokEOF:
 			p.pos++
-			return nodes, nil
+			return p.c.nodes.put(from), nil
 		case tokFragment:
 			err = p.skip(4)
 		default:
-			nodes, err = p.markup(nodes)
+			err = p.markup()
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
-	return nodes, nil
+	return p.c.nodes.put(from), nil
 }
 
 // markup reads what may stand in a fragment and in an element alike: an element,
 // a template instance, or an instruction, which is passed over.
-func (p *parser) markup(nodes []node) ([]node, error) {
+func (p *parser) markup() error {
+	nodes := &p.c.nodes
 	switch tok := p.c.data[p.pos]; tok &^ tokMore {
 	case tokElement:
 		e, err := p.element()
-		return append(nodes, node{kind: elementNode, elem: e}), err
+		nodes.stack = append(nodes.stack, node{kind: elementNode, elem: e})
+		return err
 	case tokTemplate:
 		n := node{kind: fragmentNode, at: p.pos}
 		_, _, err := p.instance()
 		n.end = p.pos
-		return append(nodes, n), err
+		nodes.stack = append(nodes.stack, n)
+		return err
 	case tokPITarget, tokPIData:
-		return nodes, p.instruction()
+		return p.instruction()
 	default:
-		return nil, fmt.Errorf("unknown token %#x at byte %d of the chunk", tok, p.pos)
+		return fmt.Errorf("unknown token %#x at byte %d of the chunk", tok, p.pos)
 	}
 }
 
@@ -235,7 +275,7 @@ func (p *parser) element() (*element, error) {
 	defer func() { p.depth-- }()
 	tok := p.c.data[p.pos]
 	p.pos++
-	e := &element{}
+	e := p.c.element()
 	if err := p.start(e); err != nil {
 		return nil, err
 	}
@@ -298,6 +338,8 @@ func (p *parser) attributes(e *element) error {
 	if err := p.skip(4); err != nil { // the list's size
 		return err
 	}
+	nodes, attrs := &p.c.nodes, &p.c.attrs
+	from := len(attrs.stack)
 	for {
 		tok, err := p.u8()
 		if err != nil {
@@ -310,6 +352,7 @@ func (p *parser) attributes(e *element) error {
 		if a.name, err = p.name(); err != nil {
 			return err
 		}
+		content := len(nodes.stack)
 		for p.pos < p.end {
 			n, ok, err := p.text()
 			if err != nil {
@@ -318,10 +361,12 @@ func (p *parser) attributes(e *element) error {
 			if !ok {
 				break
 			}
-			a.nodes = append(a.nodes, n)
+			nodes.stack = append(nodes.stack, n)
 		}
-		e.attrs = append(e.attrs, a)
+		a.nodes = nodes.put(content)
+		attrs.stack = append(attrs.stack, a)
 		if tok&tokMore == 0 {
+			e.attrs = attrs.put(from)
 			return nil
 		}
 	}
@@ -329,6 +374,8 @@ func (p *parser) attributes(e *element) error {
 
 // content reads up to an element's end.
 func (p *parser) content() (nodes []node, err error) {
+	list := &p.c.nodes
+	from := len(list.stack)
 	for {
 		if p.pos >= p.end {
 			return nil, errShort
@@ -338,14 +385,14 @@ func (p *parser) content() (nodes []node, err error) {
 			return nil, err
 		}
 		if ok {
-			nodes = append(nodes, n)
+			list.stack = append(list.stack, n)
 			continue
 		}
 		if p.c.data[p.pos]&^tokMore == tokEnd {
 			p.pos++
-			return nodes, nil
+			return list.put(from), nil
 		}
-		if nodes, err = p.markup(nodes); err != nil {
+		if err := p.markup(); err != nil {
 			return nil, err
 		}
 	}
@@ -407,7 +454,7 @@ func (p *parser) literal() (string, error) {
 	if err := p.spend(int(chars)); err != nil {
 		return "", err
 	}
-	return string(appendUTF16(nil, p.c.data[at:p.pos])), nil
+	return p.c.text(p.c.data[at:p.pos]), nil
 }
 
 // instruction steps over a processing instruction, which has no place in JSON.

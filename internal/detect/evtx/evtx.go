@@ -279,6 +279,20 @@ type chunk struct {
 	lastID    uint64
 	names     map[uint32]name
 	templates map[uint32]*template
+	// Where templates and fragments are kept.
+	nodes    shelf[node]
+	attrs    shelf[attr]
+	elements []element
+	scratch  []byte
+}
+
+// element returns a new element.
+func (c *chunk) element() *element {
+	if len(c.elements) == cap(c.elements) {
+		c.elements = make([]element, 0, shelfSize)
+	}
+	c.elements = append(c.elements, element{})
+	return &c.elements[len(c.elements)-1]
 }
 
 func newChunk() *chunk {
@@ -289,6 +303,9 @@ func (c *chunk) reset(data []byte, offset int64) {
 	c.data, c.offset, c.pos, c.free, c.lastID = data, offset, 0, len(data), 0
 	clear(c.names)
 	clear(c.templates)
+	c.nodes.reset()
+	c.attrs.reset()
+	c.elements = c.elements[:0]
 }
 
 // check says what is wrong with the chunk as a whole, "" if nothing is.

@@ -52,7 +52,7 @@ import (
 
 // Base is where the sequence numbers of received events begin: above every
 // number of the journal.
-const Base = uint64(1) << 62
+const Base = detect.FirstReceived
 
 // IDPrefix begins the ids of received events; those of the journal's facts are
 // hexadecimal digits.

@@ -33,6 +33,8 @@ import (
 	"syscall"
 
 	"golang.org/x/mod/sumdb/tlog"
+
+	"pasban"
 )
 
 const (
@@ -116,11 +118,11 @@ func (d Dir) ReadFile(_ context.Context, name string) ([]byte, error) {
 	if info, err := f.Stat(); err != nil {
 		return nil, err
 	} else if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a file", name)
+		return nil, &pasban.Error{Kind: pasban.Invalid, Where: name, Msg: "what is there is not a file"}
 	}
 	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
 	if err == nil && len(data) > MaxFile {
-		err = fmt.Errorf("%s is larger than any file of a ledger", name)
+		err = &pasban.Error{Kind: pasban.Invalid, Where: name, Msg: "the file is larger than any of a ledger"}
 	}
 	return data, err
 }

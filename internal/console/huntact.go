@@ -1,0 +1,213 @@
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"time"
+
+	"pasban"
+	"pasban/internal/eventstore"
+	"pasban/internal/eventstore/parquet"
+	"pasban/internal/page"
+	"pasban/internal/soc"
+)
+
+const (
+	// exportMax is how many events one export has at most.
+	exportMax = 100_000
+	// exportTime is how long one may take.
+	exportTime = 10 * time.Minute
+	// flushBytes is after how many bytes an export is sent on.
+	flushBytes = 256 << 10
+)
+
+// SavedRow is a hunt that is kept.
+type SavedRow struct {
+	ID, Name, Note, Query, Window, By, Made string
+	Href, Rule                              string
+	MayDelete                               bool
+}
+
+func (c *Console) savedRows(ctx context.Context, lang string, v Visitor) (out []SavedRow, err error) {
+	hunts, err := c.o.Alerts.Hunts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range hunts {
+		s := huntOf(h)
+		q := s.values()
+		q.Set("saved", h.ID)
+		row := SavedRow{ID: h.ID, Name: h.Name, Note: h.Note, Query: h.Query, By: h.By, Made: stamp(h.Made), Href: s.href(), Rule: "/soc/hunt/rule?" + q.Encode(),
+			Window: c.huntView(lang, s, v, c.o.Now()).Window}
+		row.MayDelete = v.Actor.Role == pasban.RoleSupervisor || v.Actor.Role == pasban.RoleAnalyst && v.Actor.ID == h.By
+		out = append(out, row)
+	}
+	return out, nil
+}
+
+// SavedView is the data of the list of hunts.
+type SavedView struct{ Saved []SavedRow }
+
+func (c *Console) saved(w http.ResponseWriter, r *http.Request, v Visitor) {
+	rows, err := c.savedRows(r.Context(), page.Lang(r), v)
+	if err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	c.render(w, r, v, http.StatusOK, "hunts", "hunt.saved", SavedView{rows})
+}
+
+// huntForm reads a form that goes on from a hunt.
+func (c *Console) huntForm(w http.ResponseWriter, r *http.Request) (huntState, error) {
+	r.Body = http.MaxBytesReader(w, r.Body, formMax)
+	if err := r.ParseForm(); err != nil {
+		return huntState{}, &pasban.Error{Kind: pasban.Invalid, Msg: "the form cannot be read", Err: err}
+	}
+	return readHunt(r.PostForm)
+}
+
+// saveHunt keeps a hunt for all analysts.
+func (c *Console) saveHunt(w http.ResponseWriter, r *http.Request, v Visitor) {
+	s, err := c.huntForm(w, r)
+	if err == nil {
+		h := s.kept()
+		h.Name, h.Note = r.PostForm.Get("name"), r.PostForm.Get("note")
+		_, err = c.o.Alerts.SaveHunt(r.Context(), v.Actor, h)
+	}
+	c.toSaved(w, r, err)
+}
+
+func (c *Console) deleteHunt(w http.ResponseWriter, r *http.Request, v Visitor) {
+	c.toSaved(w, r, c.o.Alerts.DeleteHunt(r.Context(), v.Actor, r.PathValue("id")))
+}
+
+func (c *Console) toSaved(w http.ResponseWriter, r *http.Request, err error) {
+	if err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	http.Redirect(w, r, "/soc/hunt/saved", http.StatusSeeOther)
+}
+
+// rowWriter writes rows in a format.
+type rowWriter interface {
+	Write(row eventstore.Row) error
+	Close() error
+}
+
+var _ rowWriter = (*parquet.Writer)(nil)
+
+// ndjson writes each row as one JSON object, its fields in their order.
+type ndjson struct{ w io.Writer }
+
+func (n ndjson) Write(row eventstore.Row) error {
+	line := []byte{'{'}
+	for i, f := range row {
+		for j, text := range []string{f.Name, f.Value} {
+			quoted, err := json.Marshal(text)
+			if err != nil {
+				return err
+			}
+			switch {
+			case j == 1:
+				line = append(line, ':')
+			case i > 0:
+				line = append(line, ',')
+			}
+			line = append(line, quoted...)
+		}
+	}
+	_, err := n.w.Write(append(line, '}', '\n'))
+	return err
+}
+
+func (ndjson) Close() error { return nil }
+
+// sender hands bytes on as they come, and bounds how long a slow reader may take
+// with each part.
+type sender struct {
+	w       http.ResponseWriter
+	rc      *http.ResponseController
+	pending int
+}
+
+func (s *sender) Write(b []byte) (int, error) {
+	if s.pending == 0 {
+		_ = s.rc.SetWriteDeadline(time.Now().Add(exportTime)) // not every server has deadlines
+	}
+	n, err := s.w.Write(b)
+	if s.pending += n; err == nil && s.pending >= flushBytes {
+		s.pending = 0
+		err = s.rc.Flush()
+	}
+	return n, err
+}
+
+// export hands out the events of a hunt as a file. That it begins is a fact
+// before its first byte, and how it ended is another. An export that fails
+// half-way breaks off, so that nobody takes a part for the whole.
+func (c *Console) export(w http.ResponseWriter, r *http.Request, v Visitor) {
+	s, err := c.huntForm(w, r)
+	if err == nil {
+		err = eventstore.Check(s.query)
+	}
+	as := soc.Format(r.PostForm.Get("format"))
+	if err == nil && as != soc.NDJSON && as != soc.Parquet {
+		err = &pasban.Error{Kind: pasban.Invalid, Msg: "events are exported as ndjson or parquet"}
+	}
+	now := c.o.Now().UTC()
+	q := s.ask(now)
+	h := s.kept()
+	h.From, h.To, h.Span = q.From, q.To, 0
+	if err == nil {
+		err = c.o.Alerts.RecordExport(r.Context(), v.Actor, h, as)
+	}
+	if err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), exportTime)
+	defer cancel()
+	kind := "application/x-ndjson"
+	out := &sender{w: w, rc: http.NewResponseController(w)}
+	var rows rowWriter = ndjson{out}
+	if as == soc.Parquet {
+		kind, rows = "application/vnd.apache.parquet", parquet.NewWriter(out)
+	}
+	page.SetHeaders(w.Header(), r.TLS != nil, "")
+	w.Header().Set("Content-Type", kind)
+	w.Header().Set("Content-Disposition", fmt.Sprintf(`attachment; filename="hunt-%s.%s"`, now.Format("20060102-150405"), as))
+	n := 0
+	err = c.o.Events.Search(ctx, q, exportMax, func(row eventstore.Row) error {
+		n++
+		return rows.Write(row)
+	})
+	if err == nil {
+		err = rows.Close()
+	}
+	keep, done := context.WithTimeout(context.WithoutCancel(r.Context()), exportTime)
+	defer done()
+	if ended := c.o.Alerts.RecordExported(keep, v.Actor, h, as, n, err == nil && n < exportMax); ended != nil {
+		slog.ErrorContext(r.Context(), "console: how an export ended is not recorded", "err", ended) // that it began is
+	}
+	if err != nil {
+		slog.WarnContext(r.Context(), "console: an export broke off", "events", n, "err", err)
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// ruleQuery is the address of the draft's file.
+func ruleQuery(r *http.Request) string {
+	q := url.Values{}
+	for name, values := range r.URL.Query() {
+		if name != "lang" {
+			q[name] = values
+		}
+	}
+	return q.Encode()
+}

@@ -1,0 +1,359 @@
+package console
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"pasban"
+	"pasban/internal/detect"
+	"pasban/internal/page"
+	"pasban/internal/soc"
+)
+
+const (
+	// offered is how many fields of an event the form offers, and offeredValue
+	// how long their values may be, in bytes.
+	offered      = 60
+	offeredValue = 300
+)
+
+// previewDays is how far back a preview looks, unless the form says otherwise.
+const previewDays = 7
+
+// terms are how many days a suppression may last, and previews look back.
+func terms() []int        { return []int{1, 7, 30, 90} }
+func previewSpans() []int { return []int{1, 7, 30} }
+
+// SuppressionRow is one suppression in a list.
+type SuppressionRow struct {
+	soc.Suppression
+	State      string // waiting, on, over, ended or refused
+	Ends       string
+	Who        string
+	MayEnd     bool
+	MayDecide  bool
+	Conditions []string
+}
+
+// SuppressionsView is the data of the list of suppressions.
+type SuppressionsView struct{ Rows []SuppressionRow }
+
+// suppressionRows lists suppressions, those of one rule if it is not "".
+func (c *Console) suppressionRows(ctx context.Context, lang string, v Visitor, rule string) ([]SuppressionRow, error) {
+	list, err := c.o.Alerts.Suppressions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	now := c.o.Now()
+	var out []SuppressionRow
+	for _, s := range list {
+		if rule != "" && s.Rule != rule {
+			continue
+		}
+		row := SuppressionRow{Suppression: s, State: stateOf(s, now), Ends: stamp(s.Until), Who: s.By, Conditions: c.conditionWords(lang, s)}
+		if s.ApprovedBy != "" {
+			row.Who += " → " + s.ApprovedBy
+		}
+		if s.EndedBy != "" {
+			row.Who += " → " + s.EndedBy
+		}
+		open := row.State == "on" || row.State == "waiting"
+		row.MayEnd = open && (v.Actor.Role == pasban.RoleAnalyst || row.State == "on")
+		row.MayDecide = row.State == "waiting" && v.Actor.Role == pasban.RoleSupervisor && v.Actor.ID != s.By
+		out = append(out, row)
+	}
+	return out, nil
+}
+
+// conditionWords says what is suppressed.
+func (c *Console) conditionWords(lang string, s soc.Suppression) []string {
+	var out []string
+	if s.Entity != "" {
+		out = append(out, c.say(lang, "suppress.about", "Entity", s.Entity))
+	}
+	for _, one := range s.Conditions {
+		out = append(out, one.String())
+	}
+	return out
+}
+
+func stateOf(s soc.Suppression, now time.Time) string {
+	switch {
+	case !s.Ended.IsZero() && s.Approved.IsZero():
+		return "refused"
+	case !s.Ended.IsZero():
+		return "ended"
+	case !now.Before(s.Until):
+		return "over"
+	case s.Approved.IsZero():
+		return "waiting"
+	}
+	return "on"
+}
+
+// openSuppressions counts those that are in force or wait.
+func (c *Console) openSuppressions(ctx context.Context, rule string) (n int, err error) {
+	list, err := c.o.Alerts.Suppressions(ctx)
+	for _, s := range list {
+		if state := stateOf(s, c.o.Now()); (state == "on" || state == "waiting") && (rule == "" || rule == s.Rule) {
+			n++
+		}
+	}
+	return n, err
+}
+
+// suppressions lists all suppressions.
+func (c *Console) suppressions(w http.ResponseWriter, r *http.Request, v Visitor) {
+	rows, err := c.suppressionRows(r.Context(), page.Lang(r), v, "")
+	if err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	c.render(w, r, v, http.StatusOK, "suppressions", "suppress.title", SuppressionsView{rows})
+}
+
+// SuppressView is the data of the form for a suppression.
+type SuppressView struct {
+	Alert    Row
+	Critical bool
+	Entity   bool // only what is about the alert's entity
+	Fields   []OfferedField
+	Hows     []string
+	Terms    []Choice
+	Spans    []Choice
+	Reason   string
+	Problem  string // what was wrong with what was sent
+	Preview  *SuppressPreview
+	Hidden   []Hidden
+}
+
+// OfferedField is a field of the alert's newest event, as a condition to choose.
+type OfferedField struct {
+	Name, How, Value string
+	Chosen           bool
+}
+
+// SuppressPreview says what a suppression would have done.
+type SuppressPreview struct {
+	soc.Preview
+	Rows  []Row
+	Days  int
+	Words []string
+	Ends  string
+}
+
+// suppressing is what a request is about: the alert that a suppression is made
+// from, its rule, and an event behind it.
+func (c *Console) suppressing(ctx context.Context, id string) (a soc.Alert, rule *detect.Rule, ev pasban.Event, err error) {
+	if a, err = c.o.Alerts.Get(ctx, id); err != nil {
+		return a, nil, nil, err
+	}
+	if rule = c.rule(a.RuleID); rule == nil {
+		return a, nil, nil, &pasban.Error{Kind: pasban.NotFound, Msg: "the alert's rule is no longer loaded, so there is nothing to suppress"}
+	}
+	events, err := c.o.Alerts.Events(ctx, id)
+	if err != nil {
+		return a, nil, nil, err
+	}
+	kept, err := c.o.Alerts.Kept(ctx, id)
+	if err != nil {
+		return a, nil, nil, err
+	}
+	for _, e := range slices.Backward(events) {
+		if ev := kept[e.Seq]; ev != nil {
+			return a, rule, ev, nil
+		}
+		if e.Seq >= detect.FirstReceived || e.Fact == "" {
+			continue
+		}
+		if entry, err := c.o.Journal.ByID(ctx, e.Fact); err == nil {
+			return a, rule, detect.FromEntry(entry), nil
+		}
+	}
+	return a, rule, nil, nil
+}
+
+// offer lists the fields of an event that may be chosen. What tells one event
+// from every other is of no use.
+func offer(ev pasban.Event) []OfferedField {
+	single := []string{"Seq", "Incident", "EventTime", "Subject", "Entity", "time", detect.LogsourceKey, soc.Cut}
+	names := slices.SortedFunc(maps.Keys(ev), func(a, b string) int {
+		return cmp.Or(strings.Count(a, ".")-strings.Count(b, "."), cmp.Compare(a, b))
+	})
+	var out []OfferedField
+	for _, name := range names {
+		switch ev[name].(type) {
+		case map[string]any, pasban.Event, nil:
+			continue
+		}
+		value := show(ev[name])
+		if list, ok := ev[name].([]string); ok && len(list) > 0 {
+			value = list[0]
+		}
+		if list, ok := ev[name].([]any); ok && len(list) > 0 {
+			value = show(list[0])
+		}
+		if slices.Contains(single, name) || value == "" || len(value) > offeredValue || maskRow(value) != value || strings.HasPrefix(name, "metadata.") {
+			continue
+		}
+		if out = append(out, OfferedField{Name: name, Value: value}); len(out) == offered {
+			break
+		}
+	}
+	return out
+}
+
+func choices(days []int, chosen int) (out []Choice) {
+	for _, n := range days {
+		out = append(out, Choice{Value: strconv.Itoa(n), Chosen: n == chosen})
+	}
+	return out
+}
+
+func suppressView(a soc.Alert, rule *detect.Rule, ev pasban.Event) SuppressView {
+	return SuppressView{Alert: rowOf(a), Critical: rule.Level >= detect.Critical, Entity: a.Entity != "", Fields: offer(ev), Hows: detect.Hows(),
+		Terms: choices(terms(), 7), Spans: choices(previewSpans(), previewDays)}
+}
+
+// suppressionForm shows the form for a suppression from an alert.
+func (c *Console) suppressionForm(w http.ResponseWriter, r *http.Request, v Visitor) {
+	a, rule, ev, err := c.suppressing(r.Context(), r.URL.Query().Get("alert"))
+	if err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	c.render(w, r, v, http.StatusOK, "suppress", "suppress.new", suppressView(a, rule, ev))
+}
+
+// asked reads the form, and the page that shows it again.
+func (c *Console) asked(w http.ResponseWriter, r *http.Request) (s soc.Suppression, view SuppressView, days int, err error) {
+	r.Body = http.MaxBytesReader(w, r.Body, formMax)
+	if err := r.ParseForm(); err != nil {
+		return s, view, 0, &pasban.Error{Kind: pasban.Invalid, Msg: "the form cannot be read", Err: err}
+	}
+	f := r.PostForm
+	a, rule, ev, err := c.suppressing(r.Context(), f.Get("alert"))
+	if err != nil {
+		return s, view, 0, err
+	}
+	view = suppressView(a, rule, ev)
+	s = soc.Suppression{Rule: rule.ID, Title: rule.Title, Level: rule.Level, Alert: a.ID, Reason: strings.Join(strings.Fields(f.Get("reason")), " ")}
+	if view.Entity = f.Get("entity") != ""; view.Entity {
+		s.Entity = a.Entity
+	}
+	for i := range view.Fields {
+		field := &view.Fields[i]
+		if f.Has("value " + field.Name) {
+			field.How, field.Value = f.Get("how "+field.Name), f.Get("value "+field.Name)
+		}
+		if field.Chosen = slices.Contains(f["use"], field.Name); field.Chosen {
+			s.Conditions = append(s.Conditions, detect.Condition{Field: field.Name, How: field.How, Values: []string{field.Value}})
+		}
+	}
+	term, _ := strconv.Atoi(f.Get("days"))
+	if slices.Contains(terms(), term) {
+		s.Until = c.o.Now().UTC().Add(time.Duration(term) * day)
+	}
+	if days, _ = strconv.Atoi(f.Get("back")); !slices.Contains(previewSpans(), days) {
+		days = previewDays
+	}
+	view.Reason, view.Terms, view.Spans = s.Reason, choices(terms(), term), choices(previewSpans(), days)
+	return s, view, days, nil
+}
+
+// suppressionPreview says what the suppression in the form would have done.
+func (c *Console) suppressionPreview(w http.ResponseWriter, r *http.Request, v Visitor) {
+	s, view, days, err := c.asked(w, r)
+	if err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	now := c.o.Now()
+	if err := soc.CheckSuppression(s, now); err != nil {
+		c.suppressionRefused(w, r, v, view, err)
+		return
+	}
+	p, err := c.o.Alerts.PreviewSuppression(r.Context(), s, now.Add(-time.Duration(days)*day))
+	if err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	view.Preview = &SuppressPreview{Preview: p, Days: days, Words: c.conditionWords(page.Lang(r), s), Ends: stamp(s.Until)}
+	for _, a := range p.Shown {
+		view.Preview.Rows = append(view.Preview.Rows, rowOf(a))
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.PostForm)) {
+		field, ok := strings.CutPrefix(name, "value ")
+		how, isHow := strings.CutPrefix(name, "how ")
+		if ok && !slices.Contains(r.PostForm["use"], field) || isHow && !slices.Contains(r.PostForm["use"], how) {
+			continue
+		}
+		for _, value := range r.PostForm[name] {
+			view.Hidden = append(view.Hidden, Hidden{name, value})
+		}
+	}
+	c.render(w, r, v, http.StatusOK, "suppress", "suppress.new", view)
+}
+
+// suppressionRefused shows the form again with what is wrong.
+func (c *Console) suppressionRefused(w http.ResponseWriter, r *http.Request, v Visitor, view SuppressView, err error) {
+	view.Problem = err.Error()
+	if e, ok := err.(*pasban.Error); ok && c.o.Pages.Has("console.suppress.wrong."+e.Where) {
+		view.Problem = c.say(page.Lang(r), "suppress.wrong."+e.Where)
+	}
+	c.render(w, r, v, http.StatusUnprocessableEntity, "suppress", "suppress.new", view)
+}
+
+// suppress keeps the suppression in the form.
+func (c *Console) suppress(w http.ResponseWriter, r *http.Request, v Visitor) {
+	s, view, _, err := c.asked(w, r)
+	if err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	if err := soc.CheckSuppression(s, c.o.Now()); err != nil {
+		c.suppressionRefused(w, r, v, view, err)
+		return
+	}
+	if _, err := c.o.Alerts.Suppress(r.Context(), v.Actor, s); err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	http.Redirect(w, r, "/soc/suppressions", http.StatusSeeOther)
+}
+
+// endSuppression ends one early.
+func (c *Console) endSuppression(w http.ResponseWriter, r *http.Request, v Visitor) {
+	c.suppressionChanged(w, r, c.o.Alerts.EndSuppression(r.Context(), v.Actor, r.PathValue("id")))
+}
+
+// decideSuppression is a supervisor's word on one that waits.
+func (c *Console) decideSuppression(w http.ResponseWriter, r *http.Request, v Visitor) {
+	r.Body = http.MaxBytesReader(w, r.Body, formMax)
+	do := r.PostFormValue("do")
+	if do != "approve" && do != "refuse" {
+		c.fail(w, r, &pasban.Error{Kind: pasban.Invalid, Msg: "approve or refuse"})
+		return
+	}
+	c.suppressionChanged(w, r, c.o.Alerts.DecideSuppression(r.Context(), v.Actor, r.PathValue("id"), do == "approve"))
+}
+
+func (c *Console) suppressionChanged(w http.ResponseWriter, r *http.Request, err error) {
+	if err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	http.Redirect(w, r, "/soc/suppressions", http.StatusSeeOther)
+}
+
+// suppressionHref is the form for alerts like this one.
+func suppressionHref(alert string) string {
+	return "/soc/suppressions/new?alert=" + url.QueryEscape(alert)
+}
