@@ -48,10 +48,10 @@ type HuntView struct {
 	Spans    []Choice
 	State    []Hidden // of the forms that go on from here
 	Problem  *HuntProblem
-	Results  *HuntResults // nil if nothing was asked for, or nothing could be
-	Saved    []SavedRow   // where nothing was asked for
-	Examples []HuntExample
-	Rule     string // address of the rule draft
+	Results  *HuntResults  // nil if nothing was asked for, or nothing could be
+	Saved    []SavedRow    // where nothing was asked for
+	Examples []HuntExample // where there are no results
+	Rule     string        // address of the rule draft
 	MayAct   bool
 }
 
@@ -112,11 +112,13 @@ func (c *Console) hunt(w http.ResponseWriter, r *http.Request, v Visitor) {
 	case s.run:
 		status = c.runHunt(r, v, lang, s, now, &view)
 	default:
-		view.Examples = huntExamples()
 		if view.Saved, err = c.savedRows(r.Context(), lang, v); err != nil {
 			c.fail(w, r, err)
 			return
 		}
+	}
+	if view.Results == nil {
+		view.Examples = huntExamples()
 	}
 	c.render(w, r, v, status, "hunt", "nav.hunt", view)
 }

@@ -211,7 +211,7 @@ type ruleKnowledge struct {
 func (c *Console) knowledge(ctx context.Context) (k ruleKnowledge, err error) {
 	d := c.o.Detection()
 	if err := c.o.Alerts.Count(ctx, d.Figures()); err != nil {
-		slog.WarnContext(ctx, "console: the newest figures of rules could not be counted", "err", err) // they are a minute older then
+		slog.WarnContext(ctx, "console: the newest figures of rules could not be counted", "err", err) // they are some seconds older then
 	}
 	if k.figures, err = c.o.Alerts.RuleFigures(ctx, c.o.Now()); err != nil {
 		return k, err

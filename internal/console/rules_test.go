@@ -115,7 +115,7 @@ func TestRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	total := len(r.engine.Rules())
-	body := r.holds("/soc/rules", fmt.Sprintf("1–50 of %d", total), "1 without data", `rel="next"`, `<td class="num" data-h="Matches">4 / 4 / 4</td>`)
+	body := r.holds("/soc/rules", fmt.Sprintf("1–50 of %d", total), "1 without data", `rel="next"`, `<td class="num" data-h="Matches in hour / day / week">4 / 4 / 4</td>`)
 	if strings.Index(body, sshRule) > strings.Index(body, sqliRule) {
 		t.Error("the rule that matches most is not first")
 	}
@@ -137,7 +137,7 @@ func TestRules(t *testing.T) {
 	for range refusedMax {
 		r.refused = append(r.refused, r.refused[0])
 	}
-	r.holds("/soc/rules", "The last reload was refused", "rules/bad.yml:7", "and 1 more mistakes")
+	r.holds("/soc/rules", "The last reload was refused", "rules/bad.yml:7", "and more mistakes (1)")
 }
 
 // TestOneRule: a rule's page has its text, its cases and what it found.
@@ -219,7 +219,7 @@ func TestSuppress(t *testing.T) {
 	}
 	form := suppressForm(alert, "use", "Path", "how Path", "startswith", "value Path", "/n")
 	w := r.do(http.MethodPost, "/soc/suppressions/preview", form)
-	for _, want := range []string{"Of the 2 alerts of this rule in the last 7 days, 1 would have been suppressed whole", "1 of the 2 events", `Path starts with &#34;/n&#34;`, `name="value Path" value="/n"`, "Put in force"} {
+	for _, want := range []string{"looked back on (7): 2. Suppressed whole: 1; in part: 0.", "looked at: 2; of these fit: 1", `Path starts with &#34;/n&#34;`, `name="value Path" value="/n"`, "Put in force"} {
 		if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), want) {
 			t.Fatalf("the preview (%d) lacks %q:\n%s", w.Code, want, w.Body)
 		}
@@ -239,7 +239,7 @@ func TestSuppress(t *testing.T) {
 	r.holds("/soc/alerts/"+r.of(sqliRule, soc.Suppressed)[0].ID, "A suppression put this alert aside")
 	r.holds("/soc/rules?show=suppressed", "/soc/rules/"+sqliRule)
 	r.holds("/soc/suppressions?lang=ur", "our own scanner")
-	list := r.holds("/soc/suppressions", "our own scanner", "in force", "1 alerts, 1 events", "/end")
+	list := r.holds("/soc/suppressions", "our own scanner", "in force", "alerts: 1, events: 1", "/end")
 	r.holds("/soc/rules/"+sqliRule, "our own scanner")
 	_, rest, _ := strings.Cut(list, `action="/soc/suppressions/`)
 	id, _, _ := strings.Cut(rest, "/")
@@ -291,7 +291,7 @@ func TestCoverage(t *testing.T) {
 	r := newRulesRig(t)
 	r.receive("198.51.100.7", 1)
 	r.record(block("942100", "203.0.113.8", "/"))
-	r.holds("/soc/attack", "product linux, service sshd", "product macos, service auth", "1 rules, no data", "/soc/rules?technique=T1566", "of 2 rules have data")
+	r.holds("/soc/attack", "product linux, service sshd", "product macos, service auth", "rules: 1, no data", "/soc/rules?technique=T1566", "rules with data: 2 of 2")
 	r.holds("/soc/attack?lang=ur")
 	want := map[string][3]int{"T1110.001": {1, 1, 1}, "T1566": {1, 0, 0}}
 	for i, score := range []string{"rules", "fed", "alerts"} {

@@ -184,6 +184,12 @@ func (c *Console) suppressing(ctx context.Context, id string) (a soc.Alert, rule
 // from every other is of no use.
 func offer(ev pasban.Event) []OfferedField {
 	single := []string{"Seq", "Incident", "EventTime", "Subject", "Entity", "time", detect.LogsourceKey, soc.Cut}
+	var flat []string // of Pasban's own events, which say all of it again as OCSF
+	if s, ok := ev[detect.LogsourceKey].(detect.Logsource); ok && s.Product == detect.Product {
+		for _, f := range detect.Fields() {
+			flat = append(flat, f.Name)
+		}
+	}
 	names := slices.SortedFunc(maps.Keys(ev), func(a, b string) int {
 		return cmp.Or(strings.Count(a, ".")-strings.Count(b, "."), cmp.Compare(a, b))
 	})
@@ -200,7 +206,7 @@ func offer(ev pasban.Event) []OfferedField {
 		if list, ok := ev[name].([]any); ok && len(list) > 0 {
 			value = show(list[0])
 		}
-		if slices.Contains(single, name) || value == "" || len(value) > offeredValue || maskRow(value) != value || strings.HasPrefix(name, "metadata.") {
+		if flat != nil && !slices.Contains(flat, name) || slices.Contains(single, name) || value == "" || len(value) > offeredValue || maskRow(value) != value || strings.HasPrefix(name, "metadata.") {
 			continue
 		}
 		if out = append(out, OfferedField{Name: name, Value: value}); len(out) == offered {

@@ -280,7 +280,11 @@ func (p *parser) text(doc *node, key string, required bool) string {
 	switch {
 	case n == nil || n.kind == nullNode:
 		if required {
-			p.problem(cmpNode(n, doc), key, "", "the rule has no %s", key)
+			hint := ""
+			if key == "id" {
+				hint = "uuidgen makes one; correlations need one too, by which their matches are told apart"
+			}
+			p.problem(cmpNode(n, doc), key, hint, "the rule has no %s", key)
 		}
 		return ""
 	case n.kind != scalarNode:

@@ -44,7 +44,7 @@ func (j *Journal) sealHidden(ctx context.Context, p *prepared, h *pasban.HiddenO
 		return err
 	}
 	p.hidden, p.fact.Details = h, whole.Details
-	p.sealedHidden, err = j.sealer.Seal(ctx, p.fact.Subject.ID, slices.Concat(h.Salt, h.Part), aad("hidden", p.fact.Body, p.fact.Subject.ID))
+	p.sealedHidden, err = j.sealer.Seal(ctx, p.fact.Subject.ID, slices.Concat(h.Salt, h.Part), aad("hidden", &p.fact.Body, p.fact.Subject.ID))
 	if err != nil {
 		return unavailable("seal the hidden part of a fact", err)
 	}
@@ -84,7 +84,7 @@ func (j *Journal) openHidden(ctx context.Context, e *Entry) (bad, err error) {
 	case until != b.Hidden.Until:
 		return errors.New("the date of its disclosure is not the one of the body"), nil
 	}
-	plain, blind, err := j.unseal(ctx, subject, part, aad("hidden", b, subject))
+	plain, blind, err := j.unseal(ctx, subject, part, aad("hidden", &b, subject))
 	switch {
 	case blind != nil:
 		return nil, blind

@@ -111,6 +111,7 @@ type Journal struct {
 	// Owned by the store's writer goroutine.
 	staged []*prepared // facts of the group under way
 	ends   endCache
+	args   []any // of the statement that inserts them
 
 	mu     sync.Mutex // covers what follows
 	wake   chan struct{}

@@ -185,7 +185,7 @@ func (j *Journal) open(ctx context.Context, r row) (Entry, error) {
 		copy(e.Leaf[:], r.leaf)
 	}
 
-	plain, blind, err := j.unseal(ctx, subject, r.opening, aad("opening", head, subject))
+	plain, blind, err := j.unseal(ctx, subject, r.opening, aad("opening", &head, subject))
 	switch {
 	case blind != nil:
 		return e, blind
@@ -222,7 +222,7 @@ func (j *Journal) open(ctx context.Context, r row) (Entry, error) {
 		return fail("its hidden part cannot be trusted", bad)
 	}
 
-	plain, blind, err = j.unseal(ctx, "", r.restricted, aad("restricted", head, subject))
+	plain, blind, err = j.unseal(ctx, "", r.restricted, aad("restricted", &head, subject))
 	switch {
 	case blind != nil:
 		return e, blind

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"slices"
 	"strings"
 
@@ -65,11 +66,11 @@ func (j *Journal) prepare(ctx context.Context, facts []pasban.Fact) ([]*prepared
 		}
 		p.fact.Body = sealed.Body // the lists of the old one are the caller's, who may share them
 		if p.sealedOpening, err = j.sealer.Seal(ctx, f.Subject.ID,
-			slices.Concat(p.opening.Salt, p.opening.Body), aad("opening", p.fact.Body, f.Subject.ID)); err != nil {
+			slices.Concat(p.opening.Salt, p.opening.Body), aad("opening", &p.fact.Body, f.Subject.ID)); err != nil {
 			return nil, unavailable("seal the body of a fact", err)
 		}
 		if p.sealedRestricted, err = j.sealer.Seal(ctx, "",
-			slices.Concat(p.restricted.Salt, p.restricted.Part), aad("restricted", p.fact.Body, f.Subject.ID)); err != nil {
+			slices.Concat(p.restricted.Salt, p.restricted.Part), aad("restricted", &p.fact.Body, f.Subject.ID)); err != nil {
 			return nil, unavailable("seal the restricted part of a fact", err)
 		}
 		if err := j.sealHidden(ctx, p, sealed.Hidden); err != nil {
@@ -82,7 +83,7 @@ func (j *Journal) prepare(ctx context.Context, facts []pasban.Fact) ([]*prepared
 
 // aad binds a sealed part to its row: what is sealed for one fact opens as no
 // other part of no other fact. Each element is preceded by its length.
-func aad(part string, b pasban.Body, subject pasban.SubjectID) []byte {
+func aad(part string, b *pasban.Body, subject pasban.SubjectID) []byte {
 	out := make([]byte, 0, 192) // more than it has
 	for _, s := range [...]string{"pasban/journal/v1", part, b.ID, string(b.Kind), b.Time, string(subject)} {
 		out = binary.BigEndian.AppendUint32(out, uint32(len(s)))
@@ -144,7 +145,7 @@ func (j *Journal) place(tx *store.Tx) error {
 	}
 	for rest := j.staged; len(rest) > 0; {
 		n := chunk(len(rest))
-		if err := insert(tx, rest[:n]); err != nil {
+		if err := j.insert(tx, rest[:n]); err != nil {
 			return err
 		}
 		rest = rest[n:]
@@ -188,8 +189,9 @@ func chunk(n int) int {
 
 const columns = 11
 
-func insert(tx *store.Tx, rows []*prepared) error {
-	args := make([]any, 0, columns*len(rows))
+func (j *Journal) insert(tx *store.Tx, rows []*prepared) error {
+	args := j.args[:0]
+	defer func() { clear(args); j.args = args }()
 	for _, p := range rows {
 		var index, leaf, number, previous any
 		if p.place.Number > 0 {
@@ -198,15 +200,23 @@ func insert(tx *store.Tx, rows []*prepared) error {
 		if p.index >= 0 {
 			index, leaf = p.index, p.leaf[:]
 		}
-		b := p.fact.Body
+		b := &p.fact.Body
 		args = append(args, int64(p.seq), index, b.ID, string(b.Kind), b.Time,
 			string(p.fact.Subject.ID), leaf, p.sealedOpening, p.sealedRestricted, number, previous)
 	}
-	if _, err := tx.Exec(insertSQL(len(rows)), args...); err != nil {
+	if _, err := tx.Exec(inserts[bits.TrailingZeros(uint(len(rows)))], args...); err != nil {
 		return fmt.Errorf("insert facts: %w", err)
 	}
 	return nil
 }
+
+// inserts are the statements that insert chunks of 1, 2, 4, … and 64 rows.
+var inserts = func() (out [7]string) {
+	for i := range out {
+		out[i] = insertSQL(1 << i)
+	}
+	return out
+}()
 
 func insertSQL(rows int) string {
 	one := "(" + strings.TrimSuffix(strings.Repeat("?,", columns), ",") + ")"

@@ -1,6 +1,6 @@
-// Package ledger turns accountable facts into a public, append-only log: a
-// C2SP tlog-tiles directory that anyone can copy, check and serve, kept by
-// Tessera's POSIX driver.
+// Package ledger turns accountable facts into a public, append-only log of the
+// form C2SP tlog-tiles, which anyone can copy, check and serve, kept by one of
+// Tessera's drivers in a [Storage]: a directory, a database, an object store.
 //
 // # The way of a leaf
 //
@@ -15,18 +15,19 @@
 //   - The leaf of the journal's index n is leaf n of the log, across crashes,
 //     or nothing is signed any more.
 //   - A root is signed only if it is the one of the journal's leaves, computed
-//     here and not from the directory, and only after size and root have been
+//     here and not from the storage, and only after size and root have been
 //     written to the store. So the key never signs two roots for one size, nor a
 //     tree that does not extend what it signed before, whatever happens to the
-//     directory: a directory that is older than what was signed is refused.
+//     storage: one that is older than what was signed is refused.
 //   - With witnesses ([Witnesses]), nothing is signed after a start before they
 //     have said what they saw last, and nothing any more once one of them holds
 //     what this ledger has not signed: a copy restored from an old backup, or a
 //     second holder of the key, is noticed.
 //   - What is published and handed out bears the cosignatures that came; a
 //     checkpoint is final once there are enough, which is durable.
-//   - [Ledger.Healthy] fails as soon as facts wait longer than the limits:
-//     the journal never becomes a place where facts wait for days.
+//   - [Ledger.Healthy] fails as soon as facts wait longer than the limits, or the
+//     storage is silent for so long: the journal never becomes a place where facts
+//     wait for days.
 //   - [Ledger.Audit] names every file that is not what the checkpoint commits
 //     to, and a damaged file is a fact in the journal once, of kind alarm.
 //
@@ -130,9 +131,10 @@ type Ledger struct {
 	cosigner  *cosigner                  // nil without witnesses
 	provers   chan *prover               // those that make no receipt at this moment
 
-	seqMu sync.Mutex // one at a time: adding leaves, restoring files
-	next  int64      // index of the next leaf to add; covered by seqMu
-	dirty bool       // the storage may hold leaves at wrong places behind next; covered by seqMu
+	seqMu  sync.Mutex // one at a time: adding leaves, restoring files
+	next   int64      // index of the next leaf to add; covered by seqMu
+	unsure int        // leaves from next on of which it is not known whether the driver took them; covered by seqMu
+	dirty  bool       // the storage may hold leaves at wrong places behind next; covered by seqMu
 
 	auditMu sync.Mutex // one audit at a time
 

@@ -106,6 +106,7 @@ func (l *Ledger) restore(ctx context.Context) ([]tiles.Finding, error) {
 	if err := l.agrees(ctx, record); err != nil {
 		return nil, err
 	}
+	l.next = max(l.next, record.n) // what was signed is right, and stays
 	if l.o.Damaged == "" {
 		return nil, unavailable("there is no folder to keep damaged files in", nil)
 	}

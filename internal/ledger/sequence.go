@@ -46,6 +46,7 @@ func (l *Ledger) Run(ctx context.Context) error {
 		return errors.New("the ledger is closed or has run before")
 	}
 	l.running, l.stopRun, l.ran = true, stop, make(chan struct{})
+	l.health.reached = time.Now() // Open has just read it
 	l.mu.Unlock()
 	defer func() {
 		l.mu.Lock()
@@ -128,6 +129,11 @@ func (l *Ledger) sequence(ctx context.Context) error {
 func (l *Ledger) step(ctx context.Context) (int, error) {
 	l.seqMu.Lock()
 	defer l.seqMu.Unlock()
+	if l.unsure > 0 {
+		if err := l.ask(ctx, l.unsure); err != nil {
+			return 0, err
+		}
+	}
 	if l.dirty { // nothing behind what is known to be right was signed
 		if _, err := l.restore(ctx); err != nil {
 			return 0, err
@@ -166,7 +172,7 @@ func (l *Ledger) settled(ctx context.Context, leaves []journal.LeafRow, futures 
 		index, err := future()
 		switch {
 		case err != nil:
-			failed = errors.Join(failed, err)
+			failed = cmp.Or(failed, err) // the others say the same
 		case failed != nil:
 			l.dirty = true // taken behind one that was not: at the wrong place
 		case index.Index != leaves[i].Index || index.IsDup:
@@ -181,14 +187,28 @@ func (l *Ledger) settled(ctx context.Context, leaves []journal.LeafRow, futures 
 		return len(leaves), nil
 	}
 	failed = unavailable("the log's storage does not take leaves", failed)
-	n, _, err := l.taken(context.WithoutCancel(ctx)) // some may have been taken before it failed
-	if err != nil || l.dirty || n < l.next || n > l.next+int64(len(leaves)) {
-		l.dirty = true
-		n = l.next
+	return 0, errors.Join(failed, l.ask(context.WithoutCancel(ctx), len(leaves)))
+}
+
+// ask finds out how many of the leaves that were added last the driver has taken:
+// some may have been before it failed. Until the storage answers, nothing is added.
+// seqMu is held.
+func (l *Ledger) ask(ctx context.Context, added int) error {
+	n := l.next
+	if !l.dirty {
+		taken, _, err := l.taken(ctx)
+		if err != nil {
+			l.unsure = added
+			return err
+		}
+		if l.dirty = taken < l.next || taken > l.next+int64(added); !l.dirty {
+			n = taken
+		}
 	}
-	var rewound error
-	l.next, rewound = l.guard.rewind(n)
-	return 0, errors.Join(failed, err, rewound)
+	l.unsure = 0
+	var err error
+	l.next, err = l.guard.rewind(n)
+	return err
 }
 
 // hashes returns the leaf hashes from the journal, at least one.

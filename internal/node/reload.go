@@ -80,16 +80,17 @@ func (n *Node) reload(ctx context.Context) error {
 // acted on for good.
 func changedFixed(a, b *config.Config) []string {
 	differ := map[string]bool{
-		"agency.id":     a.Agency.ID != b.Agency.ID,
-		"data":          a.Data != b.Data,
-		"listen":        a.Listen != b.Listen,
-		"admin":         a.Admin != b.Admin,
-		"http3":         a.HTTP3 != b.HTTP3,
-		"tls.mode":      a.TLS.Mode != b.TLS.Mode,
-		"tls.http":      a.TLS.HTTP != b.TLS.HTTP,
-		"store":         a.StoreDSN() != b.StoreDSN(),
-		"keys.identity": a.Keys.Identity != b.Keys.Identity,
-		"ledger.origin": a.Ledger.Origin != b.Ledger.Origin,
+		"agency.id":      a.Agency.ID != b.Agency.ID,
+		"data":           a.Data != b.Data,
+		"listen":         a.Listen != b.Listen,
+		"admin":          a.Admin != b.Admin,
+		"http3":          a.HTTP3 != b.HTTP3,
+		"tls.mode":       a.TLS.Mode != b.TLS.Mode,
+		"tls.http":       a.TLS.HTTP != b.TLS.HTTP,
+		"store":          a.StoreDSN() != b.StoreDSN(),
+		"keys.identity":  a.Keys.Identity != b.Keys.Identity,
+		"ledger.origin":  a.Ledger.Origin != b.Ledger.Origin,
+		"ledger.storage": a.Ledger.Storage != b.Ledger.Storage,
 	}
 	differ["ledger.witnesses"] = !reflect.DeepEqual(a.Ledger.Witnesses, b.Ledger.Witnesses)
 	differ["witness"] = !reflect.DeepEqual(a.Witness, b.Witness)

@@ -10,8 +10,9 @@ import (
 	"pasban/internal/config"
 )
 
-// countPause is how often what the rules found is written down.
-const countPause = time.Minute
+// countPause is how often what the rules found is written down: so much is lost
+// of the counts if the node is killed.
+const countPause = 5 * time.Second
 
 // countRules keeps the hit rates of rules, and which logs come, beyond a restart.
 func (n *Node) countRules(ctx context.Context) {
@@ -20,7 +21,7 @@ func (n *Node) countRules(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			// The last minute too: the store is still open.
+			// The last seconds too: the store is still open.
 			if err := n.soc.Count(context.WithoutCancel(ctx), n.rules.Figures()); err != nil {
 				n.log.Error("the last figures of rules are not counted", "err", err)
 			}

@@ -29,7 +29,7 @@ type counted struct {
 }
 
 // Count adds what an engine's figures have grown by since the last call, so that
-// hit rates outlive the engine: call it every minute or so, with the figures of
+// hit rates outlive the engine: call it every few seconds, with the figures of
 // one engine. On error nothing is lost: the next call adds it.
 func (c *Center) Count(ctx context.Context, f detect.Figures) error {
 	c.counted.mu.Lock()

@@ -12,6 +12,7 @@ import { live } from "./suites/live.mjs";
 import { passkeys } from "./suites/passkeys.mjs";
 import { proofs } from "./suites/proofs.mjs";
 import { tuning } from "./suites/tuning.mjs";
+import { rules } from "./suites/rules.mjs";
 import { surge } from "./suites/surge.mjs";
 import { weight } from "./suites/weight.mjs";
 
@@ -32,6 +33,7 @@ describe("the web surfaces", () => {
   describe("live alerts", () => live(stage));
   describe("hunting", () => hunting(stage));
   describe("tuning the firewall", () => tuning(stage));
+  describe("rules and suppressions", () => rules(stage));
   describe("flood and surge", () => surge(stage));
   describe("passkeys", () => passkeys(stage)); // closes the service behind the node
   describe("weight", () => weight(stage));

@@ -172,7 +172,7 @@ type shelf[T any] struct {
 }
 
 // shelfSize is how many things a shelf holds.
-const shelfSize = 128
+const shelfSize = 64
 
 // put takes what is on the stack from there on and returns it as a list.
 func (s *shelf[T]) put(from int) []T {

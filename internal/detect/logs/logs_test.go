@@ -2,7 +2,6 @@ package logs_test
 
 import (
 	"bytes"
-	"cmp"
 	"compress/gzip"
 	"encoding/json"
 	"errors"
@@ -512,26 +511,4 @@ func FuzzStream(f *testing.F) {
 			t.Fatalf("%+v", rep)
 		}
 	})
-}
-
-func BenchmarkJSON(b *testing.B) {
-	benchmark(b, strings.Repeat(`{"Channel":"Security","EventID":4688,"Hostname":"ws1","@timestamp":"2026-11-20T00:00:00Z","NewProcessName":"C:\\Windows\\System32\\cmd.exe","CommandLine":"cmd /c whoami","SubjectUserName":"clerk","ProcessId":"0x1f4"}`+"\n", 2000))
-}
-
-func BenchmarkAccess(b *testing.B) {
-	benchmark(b, strings.Repeat(`203.0.113.8 - clerk [28/Nov/2026:07:05:09 +0500] "GET /records?q=1 HTTP/1.1" 200 512 "https://e.example/" "Mozilla/5.0 (X11; Linux x86_64)"`+"\n", 2000))
-}
-
-func BenchmarkSyslog(b *testing.B) {
-	benchmark(b, strings.Repeat(`<86>1 2026-11-28T07:05:09.123456+05:00 web1 sshd 77 ID47 - Failed password for root from 203.0.113.8 port 22 ssh2`+"\n", 2000))
-}
-
-func benchmark(b *testing.B, in string) {
-	b.SetBytes(int64(len(in)))
-	events := 0
-	for b.Loop() {
-		got, _ := readAll(b, strings.NewReader(in), logs.Options{})
-		events += len(got)
-	}
-	b.ReportMetric(float64(events)/cmp.Or(b.Elapsed().Seconds(), 1), "events/s")
 }

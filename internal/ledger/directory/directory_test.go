@@ -22,6 +22,7 @@ import (
 	"pasban/internal/keys"
 	"pasban/internal/ledger"
 	"pasban/internal/ledger/directory"
+	"pasban/internal/ledger/storage/posix"
 	"pasban/internal/store"
 	"pasban/internal/store/storetest"
 	"pasban/internal/vrf"
@@ -78,7 +79,7 @@ func start(t testing.TB, dsn string) *rig {
 	t.Cleanup(func() { r.st.Close() })
 	r.j, err = journal.Open(ctx, r.st, journal.Options{Signer: signer, Sealer: r.sealer})
 	check(err)
-	r.ledger, err = ledger.Open(ctx, filepath.Join(dir, "ledger"), r.st, r.j, signer, vkey,
+	r.ledger, err = ledger.Open(ctx, posix.New(filepath.Join(dir, "ledger")), r.st, r.j, signer, vkey,
 		ledger.Options{Agency: "land-records", Interval: 100 * time.Millisecond, AuditEvery: time.Hour, MaxDelay: time.Minute})
 	check(err)
 	t.Cleanup(func() { r.ledger.Close() })

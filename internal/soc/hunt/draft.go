@@ -105,7 +105,7 @@ func (d *Draft) write(query string, about About, searches, condition string) str
 		if diff.Lost {
 			what = "Not said"
 		}
-		fmt.Fprintf(&b, "# %s: %s  (%s)\n", what, oneLine(diff.Part), diff.Why)
+		fmt.Fprintf(&b, "# %s: %s\n#   %s\n", what, oneLine(diff.Part), diff.Why)
 	}
 	text("title", about.Title, "TITLE: what was found, in a few words")
 	fmt.Fprintf(&b, "id: %s\nstatus: experimental\n", d.ID)

@@ -111,37 +111,45 @@ func (t *translator) condition(c condition, denied bool) string {
 // and puts the plain conditions into one search identifier, and the rest beside it.
 func (t *translator) and(n *node, top, denied bool) string {
 	var together []item
-	var rest []string
+	var apart []condition
+	var nested []*node
 	for _, p := range n.parts {
 		if p.kind != leafNode {
-			if c := t.expr(p, top, denied); c != "" {
-				if p.kind == orNode {
-					c = bracket(c)
-				}
-				rest = append(rest, c)
-			}
+			nested = append(nested, p)
 			continue
 		}
 		if top && t.takesSource(p) {
 			continue
 		}
 		c, ok := t.leaf(p)
-		if !ok {
-			continue
-		}
 		again := slices.ContainsFunc(c.items, func(i item) bool {
 			return slices.ContainsFunc(together, func(j item) bool { return i.key == j.key })
 		})
-		if c.not || again || len(c.words) > 0 {
-			rest = append(rest, t.condition(c, denied))
-			continue
+		switch {
+		case !ok:
+		case c.not || again || len(c.words) > 0:
+			apart = append(apart, c)
+		default:
+			together = append(together, c.items...)
 		}
-		together = append(together, c.items...)
 	}
+	var parts []string
 	if len(together) > 0 {
-		rest = slices.Insert(rest, 0, t.add(selection(denied), nil, [][]item{together}))
+		parts = append(parts, t.add(selection(denied), nil, [][]item{together}))
 	}
-	return strings.Join(rest, " and ")
+	for _, c := range apart {
+		parts = append(parts, t.condition(c, denied))
+	}
+	for _, p := range nested {
+		c := t.expr(p, top, denied)
+		if p.kind == orNode {
+			c = bracket(c)
+		}
+		if c != "" {
+			parts = append(parts, c)
+		}
+	}
+	return strings.Join(parts, " and ")
 }
 
 // or writes alternatives: of one field as a list of values, of several as a list

@@ -46,6 +46,12 @@ async function toAlert(page) {
   await first(page, "tbody a[href^='/soc/alerts/']");
 }
 
+/** toSuppression opens the form for a suppression of alerts like it. */
+async function toSuppression(page) {
+  await toAlert(page);
+  await first(page, "a[href^='/soc/suppressions/new']");
+}
+
 /** toBlock opens the event of a request that the firewall stopped. */
 async function toBlock(page, lang, demo) {
   await demo.ask("/records/search?mouza=%3Cscript%3Ealert(1)%3C/script%3E", { from: "127.0.0.91" });
@@ -130,6 +136,22 @@ const pages = {
     "console hunt, found": go("/soc/hunt?q=Kind:%3Dsignin&span=24h&field=SrcIP"),
     "console hunt, rule": go("/soc/hunt/rule?q=Kind:%3Dblock+sqlmap&span=24h"),
     "console techniques": go("/soc/attack"),
+    "console rules": go("/soc/rules?sort=noise"),
+    "console rule": async (page) => { await page.goto("/soc/rules?q=SQL"); await first(page, "tbody a[href^='/soc/rules/']"); },
+    "console correlation": async (page) => { await page.goto("/soc/rules?product=-"); await first(page, "tbody a[href^='/soc/rules/']"); },
+    "console suppressions": go("/soc/suppressions"),
+    "console suppression": toSuppression,
+    "console suppression, preview": async (page, lang) => {
+      await toSuppression(page);
+      await page.fill("[name=reason]", "فرضی وجہ (synthetic)");
+      await press(page, "form[action='/soc/suppressions/preview'] button");
+    },
+    "console suppression with mistakes": async (page) => {
+      await toSuppression(page);
+      await page.fill("[name=reason]", "x");
+      await page.uncheck("[name=entity]");
+      await press(page, "form[action='/soc/suppressions/preview'] button");
+    },
     "console find": go("/soc/find?id=nothing-like-it"),
     "console firewall": async (page, lang, demo) => { await toBlock(page, lang, demo); await page.goto("/soc/waf"); },
     "console block": toBlock,

@@ -250,6 +250,9 @@ func (l *Log) SetBack(ctx context.Context, latest, now time.Time) (time.Time, bo
 	var at int64
 	err := l.db.QueryRowContext(ctx, "SELECT `published_at` FROM `Checkpoint` WHERE `id` = 0").Scan(&at)
 	was := time.UnixMilli(at)
+	if errors.Is(err, sql.ErrNoRows) {
+		return was, false, nil // nothing was published
+	}
 	if err != nil || !was.After(latest) {
 		return was, false, err
 	}

@@ -211,7 +211,7 @@ func (l *Log) SetBack(ctx context.Context, latest, now time.Time) (was time.Time
 	var at int64
 	err = l.db.QueryRowContext(ctx, "SELECT `publishedAt` FROM `PubCoord` WHERE `id` = 0").Scan(&at)
 	was = time.Unix(at, 0)
-	if mysql.IsMissing(err) {
+	if errors.Is(err, sql.ErrNoRows) || mysql.IsMissing(err) {
 		return was, false, nil // the driver never ran
 	}
 	if err != nil || !was.After(latest) {
