@@ -79,7 +79,6 @@ type Client struct {
 	window *Window
 	max    int // bytes of one event
 	slots  chan struct{}
-	whole  bool // the server is Pasban's own: its figures are the tenant's
 
 	refused, retimed, cut atomic.Int64
 }

@@ -6,6 +6,7 @@
 package eventstoretest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -380,17 +381,10 @@ func (s *suite) stream(t *testing.T) {
 			last = at
 			seen[r.Get(eventstore.FieldID)] = true
 		}
-		if want := cmpOr(limit, n); len(seen) != want {
+		if want := cmp.Or(limit, n); len(seen) != want {
 			t.Errorf("%d different events, want %d", len(seen), want)
 		}
 	}
-}
-
-func cmpOr(a, b int) int {
-	if a != 0 {
-		return a
-	}
-	return b
 }
 
 func (s *suite) pipes(t *testing.T) {
