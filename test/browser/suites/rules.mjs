@@ -19,14 +19,14 @@ export function rules(stage) {
       const listed = async (path, yes) => {
         for (let i = 0; ; i++) { // detection follows the journal
           await page.goto(path);
-          const n = await page.locator(`tbody tr:has(code:text-is("${from}"))`).count();
+          const n = await page.locator(`tbody tr:has(bdi:text-is("${from}"))`).count();
           if (n > 0 === yes || i === 50) return assert.equal(n > 0, yes, `${path} lists ${n} alerts of ${from}`);
           await page.waitForTimeout(100);
         }
       };
       await attack();
       await listed("/soc/alerts?period=1h", true);
-      await page.goto(await page.locator(`tbody tr:has(code:text-is("${from}")) a[href^='/soc/alerts/']`).first().evaluate((a) => a.href));
+      await page.goto(await page.locator(`tbody tr:has(bdi:text-is("${from}")) a[href^='/soc/alerts/']`).first().evaluate((a) => a.href));
       const alert = page.url();
 
       await press(page, "a[href^='/soc/rules/'] >> nth=0");
