@@ -252,8 +252,13 @@ func (e *Embedded) listen(r io.Reader) (last string) {
 	}
 }
 
-// brief leaves out of the engine's words what may be of an event.
+// subject is the request that the engine says its words are about: its parameters
+// hold the query, and a query can name people.
+var subject = regexp.MustCompile(`(requestURI: "?[^?; ]*)\?[^; ]*`)
+
+// brief leaves out of the engine's words what may be of an event or of a query.
 func brief(msg string) string {
+	msg = subject.ReplaceAllString(msg, "$1")
 	for _, at := range []string{"; log entry", "; line contents", "query ["} {
 		msg, _, _ = strings.Cut(msg, at)
 	}
