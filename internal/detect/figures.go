@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -103,9 +104,7 @@ func (e *Engine) Figures() Figures {
 	out := Figures{Matches: map[string]uint64{}}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for id, n := range f.matches {
-		out.Matches[id] = n
-	}
+	maps.Copy(out.Matches, f.matches)
 	for _, r := range f.received {
 		if n := r.events.Load(); n > 0 {
 			out.Received = append(out.Received, Received{r.sources, n})
