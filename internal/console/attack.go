@@ -2,10 +2,12 @@ package console
 
 import (
 	"cmp"
+	_ "embed"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"pasban"
 	"pasban/internal/detect"
@@ -15,7 +17,7 @@ import (
 // Technique is one ATT&CK technique in the grid.
 type Technique struct {
 	ID    string
-	Name  string // "" if it is not among those that Pasban's own rules name
+	Name  string // "" if ATT&CK has no such technique
 	Count int    // alerts of the last day that we saw
 	Class string // l0 … l4: how many
 	Rules int    // rules that we have for it
@@ -44,47 +46,20 @@ func tactics() []string {
 	}
 }
 
-// known are the techniques that Pasban's own rules name: tactic and name, as
-// ATT&CK (attack.mitre.org, enterprise) has them.
-func known() map[string][2]string {
-	return map[string][2]string{
-		"T1595":     {"reconnaissance", "Active Scanning"},
-		"T1595.002": {"reconnaissance", "Vulnerability Scanning"},
-		"T1595.003": {"reconnaissance", "Wordlist Scanning"},
-		"T1190":     {"initial-access", "Exploit Public-Facing Application"},
-		"T1078":     {"initial-access", "Valid Accounts"},
-		"T1059":     {"execution", "Command and Scripting Interpreter"},
-		"T1059.007": {"execution", "JavaScript"},
-		"T1203":     {"execution", "Exploitation for Client Execution"},
-		"T1505":     {"persistence", "Server Software Component"},
-		"T1505.003": {"persistence", "Web Shell"},
-		"T1136":     {"persistence", "Create Account"},
-		"T1098":     {"persistence", "Account Manipulation"},
-		"T1098.005": {"persistence", "Device Registration"},
-		"T1548":     {"privilege-escalation", "Abuse Elevation Control Mechanism"},
-		"T1036":     {"stealth", "Masquerading"},
-		"T1027":     {"stealth", "Obfuscated Files or Information"},
-		"T1070":     {"stealth", "Indicator Removal"},
-		"T1550":     {"stealth", "Use Alternate Authentication Material"},
-		"T1550.004": {"stealth", "Web Session Cookie"},
-		"T1562":     {"defense-impairment", "Impair Defenses"},
-		"T1110":     {"credential-access", "Brute Force"},
-		"T1110.004": {"credential-access", "Credential Stuffing"},
-		"T1539":     {"credential-access", "Steal Web Session Cookie"},
-		"T1083":     {"discovery", "File and Directory Discovery"},
-		"T1087":     {"discovery", "Account Discovery"},
-		"T1213":     {"collection", "Data from Information Repositories"},
-		"T1119":     {"collection", "Automated Collection"},
-		"T1105":     {"command-and-control", "Ingress Tool Transfer"},
-		"T1498":     {"impact", "Network Denial of Service"},
-		"T1499":     {"impact", "Endpoint Denial of Service"},
-		"T1499.004": {"impact", "Application or System Exploitation"},
-		"T1485":     {"impact", "Data Destruction"},
-		"T1531":     {"impact", "Account Access Removal"},
-		"T1565":     {"impact", "Data Manipulation"},
-		"T1565.001": {"impact", "Stored Data Manipulation"},
+//go:embed attack.tsv
+var attackTSV string
+
+// known are ATT&CK's techniques by id: tactic and name. A technique of several
+// tactics has the first in the order of an attack.
+var known = sync.OnceValue(func() map[string][2]string {
+	all := map[string][2]string{}
+	for line := range strings.Lines(attackTSV) {
+		if f := strings.Split(strings.TrimSpace(line), "\t"); len(f) == 3 {
+			all[f[0]] = [2]string{f[1], f[2]}
+		}
 	}
-}
+	return all
+})
 
 func techniqueOf(id string) Technique { return Technique{ID: id, Name: known()[id][1]} }
 

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -20,6 +21,7 @@ import (
 	"pasban"
 	"pasban/internal/config"
 	"pasban/internal/detect"
+	"pasban/internal/detect/corpus"
 	"pasban/internal/journal"
 	"pasban/internal/journal/journaltest"
 	"pasban/internal/ledger"
@@ -458,6 +460,34 @@ func TestLayer(t *testing.T) {
 				t.Errorf("%s of rule %q has no name in the console", id, rule.Title)
 			}
 		}
+	}
+}
+
+// TestTechniques: the list of techniques is whole, and the rules that agencies
+// install find theirs in it.
+func TestTechniques(t *testing.T) {
+	lines := strings.Count(attackTSV, "\nT")
+	if len(known()) != lines || lines < 700 {
+		t.Errorf("%d of %d techniques can be read", len(known()), lines)
+	}
+	for id, v := range known() {
+		parent, _, _ := strings.Cut(id, ".")
+		if !slices.Contains(tactics(), v[0]) || v[1] == "" || known()[parent][1] == "" {
+			t.Errorf("%s: %q", id, v)
+		}
+	}
+	tag := regexp.MustCompile(`(?m)^\s*- attack\.(t\d{4}(?:\.\d{3})?)\s*$`)
+	found := 0
+	for name, rule := range corpus.Tar(t, "sigma/rules.tar.gz") {
+		for _, m := range tag.FindAllSubmatch(rule, -1) {
+			found++
+			if id := strings.ToUpper(string(m[1])); techniqueOf(id).Name == "" {
+				t.Errorf("%s of %s has no name", id, name)
+			}
+		}
+	}
+	if found < 1000 {
+		t.Errorf("only %d techniques are named by the rules", found)
 	}
 }
 
