@@ -13,18 +13,18 @@ const [file, rounds] = process.argv.slice(2);
 const proofs = JSON.parse(await readFile(file, "utf8"));
 const own = (name) => readFile(fileURLToPath(new URL("../../internal/" + name, import.meta.url)), "utf8");
 const words = JSON.parse(await own("portal/testdata/cards.json")).words.en;
-const scripts = { "/verify.js": await own("page/static/verify.js"), "/list.js": await own("page/static/list.js") };
+const scripts = Object.fromEntries(await Promise.all(["data.js", "verify.js", "list.js"].map(async (name) => ["/" + name, await own("page/static/" + name)])));
 const json = { "/ledger/statement": JSON.stringify(proofs.statement), ["/ledger/receipt/" + proofs.receipt.index]: JSON.stringify(proofs.receipt) };
 
 /** card is an entry of the page. */
-const card = ({ index, body }) => `<article data-index="${index}" data-id="${body.id}" data-vkey="${proofs.vkey}">
+const card = ({ index, body }) => `<article data-index="${index}" data-id="${body.id}" data-vkey="${proofs.vkey}" data-proof="/verify.js">
 ${Object.entries(texts(body, words)).map(([k, text]) => `<p data-k="${k}">${text}</p>`).join("")}
 <button type="button" data-check>check</button><output></output></article>`;
 
 /** html is a page with as many cards as the portal shows. */
 const html = (cards) => `<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>speed</title>
 <script type="application/json" id="words">${JSON.stringify(words).replaceAll("<", "\\u003c")}</script>
-<script type="module" src="/verify.js"></script><script type="module" src="/list.js"></script>
+<script type="module" src="/data.js"></script><script type="module" src="/list.js"></script>
 ${cards.map(card).join("")}
 <button type="button" data-whole data-vkey="${proofs.vkey}">whole</button><output id="whole"></output></html>`;
 const pages = { "/receipts": html([proofs.receipt]), "/lists": html(proofs.statement.entries.slice(-20)) };

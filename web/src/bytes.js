@@ -1,4 +1,5 @@
 // Bytes as the proofs need them: base64 in both alphabets, hashes, numbers.
+import { digest } from "./sha256.js";
 
 /** utf8 writes text as bytes. */
 export const utf8 = (text) => new TextEncoder().encode(text);
@@ -22,7 +23,11 @@ export function join(...parts) {
 }
 
 /** sha256 hashes lists of bytes, one behind the other. */
-export const sha256 = async (...parts) => new Uint8Array(await crypto.subtle.digest("SHA-256", join(...parts)));
+export function sha256(...parts) {
+  const length = parts.reduce((n, p) => n + p.length, 0), hash = new DataView(new ArrayBuffer(32));
+  digest(new Int32Array(8), join(...parts, new Uint8Array(72)), length).forEach((word, i) => hash.setInt32(4 * i, word));
+  return new Uint8Array(hash.buffer);
+}
 
 /** big writes a number as 8 bytes, big-endian. */
 export function big(n) {

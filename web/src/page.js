@@ -1,21 +1,21 @@
 // "Who looked at my data": each entry's "Check this entry" button fetches the
-// receipt, verifies it here, and writes the card anew from the verified body.
-import { Bad, texts, verify } from "./verify.js";
-
+// receipt, and beside it what verifies it (verify.js: most visitors do without
+// it), and writes the card anew from the verified body.
 const m = JSON.parse(document.getElementById("words").textContent);
 
 /** check verifies one card's entry and returns what to say of it. */
 async function check(card) {
   if (!globalThis.crypto?.subtle) return "cannot";
-  const { index, id, vkey } = card.dataset;
-  let answer;
+  const { index, id, vkey, proof } = card.dataset;
+  let answer, prover;
   try {
-    answer = await fetch("/ledger/receipt/" + index, { headers: { Accept: "application/json" } });
+    [answer, prover] = await Promise.all([fetch("/ledger/receipt/" + index, { headers: { Accept: "application/json" } }), import(proof)]);
   } catch {
     return "unreachable";
   }
   if (answer.status === 503) return "pending";
   if (!answer.ok) return "unreachable";
+  const { Bad, texts, verify } = prover;
   try {
     const receipt = await answer.json();
     const body = await verify(receipt, vkey);

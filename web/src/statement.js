@@ -18,18 +18,18 @@ const grace = 864e5; // after its date a hidden entry may be closed for a day mo
 const must = (holds, what, entry) => { if (!holds) throw new Broken(what, entry); };
 
 /** leafHash is the entry's Merkle leaf hash. */
-async function leafHash({ kind, salt, body }, at) {
+function leafHash({ kind, salt, body }, at) {
   const s = bytes(salt);
   must(Object.hasOwn(kinds, kind) && kind !== "heads" && s.length === 32 && body.v === 1 && body.kind === kind, "altered", at);
-  return sha256([0, 1, kinds[kind]], await sha256(s, utf8(canonical(body))));
+  return sha256([0, 1, kinds[kind]], sha256(s, utf8(canonical(body))));
 }
 
 /** chain checks that the entries follow each other; it returns how many the
  * epoch covers, how many were destroyed before them, and the leaf hash of the
  * last that the epoch covers: null for an empty list. */
-async function chain({ entries, number, citizen, last }, size) {
+function chain({ entries, number, citizen, last }, size) {
   must(Array.isArray(entries) && Number.isSafeInteger(number) && number >= 0, "form");
-  const hashes = await Promise.all(entries.map((e, i) => leafHash(e, e?.body?.list?.number ?? i + 1)));
+  const hashes = entries.map((e, i) => leafHash(e, e?.body?.list?.number ?? i + 1));
   let before = 0, covered = 0, end = null;
   for (const [i, e] of entries.entries()) {
     const { number: at, previous } = e.body.list ?? {};
@@ -62,9 +62,9 @@ async function chain({ entries, number, citizen, last }, size) {
 
 /** node is the map's node in the place of a label: the list's end, or, for an
  * empty list, what is there instead. */
-async function node(label, blind, { number, other, proof }, end) {
+function node(label, blind, { number, other, proof }, end) {
   must(!other || number === 0, "form");
-  if (end) return sha256([2], label, await sha256(blind, big(number), end));
+  if (end) return sha256([2], label, sha256(blind, big(number), end));
   if (!other) return new Uint8Array(32);
   const [theirs, value] = [bytes(other.label), bytes(other.value)];
   must(theirs.length === 32 && value.length === 32 && toURL(theirs) !== toURL(label), "form");
@@ -83,18 +83,18 @@ export async function whole(s, vkey) {
     must(s.schema === "pasban.statement.v1", "form");
     const epoch = await verify(s.epoch, vkey), heads = epoch.heads;
     must(epoch.kind === "heads" && heads.size <= s.epoch.index, "form");
-    const { covered, end, erased } = await chain(s, heads.size);
+    const { covered, end, erased } = chain(s, heads.size);
     const value = await vrf(fromURL(heads.key), utf8(s.citizen), bytes(s.label));
     must(value && (s.proof ?? []).length <= 256, "form");
     const label = value.slice(0, 32), proof = (s.proof ?? []).map(bytes);
-    let h = await node(label, value.slice(32), s, end);
+    let h = node(label, value.slice(32), s, end);
     for (const [i, sibling] of proof.entries()) {
       const right = bit(label, proof.length - 1 - i);
       must(sibling.length === 32, "form");
-      h = await sha256([3], right ? sibling : h, right ? h : sibling);
+      h = sha256([3], right ? sibling : h, right ? h : sibling);
     }
     must(toURL(h) === heads.root, "missing", s.number || 1);
-    const bodies = await Promise.all(s.entries.map((e) => unfold(e.body, e.hidden)));
+    const bodies = s.entries.map((e) => unfold(e.body, e.hidden));
     const hidden = bodies.filter(closed), due = (b) => new Date(b.hidden.until).getTime() + grace;
     const overdue = hidden.filter((b) => !(due(b) >= new Date(epoch.time).getTime()));
     return { bodies, covered, erased, time: epoch.time, closed: hidden.length, overdue: overdue.length };

@@ -1,5 +1,5 @@
 // Checks a receipt of Pasban's ledger as pasban.Receipt.Verify does, with
-// nothing but WebCrypto: the checkpoint's signature, the leaf's place in the
+// nothing but the browser: the checkpoint's signature, the leaf's place in the
 // tree, and that the leaf commits to the body. Byte formats: the Go package
 // pasban, RFC 6962 (hashes, section 2.1), C2SP signed-note and tlog-checkpoint.
 
@@ -29,7 +29,7 @@ async function open(checkpoint, vkey) {
   must(name, "key");
   const key = bytes(b64); // algorithm 1, then 32 bytes of Ed25519
   must(key[0] === 1 && key.length === 33, "key");
-  const id = (await sha256(utf8(name + "\n"), key)).slice(0, 4);
+  const id = sha256(utf8(name + "\n"), key).slice(0, 4);
   must([...id].map((b) => b.toString(16).padStart(2, "0")).join("") === hash, "key");
 
   const end = checkpoint.lastIndexOf("\n\n") + 1;
@@ -47,18 +47,18 @@ async function open(checkpoint, vkey) {
 }
 
 /** climb computes the root that a proof leads to (RFC 9162, section 2.1.3.2). */
-async function climb(hash, index, size, proof) {
+function climb(hash, index, size, proof) {
   let last = size - 1;
   for (const p of proof) {
     must(last > 0, "proof");
     if (index % 2 || index === last) {
-      hash = await sha256([1], p, hash);
+      hash = sha256([1], p, hash);
       while (index && index % 2 === 0) {
         index /= 2;
         last = Math.floor(last / 2);
       }
     } else {
-      hash = await sha256([1], hash, p);
+      hash = sha256([1], hash, p);
     }
     index = Math.floor(index / 2);
     last = Math.floor(last / 2);
@@ -72,10 +72,10 @@ const details = ["who", "service", "resource", "action", "fields", "purpose", "c
 /** unfold checks what opens an entry that was hidden until its date against the
  * body that commits to it, and returns the body with its details; an entry that
  * is not opened, or was never hidden, is returned as it is. */
-export async function unfold(body, hidden) {
+export function unfold(body, hidden) {
   if (!hidden) return body;
   const salt = bytes(hidden.salt), part = bytes(hidden.part);
-  must(salt.length === 32 && body.hidden?.digest === toURL(await sha256(salt, part)), "hidden");
+  must(salt.length === 32 && body.hidden?.digest === toURL(sha256(salt, part)), "hidden");
   const text = new TextDecoder("utf-8", { fatal: true }).decode(part), told = JSON.parse(text);
   must(canonical(told) === text && told.who?.kind && !closed(told) && Object.keys(told).every((k) => details.includes(k)), "hidden");
   return { ...body, ...told };
@@ -94,9 +94,9 @@ export async function verify(receipt, vkey) {
     must(receipt.origin === cp.origin && Number.isSafeInteger(index) && index >= 0 && index < cp.size, "index");
     const s = bytes(salt);
     must(s.length === 32 && body.v === 1 && body.kind === kind, "body");
-    const leaf = join([1, kinds[kind]], await sha256(s, utf8(canonical(body))));
-    must(same(await climb(await sha256([0], leaf), index, cp.size, proof.map(bytes)), cp.root), "proof");
-    return await unfold(body, receipt.hidden);
+    const leaf = join([1, kinds[kind]], sha256(s, utf8(canonical(body))));
+    must(same(climb(sha256([0], leaf), index, cp.size, proof.map(bytes)), cp.root), "proof");
+    return unfold(body, receipt.hidden);
   } catch (e) {
     // what cannot be read is not a receipt; a DOMException but atob's is the browser's
     if (e instanceof TypeError || e instanceof SyntaxError || e.name === "InvalidCharacterError") throw new Bad("form");

@@ -14,7 +14,7 @@ const get = async (url, headers = {}) => {
  * labels that were published with it. */
 export async function grew(key, epoch, labels) {
   const { watch, epoch: number } = epoch.heads;
-  if (epoch.kind !== "heads" || !watch || labels.length % 8 || watch !== toURL(await sha256(labels))) throw new Bad("labels");
+  if (epoch.kind !== "heads" || !watch || labels.length % 8 || watch !== toURL(sha256(labels))) throw new Bad("labels");
   const mac = await crypto.subtle.importKey("raw", bytes(key.key), { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
   const label = new Uint8Array(await crypto.subtle.sign("HMAC", mac, big(number))).slice(0, 8);
   for (let i = 0; i < labels.length; i += 8) if (label.every((b, k) => b === labels[i + k])) return true;

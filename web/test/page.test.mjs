@@ -16,7 +16,7 @@ function card() {
   const shown = Object.entries(texts.en).map(([k, v]) => node({ k: k.toLowerCase() }, "\n " + v + " "));
   const output = node();
   const el = {
-    dataset: { index: String(receipt.index), id: receipt.body.id, vkey: cards.vkey },
+    dataset: { index: String(receipt.index), id: receipt.body.id, vkey: cards.vkey, proof: "./verify.js" },
     querySelector: () => output, querySelectorAll: () => shown,
   };
   return { el, output, field: (k) => shown.find((n) => n.dataset.k === k) };
@@ -77,6 +77,12 @@ for (const [name, answer, key] of [
 test("a browser that cannot check says so", async (t) => {
   t.mock.method(crypto.subtle, "verify", () => Promise.reject(new DOMException("no", "NotSupportedError")));
   assert.equal((await press(card(), receipt)).textContent, words["check.cannot"]);
+});
+
+test("what verifies cannot be fetched: unreachable", async () => {
+  const c = card();
+  c.el.dataset.proof = "./nowhere.js";
+  assert.equal((await press(c, receipt)).textContent, words["check.unreachable"]);
 });
 
 test("a click elsewhere does nothing", async () => {

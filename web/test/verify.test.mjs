@@ -96,14 +96,14 @@ test("an entry without its details says until when it is hidden", async () => {
 
 // Whoever runs the node commits to whatever they like: not to a part that says
 // what only the body may, or that hides again.
-test("details say who, what and why, and nothing else", async () => {
+test("details say who, what and why, and nothing else", () => {
   const salt = Buffer.alloc(32, 7), b64 = (b) => Buffer.from(b).toString("base64");
   for (const [text, good] of [['{"who":{"kind":"person"}}', true], ['{"who":{"kind":"hidden"}}', false], ['{"time":"2020","who":{"kind":"person"}}', false],
     ['{"who":{"kind":"person"},"who":{"kind":"system"}}', false], ['{ "who":{"kind":"person"}}', false], ["{}", false], ["[]", false]]) {
     const digest = createHash("sha256").update(salt).update(text).digest("base64url");
-    const told = unfold({ who: { kind: "hidden" }, hidden: { until: "2026-11-20T00:00:00.000Z", digest } }, { salt: b64(salt), part: b64(text) });
-    if (good) assert.equal((await told).who.kind, "person");
-    else await assert.rejects(told, Bad, text);
+    const told = () => unfold({ who: { kind: "hidden" }, hidden: { until: "2026-11-20T00:00:00.000Z", digest } }, { salt: b64(salt), part: b64(text) });
+    if (good) assert.equal(told().who.kind, "person");
+    else assert.throws(told, Bad, text);
   }
 });
 
