@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -300,7 +301,8 @@ func TestOTLP(t *testing.T) {
 		if ev["message"] != "something happened" || ev["user"] != "clerk" || ev["severity"] != "WARN" || detect.Time(ev).UnixMilli() != 1764300000500 || fmt.Sprint(ev["resource"]) != "map[host.name:db1]" {
 			t.Errorf("%s: %v", name, ev)
 		}
-		if ev := g.wait(t); fmt.Sprint(ev[detect.LogsourceKey]) != "[{windows process_creation security} {windows  security}]" {
+		want := []detect.Logsource{{Product: "windows", Category: "process_creation", Service: "security"}, {Product: "windows", Service: "security"}}
+		if ev := g.wait(t); !reflect.DeepEqual(ev[detect.LogsourceKey], want) {
 			t.Errorf("%s: %v", name, ev)
 		}
 	}
