@@ -65,9 +65,10 @@ export function combobox(input) {
     const before = input.value.slice(0, input.selectionStart);
     try {
       const answer = await fetch(`${input.dataset.complete}?${new URLSearchParams({ before })}`, { headers: { Accept: "application/json" } });
-      if (answer.ok && asked === state.asked) show(await answer.json());
+      const found = answer.ok ? await answer.json() : { items: [] };
+      if (asked === state.asked) show(found);
     } catch {
-      close(); // the query can be written without
+      if (asked === state.asked) close(); // the query can be written without
     }
   }
 
