@@ -34,9 +34,10 @@ lint:
 	go tool staticcheck ./...
 	cd test/clients && go vet ./... && go tool -modfile=../../go.mod staticcheck ./...
 
-# The race detector watches Pasban's own code. These libraries only compute, and
-# compiling a rule set takes three times as long while it watches them as well.
-UNWATCHED = $(patsubst %,-gcflags=%/...=-race=false,regexp github.com/corazawaf github.com/petar-dambovaliev github.com/goccy/go-yaml)
+# The race detector watches Pasban's own code. These two only compute, and share
+# nothing but by sync.Pool: a rule set is compiled in half the time without it. With
+# a library that locks it would see races that are none.
+UNWATCHED = $(patsubst %,-gcflags=%/...=-race=false,regexp github.com/petar-dambovaliev/aho-corasick)
 
 unit:
 	go test -race $(UNWATCHED) -timeout 20m ./...
