@@ -72,10 +72,6 @@ export function combobox(input) {
     }
   }
 
-  input.addEventListener("input", () => {
-    clearTimeout(state.timer);
-    state.timer = setTimeout(ask, pause);
-  });
   /** leave closes the list, and whatever is still on its way stays unseen. */
   function leave() {
     state.asked++;
@@ -83,6 +79,10 @@ export function combobox(input) {
     close();
   }
 
+  input.addEventListener("input", () => {
+    leave(); // what was offered for other words must not be taken for these
+    state.timer = setTimeout(ask, pause);
+  });
   input.addEventListener("blur", leave);
   list.addEventListener("pointerdown", (e) => {
     e.preventDefault(); // the field keeps the focus
