@@ -41,7 +41,7 @@ UNWATCHED = $(patsubst %,-gcflags=%/...=-race=false,regexp github.com/petar-damb
 
 unit:
 	go test -race $(UNWATCHED) -timeout 20m ./...
-	go test ./internal/gateway -run TestCoreRuleSet   # the whole suite: the race detector gets every tenth case
+	go test ./internal/gateway -run TestCoreRuleSet   # the whole suite: the race detector gets every fiftieth case
 
 clients: build
 	cd test/clients && PASBAN_BIN=$(CURDIR)/bin/pasban go test -count=1 ./...
