@@ -7,7 +7,6 @@ import (
 	"html"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -17,43 +16,18 @@ import (
 
 	"pasban"
 	"pasban/internal/eventstore"
-	"pasban/internal/eventstore/engine"
 	"pasban/internal/eventstore/eventstoretest"
 	"pasban/internal/eventstore/parquet"
 	"pasban/internal/page"
 )
 
-// TestMain lets this test binary be the engine of the store: a process of its
-// own, as in service.
-func TestMain(m *testing.M) {
-	if eventstore.InEngine() {
-		os.Exit(engine.Main(os.Args[1:]))
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { eventstoretest.Main(m) }
 
 // keep gives the rig a store of events with these in it.
 func (r *rig) keep(events ...eventstore.Event) {
 	r.t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	store, err := eventstore.OpenEmbedded(eventstore.EmbeddedOptions{
-		Dir: filepath.Join(r.t.TempDir(), "events"), Command: []string{exe}, Tenant: eventstore.TenantOf("land-records"),
-		Window: &eventstore.Window{Retention: 30 * day},
-	})
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.t.Cleanup(func() {
-		if err := store.Close(); err != nil {
-			r.t.Error(err)
-		}
-	})
-	if err := store.Ready(r.t.Context()); err != nil {
-		r.t.Fatal(err)
-	}
+	store := eventstoretest.Open(r.t, eventstore.EmbeddedOptions{Dir: filepath.Join(r.t.TempDir(), "events"),
+		Tenant: eventstore.TenantOf("land-records"), Window: &eventstore.Window{Retention: 30 * day}})
 	for i := range events {
 		events[i].Seq = uint64(i + 1)
 		if events[i].ID == "" {

@@ -59,11 +59,7 @@ func startServer(t *testing.T, flags ...string) string {
 	}
 	address := l.Addr().String()
 	l.Close()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(exe, append([]string{"-retentionPeriod=60d", "-loggerLevel=ERROR"}, flags...)...)
+	cmd := exec.Command(eventstoretest.Command(t)[0], append([]string{"-retentionPeriod=60d", "-loggerLevel=ERROR"}, flags...)...)
 	cmd.Env = append(os.Environ(), serverEnv+"="+address)
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()

@@ -139,11 +139,7 @@ func TestDamage(t *testing.T) {
 	dir := t.TempDir()
 	now := time.Now().UTC().Truncate(24 * time.Hour).Add(-12 * time.Hour)
 	open := func() *eventstore.Embedded {
-		exe, err := os.Executable()
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, err := eventstore.OpenEmbedded(eventstore.EmbeddedOptions{Dir: filepath.Join(dir, "events"), Command: []string{exe},
+		s, err := eventstore.OpenEmbedded(eventstore.EmbeddedOptions{Dir: filepath.Join(dir, "events"), Command: eventstoretest.Command(t),
 			Tenant: eventstore.TenantOf("a"), Window: &eventstore.Window{Retention: eventstoretest.Retention}})
 		if err != nil {
 			t.Fatal(err)
@@ -228,20 +224,9 @@ func TestNoEngine(t *testing.T) {
 // says so, and the feed waits; what is there is served.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
-	s, err := eventstore.OpenEmbedded(eventstore.EmbeddedOptions{Dir: filepath.Join(dir, "events"), Command: []string{exe}, Tenant: eventstore.TenantOf("a"),
+	s := eventstoretest.Open(t, eventstore.EmbeddedOptions{Dir: filepath.Join(dir, "events"), Tenant: eventstore.TenantOf("a"),
 		Window: &eventstore.Window{Retention: time.Hour}, MinFree: 1 << 60})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	if err := s.Ready(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	_, feed := openFeed(t, dir, s)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

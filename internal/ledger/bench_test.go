@@ -38,7 +38,7 @@ func BenchmarkCatchUp(b *testing.B) {
 			for i := range facts {
 				facts[i] = pasban.NewFact(pasban.KindAdmin, "land-records", pasban.Actor{Kind: pasban.ActorSystem}, time.Now())
 			}
-			if _, err := n.j.Record(ctx, facts[:min(len(facts), leaves-done)]...); err != nil {
+			if _, err := n.Journal.Record(ctx, facts[:min(len(facts), leaves-done)]...); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -84,7 +84,7 @@ func BenchmarkPromises(b *testing.B) {
 			wg.Go(func() {
 				f := pasban.NewFact(pasban.KindLook, "land-records", pasban.Actor{ID: "officer:1", Kind: pasban.ActorPerson}, time.Now())
 				f.Subject = pasban.Subject{ID: pasban.SubjectID(fmt.Sprintf("%032x", i%1000)), CNIC: "35202-0000001-1"} // synthetic
-				entries, err := n.j.Record(ctx, f)
+				entries, err := n.Journal.Record(ctx, f)
 				if err != nil {
 					b.Error(err)
 					return

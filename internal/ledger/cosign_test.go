@@ -98,7 +98,7 @@ func begin(t testing.TB, dir, dsn string, o func(v note.Verifier) ledger.Options
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { n.close() })
-	if err := n.open(context.WithoutCancel(t.Context()), o(n.verifier)); err != nil {
+	if err := n.open(context.WithoutCancel(t.Context()), o(n.Verifier)); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -135,7 +135,7 @@ func (n *node) served(t testing.TB) []byte {
 // finalAt waits until the checkpoint of all that was recorded is final.
 func (n *node) finalAt(t testing.TB) ledger.Witnessing {
 	t.Helper()
-	_, leaves, err := n.j.Head(t.Context())
+	_, leaves, err := n.Journal.Head(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +184,7 @@ func TestFinal(t *testing.T) {
 			if w.Need != 2 || len(w.Of) != 2 || w.Of[0].Size != uint64(30*(i+1)) || w.Of[1].Cosigned.IsZero() || w.Problem != nil || w.Lag != 0 {
 				t.Errorf("%+v", w)
 			}
-			if _, held, err := pasban.OpenCosigned(n.served(t), n.verifier, p); err != nil || len(held) != 2 {
+			if _, held, err := pasban.OpenCosigned(n.served(t), n.Verifier, p); err != nil || len(held) != 2 {
 				t.Errorf("what is published: %v", err)
 			}
 			if final := n.Final(n.served(t)); final != "yes" {
@@ -194,10 +194,10 @@ func TestFinal(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := r.Verify(n.verifier); err != nil {
+			if _, err := r.Verify(n.Verifier); err != nil {
 				t.Error(err)
 			}
-			if _, _, err := pasban.OpenCosigned([]byte(r.Checkpoint), n.verifier, p); err != nil {
+			if _, _, err := pasban.OpenCosigned([]byte(r.Checkpoint), n.Verifier, p); err != nil {
 				t.Errorf("the receipt: %v", err)
 			}
 			until(t, func() bool { // the directory, for a static server
@@ -223,7 +223,7 @@ func TestFinal(t *testing.T) {
 		if w := n.Status().Witnesses; w.Size != before.Size || !w.Final.Equal(before.Final.Round(0)) {
 			t.Errorf("final %d at %s, was %d at %s", w.Size, w.Final, before.Size, before.Final)
 		}
-		if _, _, err := pasban.OpenCosigned(n.served(t), n.verifier, p); err != nil {
+		if _, _, err := pasban.OpenCosigned(n.served(t), n.Verifier, p); err != nil {
 			t.Errorf("what is published after a restart: %v", err)
 		}
 		n.record(t, 1)
@@ -291,7 +291,7 @@ func TestWitnessOutage(t *testing.T) {
 	if final := n.Final(n.served(t)); final != "no" {
 		t.Errorf("what is published is final: %q", final)
 	}
-	if _, held, err := pasban.OpenCosigned([]byte(r.Checkpoint), n.verifier, policy(t, 2, a, b, c)); err == nil || len(held) != 1 {
+	if _, held, err := pasban.OpenCosigned([]byte(r.Checkpoint), n.Verifier, policy(t, 2, a, b, c)); err == nil || len(held) != 1 {
 		t.Errorf("a receipt that is not final has %d cosignatures: %v", len(held), err)
 	}
 	until(t, func() bool { return slices.Equal(n.actions(t), []string{"unwitnessed"}) })
@@ -341,8 +341,8 @@ func restart(t *testing.T, dir string, o ledger.Options) (*node, *signatures) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { n.close() })
-	s := &signatures{Signer: n.signer}
-	n.signer = s
+	s := &signatures{Signer: n.Signer}
+	n.Signer = s
 	if err := n.open(context.WithoutCancel(t.Context()), o); err != nil {
 		t.Fatal(err)
 	}
@@ -614,9 +614,9 @@ func TestBadPolicy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer n.close()
-	a := newWatcher(t, "a.example/w", n.verifier)
+	a := newWatcher(t, "a.example/w", n.Verifier)
 	for _, o := range []ledger.Options{witnessed(0, a), witnessed(2, a), witnessed(1, a, a)} {
-		if l, err := ledger.Open(t.Context(), posix.New(n.ledgerDir()), n.st, n.j, n.signer, n.vkey, o); pasban.KindOf(err) != pasban.Invalid {
+		if l, err := ledger.Open(t.Context(), posix.New(n.ledgerDir()), n.Store, n.Journal, n.Signer, n.VKey, o); pasban.KindOf(err) != pasban.Invalid {
 			t.Errorf("%+v: %v, %v", o.Witnesses, l, err)
 		}
 	}

@@ -23,7 +23,7 @@ func faulty(t *testing.T, dir string, wrap func(tessera.AddFn) tessera.AddFn) (*
 	t.Cleanup(func() { n.close() })
 	o := options
 	o.Damaged = n.ledgerDir() + ".damaged"
-	n.Ledger, err = ledger.Open(t.Context(), posix.New(n.ledgerDir()), n.st, n.j, n.signer, n.vkey, o)
+	n.Ledger, err = ledger.Open(t.Context(), posix.New(n.ledgerDir()), n.Store, n.Journal, n.Signer, n.VKey, o)
 	if err != nil {
 		t.Fatal(err)
 	}

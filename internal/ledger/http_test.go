@@ -100,7 +100,7 @@ func TestThirdPartyClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, raw, _, err := client.FetchCheckpoint(t.Context(), f.ReadCheckpoint, n.verifier, origin)
+	first, raw, _, err := client.FetchCheckpoint(t.Context(), f.ReadCheckpoint, n.Verifier, origin)
 	if err != nil || first.Size != 300 {
 		t.Fatalf("%s: %v", raw, err)
 	}
@@ -125,7 +125,7 @@ func TestThirdPartyClient(t *testing.T) {
 	}
 	n.record(t, 500)
 	n.settle(t)
-	tracker, err := client.NewLogStateTracker(t.Context(), f.ReadTile, raw, n.verifier, origin, client.UnilateralConsensus(f.ReadCheckpoint))
+	tracker, err := client.NewLogStateTracker(t.Context(), f.ReadTile, raw, n.Verifier, origin, client.UnilateralConsensus(f.ReadCheckpoint))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,14 +159,14 @@ func TestTlogReadsIt(t *testing.T) {
 	srv := httptest.NewServer(n.Handler())
 	defer srv.Close()
 	_, raw := get(t, srv.URL, "/ledger/checkpoint")
-	old, err := pasban.OpenCheckpoint([]byte(raw), n.verifier)
+	old, err := pasban.OpenCheckpoint([]byte(raw), n.Verifier)
 	if err != nil {
 		t.Fatal(err)
 	}
 	n.record(t, 300)
 	n.settle(t)
 	_, raw = get(t, srv.URL, "/ledger/checkpoint")
-	now, err := pasban.OpenCheckpoint([]byte(raw), n.verifier)
+	now, err := pasban.OpenCheckpoint([]byte(raw), n.Verifier)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,6 +27,7 @@ import (
 	"pasban/internal/journal/journaltest"
 	"pasban/internal/keys"
 	"pasban/internal/ledger"
+	"pasban/internal/ledger/ledgertest"
 	"pasban/internal/ledger/storage/posix"
 	"pasban/internal/ledger/tiles"
 	"pasban/internal/ledger/witness"
@@ -34,7 +35,7 @@ import (
 	"pasban/internal/store/storetest"
 )
 
-const origin = "land.example/ledger"
+const origin = ledgertest.Origin
 
 // child is set in the process that TestKill9 kills.
 const child = "PASBAN_LEDGER_CHILD"
@@ -55,15 +56,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// node is what stands around a ledger: store, keys and journal in one directory.
+// node is a ledger in one directory with what it stands on.
 type node struct {
-	dir      string
-	st       *store.Store
-	ring     *keys.Ring
-	signer   note.Signer
-	vkey     string
-	verifier note.Verifier
-	j        *journal.Journal
+	dir string
+	*ledgertest.Parts
 	*ledger.Ledger
 	stop func() error // stops Run and returns its error
 }
@@ -72,22 +68,9 @@ type node struct {
 var options = ledger.Options{Agency: "land-records", Interval: 100 * time.Millisecond, AuditEvery: time.Hour, MaxDelay: time.Minute}
 
 // parts opens everything under the ledger.
-func parts(ctx context.Context, dir, dsn string) (n *node, err error) {
-	n = &node{dir: dir}
-	if n.ring, err = keys.Open(ctx, filepath.Join(dir, "keys"), keys.Options{}); err != nil {
-		return nil, err
-	}
-	if n.signer, n.vkey, err = n.ring.LedgerSigner(origin); err != nil {
-		return nil, err
-	}
-	if n.verifier, err = note.NewVerifier(n.vkey); err != nil {
-		return nil, err
-	}
-	if n.st, err = store.Open(ctx, dsn); err != nil {
-		return nil, err
-	}
-	n.j, err = journal.Open(ctx, n.st, journal.Options{Signer: n.signer, Sealer: journaltest.NewSealer("")})
-	return n, err
+func parts(ctx context.Context, dir, dsn string) (*node, error) {
+	p, err := ledgertest.Open(ctx, dir, dsn, journaltest.NewSealer(""))
+	return &node{dir: dir, Parts: p}, err
 }
 
 func (n *node) ledgerDir() string { return filepath.Join(n.dir, "ledger") }
@@ -95,7 +78,7 @@ func (n *node) ledgerDir() string { return filepath.Join(n.dir, "ledger") }
 // open opens the ledger over the parts and runs it.
 func (n *node) open(ctx context.Context, o ledger.Options) (err error) {
 	o.Damaged = n.ledgerDir() + ".damaged"
-	n.Ledger, err = ledger.Open(ctx, posix.New(n.ledgerDir()), n.st, n.j, n.signer, n.vkey, o)
+	n.Ledger, err = ledger.Open(ctx, posix.New(n.ledgerDir()), n.Store, n.Journal, n.Signer, n.VKey, o)
 	if err != nil {
 		return err
 	}
@@ -112,7 +95,7 @@ func (n *node) close() error {
 		errs = append(errs, n.Close())
 		n.stop()
 	}
-	return errors.Join(append(errs, n.st.Close(), n.ring.Close())...)
+	return errors.Join(append(errs, n.CloseParts())...)
 }
 
 // start opens a whole node in dir, which ends with the test.
@@ -152,7 +135,7 @@ func (n *node) record(t testing.TB, count int) []journal.Entry {
 				facts = append(facts, pasban.NewFact(pasban.KindBlock, "land-records", pasban.Actor{}, time.Now()))
 			}
 		}
-		entries, err := n.j.Record(t.Context(), facts...)
+		entries, err := n.Journal.Record(t.Context(), facts...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -168,7 +151,7 @@ func (n *node) record(t testing.TB, count int) []journal.Entry {
 // settle waits until everything recorded is under a checkpoint.
 func (n *node) settle(t testing.TB) {
 	t.Helper()
-	_, leaves, err := n.j.Head(t.Context())
+	_, leaves, err := n.Journal.Head(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,11 +186,11 @@ func (n *node) check(t testing.TB) {
 	if err := n.Audit(t.Context()); err != nil {
 		t.Error(err)
 	}
-	_, leaves, err := n.j.Head(t.Context())
+	_, leaves, err := n.Journal.Head(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows, err := n.j.Leaves(t.Context(), 0, int(leaves)+1)
+	rows, err := n.Journal.Leaves(t.Context(), 0, int(leaves)+1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +226,7 @@ func (n *node) alarms(t testing.TB) []string {
 // alarmed returns what alarm facts say of something, oldest first.
 func (n *node) alarmed(t testing.TB, what func(pasban.Body) string) (out []string) {
 	t.Helper()
-	entries, err := n.j.Since(t.Context(), 0, 1<<20)
+	entries, err := n.Journal.Since(t.Context(), 0, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,14 +253,14 @@ func TestReceipts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			body, err := r.Verify(n.verifier)
+			body, err := r.Verify(n.Verifier)
 			if err != nil || body.ID != entries[i].Fact.Body.ID || r.Index != uint64(i) {
 				t.Errorf("receipt %d: %+v, %v", i, body, err)
 			}
 			if r.Restricted != nil {
 				t.Error("the receipt tells the restricted part")
 			}
-			stored, err := n.j.ByIndex(t.Context(), uint64(i)) // as read back, later
+			stored, err := n.Journal.ByIndex(t.Context(), uint64(i)) // as read back, later
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -347,7 +330,7 @@ func TestOrderUnderLoad(t *testing.T) {
 	for range 16 {
 		wg.Go(func() {
 			for i := range 60 {
-				if _, err := n.j.Record(t.Context(), look(i), look(-i)); err != nil {
+				if _, err := n.Journal.Record(t.Context(), look(i), look(-i)); err != nil {
 					t.Error(err)
 					return
 				}
@@ -397,7 +380,7 @@ func crashingNode(dir string) error {
 		time.Sleep(time.Millisecond)
 	}
 	for i := 0; ; i++ {
-		entries, err := n.j.Record(context.Background(), look(i), look(i), look(i))
+		entries, err := n.Journal.Record(context.Background(), look(i), look(i), look(i))
 		if err != nil {
 			return err
 		}
@@ -416,7 +399,7 @@ func TestKill9(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWatcher(t, "a.example/w", p.verifier)
+	w := newWatcher(t, "a.example/w", p.Verifier)
 	if err := p.close(); err != nil {
 		t.Fatal(err)
 	}
@@ -465,7 +448,7 @@ func TestKill9(t *testing.T) {
 		t.Errorf("alarms %v", alarms)
 	}
 	for index, id := range acknowledged {
-		e, err := n.j.ByIndex(t.Context(), index)
+		e, err := n.Journal.ByIndex(t.Context(), index)
 		if err != nil || e.Fact.Body.ID != id {
 			t.Fatalf("acknowledged leaf %d: %v", index, err)
 		}
@@ -670,7 +653,7 @@ func TestRollbackIsNoticed(t *testing.T) {
 		{"checkpoint forged", func(t *testing.T, n *node, _ string) { n.edit(t, "checkpoint") }, "cannot be used"},
 		{"checkpoint forked", func(t *testing.T, n *node, _ string) { // with the key itself
 			root := tlog.RecordHash([]byte("fork"))
-			signed, err := note.Sign(&note.Note{Text: fmt.Sprintf("%s\n%d\n%s\n", origin, 40, root)}, n.signer)
+			signed, err := note.Sign(&note.Note{Text: fmt.Sprintf("%s\n%d\n%s\n", origin, 40, root)}, n.Signer)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -714,7 +697,7 @@ func TestRollbackIsNoticed(t *testing.T) {
 			if err := n.close(); err != nil {
 				t.Fatal(err)
 			}
-			again := &node{dir: dir, signer: &counting{Signer: n.signer}}
+			again := &node{dir: dir, Parts: &ledgertest.Parts{}}
 			reopened, err := keys.Open(t.Context(), filepath.Join(dir, "keys"), keys.Options{})
 			if err != nil {
 				t.Fatal(err)
@@ -724,19 +707,19 @@ func TestRollbackIsNoticed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			n.signer = inner
+			n.Signer = inner
 			c.spoil(t, n, old)
 			counter := &counting{Signer: inner}
-			again.st, err = store.Open(t.Context(), filepath.Join(dir, "store.db"))
+			again.Store, err = store.Open(t.Context(), filepath.Join(dir, "store.db"))
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer again.st.Close()
-			again.j, err = journal.Open(t.Context(), again.st, journal.Options{Signer: inner, Sealer: journaltest.NewSealer("")})
+			defer again.Store.Close()
+			again.Journal, err = journal.Open(t.Context(), again.Store, journal.Options{Signer: inner, Sealer: journaltest.NewSealer("")})
 			if err != nil {
 				t.Fatal(err)
 			}
-			l, err := ledger.Open(t.Context(), posix.New(again.ledgerDir()), again.st, again.j, counter, vkey, options)
+			l, err := ledger.Open(t.Context(), posix.New(again.ledgerDir()), again.Store, again.Journal, counter, vkey, options)
 			if err == nil {
 				l.Close()
 			}
@@ -819,14 +802,14 @@ func TestHealthyOnlyWhileRunning(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer n.close()
-	l, err := ledger.Open(t.Context(), posix.New(n.ledgerDir()), n.st, n.j, n.signer, n.vkey, options)
+	l, err := ledger.Open(t.Context(), posix.New(n.ledgerDir()), n.Store, n.Journal, n.Signer, n.VKey, options)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if l.Healthy() == nil {
 		t.Error("healthy before Run")
 	}
-	if _, err := ledger.Open(t.Context(), posix.New(n.ledgerDir()), n.st, n.j, n.signer, n.vkey, options); pasban.KindOf(err) != pasban.Conflict {
+	if _, err := ledger.Open(t.Context(), posix.New(n.ledgerDir()), n.Store, n.Journal, n.Signer, n.VKey, options); pasban.KindOf(err) != pasban.Conflict {
 		t.Errorf("opened twice: %v", err)
 	}
 	if err := l.Close(); err != nil {

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -14,25 +13,15 @@ import (
 
 	"pasban"
 	"pasban/internal/eventstore"
-	"pasban/internal/eventstore/engine"
 	"pasban/internal/eventstore/eventstoretest"
 )
 
-// TestMain lets this test binary be the event engine: a process of its own, as
-// in service.
-func TestMain(m *testing.M) {
-	if eventstore.InEngine() {
-		os.Exit(engine.Main(os.Args[1:]))
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { eventstoretest.Main(m) }
 
 func withEngine(t *testing.T) Options {
 	t.Helper()
-	exe, err := os.Executable()
-	check(t, err)
 	o := quiet()
-	o.EventEngine = []string{exe}
+	o.EventEngine = eventstoretest.Command(t)
 	return o
 }
 

@@ -10,35 +10,18 @@ import (
 
 	"pasban/internal/eventstore"
 	"pasban/internal/eventstore/archive"
-	"pasban/internal/eventstore/engine"
 	"pasban/internal/eventstore/eventstoretest"
 	"pasban/internal/eventstore/parquet"
 )
 
-func TestMain(m *testing.M) {
-	if eventstore.InEngine() {
-		os.Exit(engine.Main(os.Args[1:]))
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { eventstoretest.Main(m) }
 
 // TestKeeper: days go when they are too old or too many, into files that hold
 // all of their rows; while the archive cannot be written none goes.
 func TestKeeper(t *testing.T) {
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
 	window := &eventstore.Window{Retention: 10 * 24 * time.Hour}
-	s, err := eventstore.OpenEmbedded(eventstore.EmbeddedOptions{Dir: filepath.Join(dir, "events"), Command: []string{exe}, Tenant: eventstore.TenantOf("a"), Window: window})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	if err := s.Ready(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s := eventstoretest.Open(t, eventstore.EmbeddedOptions{Dir: filepath.Join(dir, "events"), Tenant: eventstore.TenantOf("a"), Window: window})
 	today := time.Now().UTC().Truncate(24 * time.Hour)
 	var all []eventstore.Event
 	for day := range 6 {

@@ -2,7 +2,7 @@
 //
 // [RunTests] runs them against any engine. They hold no state of their own, so
 // that they can be run against a server that is in use: their events are of
-// their own tenants.
+// their own tenants. [Main] and [Open] give a test an embedded store.
 package eventstoretest
 
 import (
@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -18,10 +19,50 @@ import (
 
 	"pasban"
 	"pasban/internal/eventstore"
+	"pasban/internal/eventstore/engine"
 )
 
 // Retention is how long the stores under test keep events.
 const Retention = 30 * 24 * time.Hour
+
+// Main runs a package's tests, and lets its test binary be the engine: a process
+// of its own, as in service.
+func Main(m *testing.M) {
+	if eventstore.InEngine() {
+		os.Exit(engine.Main(os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+// Command starts the engine in a binary whose TestMain is Main.
+func Command(t testing.TB) []string {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{exe}
+}
+
+// Open opens an embedded store and waits until it answers; it is closed with the
+// test. TestMain is Main.
+func Open(t testing.TB, o eventstore.EmbeddedOptions) *eventstore.Embedded {
+	t.Helper()
+	o.Command = Command(t)
+	s, err := eventstore.OpenEmbedded(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := s.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
 
 // RunTests runs the suite against stores that newStore opens for a tenant. They
 // keep events for Retention and are closed by whoever opened them.

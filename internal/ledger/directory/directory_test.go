@@ -13,15 +13,14 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"pasban"
 	"pasban/internal/journal"
 	"pasban/internal/journal/journaltest"
-	"pasban/internal/keys"
 	"pasban/internal/ledger"
 	"pasban/internal/ledger/directory"
+	"pasban/internal/ledger/ledgertest"
 	"pasban/internal/ledger/storage/posix"
 	"pasban/internal/store"
 	"pasban/internal/store/storetest"
@@ -48,43 +47,26 @@ func look(s pasban.Subject, n int) pasban.Fact {
 // rig is a ledger with its directory, which commits epochs when the test says so.
 type rig struct {
 	*directory.Directory
-	st       *store.Store
-	sealer   *journaltest.Sealer
-	j        *journal.Journal
-	ledger   *ledger.Ledger
-	verifier note.Verifier
-	o        directory.Options
+	*ledgertest.Parts
+	sealer *journaltest.Sealer
+	ledger *ledger.Ledger
+	o      directory.Options
 }
 
 func start(t testing.TB, dsn string) *rig {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context())
-	check := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	dir := t.TempDir()
-	r := &rig{sealer: journaltest.NewSealer("")}
-	ring, err := keys.Open(ctx, filepath.Join(dir, "keys"), keys.Options{})
-	check(err)
-	t.Cleanup(func() { ring.Close() })
-	signer, vkey, err := ring.LedgerSigner("land.example/ledger")
-	check(err)
-	r.verifier, err = note.NewVerifier(vkey)
-	check(err)
-	r.st, err = store.Open(ctx, dsn)
-	check(err)
-	t.Cleanup(func() { r.st.Close() })
-	r.j, err = journal.Open(ctx, r.st, journal.Options{Signer: signer, Sealer: r.sealer})
-	check(err)
-	r.ledger, err = ledger.Open(ctx, posix.New(filepath.Join(dir, "ledger")), r.st, r.j, signer, vkey,
+	dir, sealer := t.TempDir(), journaltest.NewSealer("")
+	r := &rig{Parts: ledgertest.New(t, dir, dsn, sealer), sealer: sealer}
+	var err error
+	r.ledger, err = ledger.Open(ctx, posix.New(filepath.Join(dir, "ledger")), r.Store, r.Journal, r.Signer, r.VKey,
 		ledger.Options{Agency: "land-records", Interval: 100 * time.Millisecond, AuditEvery: time.Hour, MaxDelay: time.Minute})
-	check(err)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { r.ledger.Close() })
 	go r.ledger.Run(ctx)
-	r.o = directory.Options{Agency: "land-records", Journal: r.j, Prover: r.ledger, Verifier: r.verifier, Key: vrf.NewKey([32]byte{1})}
+	r.o = directory.Options{Agency: "land-records", Journal: r.Journal, Prover: r.ledger, Verifier: r.Verifier, Key: vrf.NewKey([32]byte{1})}
 	r.reopen(t)
 	return r
 }
@@ -93,14 +75,14 @@ func start(t testing.TB, dsn string) *rig {
 func (r *rig) reopen(t testing.TB) {
 	t.Helper()
 	var err error
-	if r.Directory, err = directory.Open(t.Context(), r.st, r.o); err != nil {
+	if r.Directory, err = directory.Open(t.Context(), r.Store, r.o); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func (r *rig) record(t testing.TB, facts ...pasban.Fact) []journal.Entry {
 	t.Helper()
-	entries, err := r.j.Record(t.Context(), facts...)
+	entries, err := r.Journal.Record(t.Context(), facts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +95,7 @@ func (r *rig) epoch(t testing.TB) {
 	if err := r.Step(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	_, leaves, err := r.j.Head(t.Context())
+	_, leaves, err := r.Journal.Head(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +120,7 @@ func (r *rig) statement(t testing.TB, who pasban.Subject) (pasban.Statement, pas
 	if s, err = pasban.ParseStatement(data); err != nil {
 		t.Fatal(err)
 	}
-	v, err := s.Verify(r.verifier)
+	v, err := s.Verify(r.Verifier)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,14 +179,14 @@ func TestEpochs(t *testing.T) {
 // epochless takes a step that must commit nothing.
 func (r *rig) epochless(t *testing.T) {
 	t.Helper()
-	before, _, err := r.j.Head(t.Context())
+	before, _, err := r.Journal.Head(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Step(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if after, _, err := r.j.Head(t.Context()); err != nil || after != before {
+	if after, _, err := r.Journal.Head(t.Context()); err != nil || after != before {
 		t.Errorf("an epoch without changes was committed, %v", err)
 	}
 }
@@ -252,7 +234,7 @@ func TestListsThatAreNotWhole(t *testing.T) {
 	} {
 		s, _ := r.statement(t, ayesha)
 		c.edit(&s)
-		v, err := s.Verify(r.verifier)
+		v, err := s.Verify(r.Verifier)
 		e, ok := errors.AsType[*pasban.Error](err)
 		if !ok || e.Where != c.where || v.Entries != nil {
 			t.Errorf("%s: error %v at %q, want one at %q", name, err, whereOf(e), c.where)
@@ -260,7 +242,7 @@ func TestListsThatAreNotWhole(t *testing.T) {
 	}
 	s, _ := r.statement(t, ayesha)
 	s.Entries = s.Entries[2:] // cannot pass for whole: what is missing is told
-	if v, err := s.Verify(r.verifier); err != nil || v.Erased != 2 {
+	if v, err := s.Verify(r.Verifier); err != nil || v.Erased != 2 {
 		t.Errorf("%d erased, %v", v.Erased, err)
 	}
 }
@@ -321,7 +303,7 @@ func TestEmptyLists(t *testing.T) {
 				t.Fatal(err)
 			}
 			edit(&s)
-			if v, err := s.Verify(r.verifier); pasban.KindOf(err) != pasban.Invalid || v.Entries != nil {
+			if v, err := s.Verify(r.Verifier); pasban.KindOf(err) != pasban.Invalid || v.Entries != nil {
 				t.Errorf("%s: %+v, %v", name, v, err)
 			}
 		}
@@ -384,7 +366,7 @@ func TestDestroyedLists(t *testing.T) {
 		} {
 			s, _ := r.statement(t, ayesha)
 			edit(&s)
-			if _, err := s.Verify(r.verifier); pasban.KindOf(err) != pasban.Invalid {
+			if _, err := s.Verify(r.Verifier); pasban.KindOf(err) != pasban.Invalid {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -414,7 +396,7 @@ func TestLaterStatements(t *testing.T) {
 		}
 	}
 	first.Entries = first.Entries[1:] // as if the first had been erased, and is there again
-	cut, err := first.Verify(r.verifier)
+	cut, err := first.Verify(r.Verifier)
 	if err != nil || cut.Erased != 1 {
 		t.Fatal(cut.Erased, err)
 	}
@@ -458,7 +440,7 @@ func TestTheTableIsMadeAgain(t *testing.T) {
 			`DELETE FROM directory_heads`, `UPDATE directory_heads SET number = 9`, `UPDATE directory_heads SET label = blind`,
 			`DELETE FROM directory_heads WHERE subject = '0b'`,
 		} {
-			if err := r.st.Write(t.Context(), func(tx *store.Tx) error { _, err := tx.Exec(q); return err }); err != nil {
+			if err := r.Store.Write(t.Context(), func(tx *store.Tx) error { _, err := tx.Exec(q); return err }); err != nil {
 				t.Fatal(err)
 			}
 			r.reopen(t)
@@ -514,7 +496,7 @@ func TestWatch(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			body, err := receipt.Verify(r.verifier)
+			body, err := receipt.Verify(r.Verifier)
 			if err != nil || body.Heads.Epoch != epoch {
 				t.Fatalf("epoch %d, %v; want %d", body.Heads.Epoch, err, epoch)
 			}

@@ -125,7 +125,18 @@ func start() (*server, error) {
 			return nil, err
 		}
 	}
-	if s.life, err = cmd.StdinPipe(); err != nil {
+	if s.life, err = Serve(cmd); err != nil {
+		return nil, fmt.Errorf("the temporary PostgreSQL cluster did not start: %w", err)
+	}
+	return s, nil
+}
+
+// Serve starts a server whose command says "ready" on a line of its output, and
+// ends the server when its standard input ends: it lives for as long as what is
+// returned is open, and not longer than this process. The error tells what the
+// command said instead.
+func Serve(cmd *exec.Cmd) (life io.WriteCloser, err error) {
+	if life, err = cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
 	out, err := cmd.StdoutPipe()
@@ -138,11 +149,11 @@ func start() (*server, error) {
 	var said strings.Builder
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		if lines.Text() == "ready" {
-			return s, nil
+			return life, nil
 		}
 		said.WriteString(lines.Text() + "\n")
 	}
-	return nil, fmt.Errorf("the temporary PostgreSQL cluster did not start: %s", said.String())
+	return nil, fmt.Errorf("%v: %s", cmd.Wait(), said.String())
 }
 
 // serverUser is who a server runs as: it refuses to run as root.

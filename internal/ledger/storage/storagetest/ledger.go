@@ -12,29 +12,21 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"pasban"
 	"pasban/internal/journal"
 	"pasban/internal/journal/journaltest"
-	"pasban/internal/keys"
 	"pasban/internal/ledger"
+	"pasban/internal/ledger/ledgertest"
 	"pasban/internal/ledger/tiles"
-	"pasban/internal/store"
 )
 
-const origin = "land.example/ledger"
-
-// node is a journal and what stands under it, and a ledger over a storage.
+// node is a ledger over a storage, with what it stands on.
 type node struct {
-	st       *store.Store
-	signer   note.Signer
-	vkey     string
-	verifier note.Verifier
-	j        *journal.Journal
-	o        ledger.Options
-	s        ledger.Storage
+	*ledgertest.Parts
+	o ledger.Options
+	s ledger.Storage
 	*ledger.Ledger
 	stop func()
 }
@@ -42,25 +34,13 @@ type node struct {
 func newNode(t *testing.T) *node {
 	t.Helper()
 	dir := t.TempDir()
-	n := &node{o: ledger.Options{Agency: "land-records", Interval: 100 * time.Millisecond, AuditEvery: time.Hour, MaxDelay: time.Minute, Damaged: filepath.Join(dir, "damaged")}}
-	ring, err := keys.Open(t.Context(), filepath.Join(dir, "keys"), keys.Options{})
-	check(t, err)
-	t.Cleanup(func() { ring.Close() })
-	n.signer, n.vkey, err = ring.LedgerSigner(origin)
-	check(t, err)
-	n.verifier, err = note.NewVerifier(n.vkey)
-	check(t, err)
-	n.st, err = store.Open(t.Context(), filepath.Join(dir, "store.db"))
-	check(t, err)
-	t.Cleanup(func() { n.st.Close() })
-	n.j, err = journal.Open(t.Context(), n.st, journal.Options{Signer: n.signer, Sealer: journaltest.NewSealer("")})
-	check(t, err)
-	return n
+	return &node{Parts: ledgertest.New(t, dir, filepath.Join(dir, "store.db"), journaltest.NewSealer("")),
+		o: ledger.Options{Agency: "land-records", Interval: 100 * time.Millisecond, AuditEvery: time.Hour, MaxDelay: time.Minute, Damaged: filepath.Join(dir, "damaged")}}
 }
 
 // open opens the ledger over s without running it.
 func (n *node) open(t *testing.T, s ledger.Storage) error {
-	l, err := ledger.Open(t.Context(), s, n.st, n.j, n.signer, n.vkey, n.o)
+	l, err := ledger.Open(t.Context(), s, n.Store, n.Journal, n.Signer, n.VKey, n.o)
 	if err != nil {
 		return err
 	}
@@ -97,7 +77,7 @@ func (n *node) record(t *testing.T, count int) (out []journal.Entry) {
 		for range chunk {
 			facts = append(facts, pasban.NewFact(pasban.KindLook, "land-records", pasban.Actor{ID: "officer:1", Kind: pasban.ActorPerson}, time.Now()))
 		}
-		entries, err := n.j.Record(t.Context(), facts...)
+		entries, err := n.Journal.Record(t.Context(), facts...)
 		check(t, err)
 		out = append(out, entries...)
 	}
@@ -107,7 +87,7 @@ func (n *node) record(t *testing.T, count int) (out []journal.Entry) {
 // settle waits until everything recorded is under a checkpoint.
 func (n *node) settle(t *testing.T) {
 	t.Helper()
-	_, leaves, err := n.j.Head(t.Context())
+	_, leaves, err := n.Journal.Head(t.Context())
 	check(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -155,11 +135,11 @@ func testLedger(t *testing.T, make func(*testing.T) Engine) {
 	for _, i := range []int{0, 255, 256, 299} {
 		r, err := n.Receipt(t.Context(), entries[i])
 		check(t, err)
-		if _, err := r.Verify(n.verifier); err != nil {
+		if _, err := r.Verify(n.Verifier); err != nil {
 			t.Error(err)
 		}
 	}
-	r, err := ledger.ReadReceipt(t.Context(), n.s, n.verifier, entries[7])
+	r, err := ledger.ReadReceipt(t.Context(), n.s, n.Verifier, entries[7])
 	if err != nil || r.Index != 7 {
 		t.Errorf("read from the files: %d, %v", r.Index, err)
 	}
@@ -196,7 +176,7 @@ func testLedger(t *testing.T, make func(*testing.T) Engine) {
 // alarms returns what the alarms so far name.
 func (n *node) alarms(t *testing.T) (out []string) {
 	t.Helper()
-	entries, err := n.j.Since(t.Context(), 0, 1<<20)
+	entries, err := n.Journal.Since(t.Context(), 0, 1<<20)
 	check(t, err)
 	for _, e := range entries {
 		if e.Fact.Body.Kind == pasban.KindAlarm {

@@ -1,7 +1,6 @@
 package storagetest
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,11 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 
 	"pasban/internal/ledger/storage/mysql"
+	"pasban/internal/store/storetest"
 )
 
 // password is the database user's, so that it can be looked for where it must not be.
@@ -71,24 +70,10 @@ func startServer() (*running, error) {
 	s := &running{dir: dir}
 	cmd := exec.Command("/bin/sh", "-c", mariadb, "sh", dir, password)
 	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin")
-	if s.life, err = cmd.StdinPipe(); err != nil {
-		return nil, err
+	if s.life, err = storetest.Serve(cmd); err != nil {
+		return nil, fmt.Errorf("MariaDB does not start: %w", err)
 	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	var said strings.Builder
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		if lines.Text() == "ready" {
-			return s, nil
-		}
-		fmt.Fprintln(&said, lines.Text())
-	}
-	return nil, fmt.Errorf("MariaDB does not start: %v: %s", cmd.Wait(), said.String())
+	return s, nil
 }
 
 // MySQL makes an empty database in a real server of the test binary's own, which
