@@ -137,31 +137,35 @@ func (l *Log) row(ctx context.Context, name, query string, args ...any) (data []
 
 // List names each tile and bundle by the leaves that it has now.
 func (l *Log) List(ctx context.Context, each func(name string) error) error {
-	for level, index := 0, int64(-1); ; {
-		rows, err := l.named(ctx, "SELECT `level`, `index`, LENGTH(`nodes`) DIV 32 FROM `Subtree` WHERE `level` > ? OR `level` = ? AND `index` > ? ORDER BY `level`, `index` LIMIT ?", level, level, index, page)
-		if err != nil {
-			return err
-		}
-		if err := call(each, rows); err != nil {
-			return err
-		}
-		if len(rows) < page {
-			break
-		}
-		level, index = rows[page-1].L, rows[page-1].N
+	err := l.list(ctx, each, "SELECT `level`, `index`, LENGTH(`nodes`) DIV 32 FROM `Subtree` WHERE `level` > ? OR `level` = ? AND `index` > ? ORDER BY `level`, `index` LIMIT ?",
+		func(last tlog.Tile) []any { return []any{last.L, last.L, last.N} })
+	if err != nil {
+		return err
 	}
-	for index := int64(-1); ; {
-		rows, err := l.named(ctx, "SELECT -1, `tile_index`, `size` FROM `TiledLeaves` WHERE `tile_index` > ? ORDER BY `tile_index` LIMIT ?", index, page)
+	return l.list(ctx, each, "SELECT -1, `tile_index`, `size` FROM `TiledLeaves` WHERE `tile_index` > ? ORDER BY `tile_index` LIMIT ?",
+		func(last tlog.Tile) []any { return []any{last.N} })
+}
+
+// list names the rows that query gives, page by page: after the last of one come
+// those of the next.
+func (l *Log) list(ctx context.Context, each func(name string) error, query string, after func(last tlog.Tile) []any) error {
+	for last := (tlog.Tile{N: -1}); ; {
+		rows, err := l.named(ctx, query, append(after(last), page)...)
 		if err != nil {
 			return err
 		}
-		if err := call(each, rows); err != nil {
-			return err
+		for _, t := range rows {
+			if t.W < 1 || t.W > tiles.Width || t.L > 7 {
+				continue // no tile: nobody asks for it
+			}
+			if err := each(tiles.Path(t)); err != nil {
+				return err
+			}
 		}
 		if len(rows) < page {
 			return nil
 		}
-		index = rows[page-1].N
+		last = rows[page-1]
 	}
 }
 
@@ -183,18 +187,6 @@ func (l *Log) named(ctx context.Context, query string, args ...any) ([]tlog.Tile
 		return nil, l.unavailable("list the ledger's rows", err)
 	}
 	return out, nil
-}
-
-func call(each func(string) error, rows []tlog.Tile) error {
-	for _, t := range rows {
-		if t.W < 1 || t.W > tiles.Width || t.L > 7 {
-			continue // no tile: nobody asks for it
-		}
-		if err := each(tiles.Path(t)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // WriteFile replaces a file. Of a partial tile that is the beginning of a larger
