@@ -146,8 +146,7 @@ func (p *prover) hashes(ctx context.Context, tree tlog.Tree) tlog.HashReader {
 	return tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
 		out := make([]tlog.Hash, len(indexes))
 		for i, index := range indexes {
-			t := tlog.TileForIndex(tiles.Height, index)
-			t.W = int(min(tiles.Width, tree.N>>(t.L*tiles.Height)-t.N*tiles.Width))
+			t := tiles.Grown(tlog.TileForIndex(tiles.Height, index), tree.N)
 			data, err := tiles.ReadTile(ctx, p, t)
 			if err == nil {
 				out[i], err = tlog.HashFromTile(t, data, index)
