@@ -95,8 +95,7 @@ func parseMySQL(value string) (MySQL, error) {
 			port = "3306"
 		}
 		db.Address = net.JoinHostPort(u.Hostname(), port)
-		ip := net.ParseIP(u.Hostname())
-		local = u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+		local = onThisMachine(u.Hostname())
 	}
 	switch q.Get("tls") {
 	case "":
