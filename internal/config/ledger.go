@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -78,8 +79,8 @@ func parseMySQL(value string) (MySQL, error) {
 	if err != nil || u.Scheme != "mysql" || u.User == nil || u.User.Username() == "" || u.Fragment != "" {
 		return MySQL{}, errMySQL
 	}
-	q, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
+	q, ok := parameters(u, "socket", "tls")
+	if !ok {
 		return MySQL{}, errMySQL
 	}
 	db := MySQL{User: u.User.Username(), Database: strings.TrimPrefix(u.Path, "/"), Address: q.Get("socket")}
@@ -94,13 +95,7 @@ func parseMySQL(value string) (MySQL, error) {
 			port = "3306"
 		}
 		db.Address = net.JoinHostPort(u.Hostname(), port)
-		ip := net.ParseIP(u.Hostname())
-		local = u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
-	}
-	for key, values := range q {
-		if key != "socket" && key != "tls" || len(values) != 1 {
-			return MySQL{}, errMySQL
-		}
+		local = onThisMachine(u.Hostname())
 	}
 	switch q.Get("tls") {
 	case "":
@@ -119,8 +114,8 @@ func parseS3(value string) (S3, error) {
 	if err != nil || u.Scheme != "s3" || u.Fragment != "" || !bucketForm.MatchString(u.Host) {
 		return S3{}, errS3
 	}
-	q, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
+	q, ok := parameters(u, "region", "endpoint")
+	if !ok {
 		return S3{}, errS3
 	}
 	s := S3{Bucket: u.Host, Prefix: strings.Trim(u.Path, "/"), Region: q.Get("region"), Endpoint: q.Get("endpoint")}
@@ -140,10 +135,17 @@ func parseS3(value string) (S3, error) {
 			return S3{}, errS3
 		}
 	}
-	for key, values := range q {
-		if key != "region" && key != "endpoint" || len(values) != 1 {
-			return S3{}, errS3
+	return s, nil
+}
+
+// parameters returns what stands behind an address's question mark, if that is
+// nothing but names, each at most once.
+func parameters(u *url.URL, names ...string) (url.Values, bool) {
+	q, err := url.ParseQuery(u.RawQuery)
+	for name, values := range q {
+		if !slices.Contains(names, name) || len(values) != 1 {
+			return nil, false
 		}
 	}
-	return s, nil
+	return q, err == nil
 }

@@ -129,8 +129,13 @@ func (k *checker) witnessURL(field, raw string) {
 		k.bad(field, "such as https://witness.example/w1, without /add-checkpoint", "not a witness's address")
 		return
 	}
-	ip, err := netip.ParseAddr(u.Hostname())
-	if local := u.Hostname() == "localhost" || err == nil && ip.IsLoopback(); u.Scheme == "http" && !local {
+	if u.Scheme == "http" && !onThisMachine(u.Hostname()) {
 		k.bad(field, "https://…", "plain HTTP is for a witness on this machine alone: anyone on the way could keep it from hearing")
 	}
+}
+
+// onThisMachine reports whether a host's name can be this machine's alone.
+func onThisMachine(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
 }

@@ -82,7 +82,7 @@ func (l *Ledger) Status() Status {
 // longer than the limits. Damaged files alone are no reason: they are alarms.
 // It does no I/O.
 func (l *Ledger) Healthy() error {
-	size := uint64(l.sizeSeen())
+	size := uint64(l.seenThere())
 	_, refused := l.guard.state()
 	var pending error
 	if l.cosigner != nil {
@@ -191,20 +191,12 @@ func (l *Ledger) watchStorage(ctx context.Context, every time.Duration) {
 			tick.Reset(soon)
 		case now := <-tick.C:
 			l.lookAtStorage(ctx)
-			if record, _ := l.guard.state(); !until.IsZero() && (now.After(until) || l.sizeSeen() == record.n) {
+			if record, _ := l.guard.state(); !until.IsZero() && (now.After(until) || l.seenThere() == record.n) {
 				until = time.Time{}
 				tick.Reset(every)
 			}
 		}
 	}
-}
-
-// sizeSeen is the size of the checkpoint that was seen last, 0 if there is none.
-func (l *Ledger) sizeSeen() int64 {
-	if cp := l.published.Load(); cp != nil {
-		return cp.N
-	}
-	return 0
 }
 
 // observe looks at the journal's head.

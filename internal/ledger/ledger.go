@@ -166,21 +166,20 @@ func RouteLogs(l *slog.Logger) { klog.SetSlogLogger(l.With("part", "tessera")) }
 func Open(ctx context.Context, s Storage, st *store.Store, j *journal.Journal, signer note.Signer, vkey string, o Options) (_ *Ledger, err error) {
 	o.defaults()
 	o.Interval = max(o.Interval, s.Interval())
-	verifier, err := note.NewVerifier(vkey)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("the ledger's verifier key: %w", err), s.Close())
-	}
-	if err := st.Migrate(ctx, "ledger", migrations); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	l := &Ledger{storage: s, st: st, j: j, o: o, verifier: verifier, heal: make(chan struct{}, 1), wake: make(chan struct{})}
+	l := &Ledger{storage: s, st: st, j: j, o: o, heal: make(chan struct{}, 1), wake: make(chan struct{})}
 	l.guard = &guard{key: signer, st: st, seenThere: l.seenThere, storeTime: max(o.MaxDelay, time.Second), wrong: l.askHeal, news: make(chan struct{}, 1)}
-	l.prover = newProver(s, verifier)
 	defer func() {
 		if err != nil {
 			l.release()
 		}
 	}()
+	if l.verifier, err = note.NewVerifier(vkey); err != nil {
+		return nil, fmt.Errorf("the ledger's verifier key: %w", err)
+	}
+	if err := st.Migrate(ctx, "ledger", migrations); err != nil {
+		return nil, err
+	}
+	l.prover = newProver(s, l.verifier)
 	if err := s.Claim(ctx); err != nil {
 		return nil, err
 	}

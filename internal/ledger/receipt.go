@@ -78,7 +78,7 @@ func (p *prover) ReadFile(ctx context.Context, name string) ([]byte, error) {
 	<-p.turns
 	defer func() { p.turns <- struct{}{} }()
 	read := p.reads.DoChan(name, func() (any, error) {
-		data, err := p.src.ReadFile(ctx, name)
+		data, err := p.src.ReadFile(context.WithoutCancel(ctx), name) // others wait for it when the first has gone
 		if err == nil && len(data) <= tiles.Width*tlog.HashSize {
 			p.keep(name, data)
 		}
@@ -146,8 +146,7 @@ func (p *prover) hashes(ctx context.Context, tree tlog.Tree) tlog.HashReader {
 	return tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
 		out := make([]tlog.Hash, len(indexes))
 		for i, index := range indexes {
-			t := tlog.TileForIndex(tiles.Height, index)
-			t.W = int(min(tiles.Width, tree.N>>(t.L*tiles.Height)-t.N*tiles.Width))
+			t := tiles.Grown(tlog.TileForIndex(tiles.Height, index), tree.N)
 			data, err := tiles.ReadTile(ctx, p, t)
 			if err == nil {
 				out[i], err = tlog.HashFromTile(t, data, index)
@@ -171,7 +170,7 @@ func (p *prover) prove(ctx context.Context, cp checkpoint, e journal.Entry) (pas
 		return pasban.Receipt{}, unavailable("the receipt's turn did not come", ctx.Err())
 	}
 	r, err := p.receipt(cp, e, p.hashes(ctx, cp.Tree))
-	if err == nil || pasban.KindOf(err) == pasban.NotFound || e.Index >= cp.N {
+	if err == nil || pasban.KindOf(err) == pasban.NotFound || e.Index >= cp.N || ctx.Err() != nil {
 		return r, err
 	}
 	p.forget()

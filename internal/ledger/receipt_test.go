@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -23,18 +24,23 @@ type slowFiles struct {
 	goOn  chan struct{}
 }
 
-func (s slowFiles) ReadFile(_ context.Context, name string) ([]byte, error) {
+func (s slowFiles) ReadFile(ctx context.Context, name string) ([]byte, error) {
 	s.asked <- name
-	<-s.goOn
+	select {
+	case <-s.goOn:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	if data, ok := s.files[name]; ok {
 		return data, nil
 	}
 	return nil, fs.ErrNotExist
 }
 
-// Who waits for the storage has no turn, what several wait for is read once, and
-// what was read is kept.
-func TestReceiptsTakeTurns(t *testing.T) {
+// signedEntries are three entries under a checkpoint, and a prover of them that
+// reads from src, which has their tile then.
+func signedEntries(t *testing.T, src slowFiles) (*prover, checkpoint, []journal.Entry) {
+	t.Helper()
 	skey, vkey, err := note.GenerateKey(rand.Reader, "land.example/ledger")
 	if err != nil {
 		t.Fatal(err)
@@ -68,11 +74,17 @@ func TestReceiptsTakeTurns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cp := checkpoint{pasban.Checkpoint{Origin: "land.example/ledger", Tree: f.tree()}, raw, time.Now()}
-	src := slowFiles{map[string][]byte{"tile/0/000.p/3": tile}, make(chan string), make(chan struct{})}
+	src.files["tile/0/000.p/3"] = tile
 	p := newProver(src, verifier)
 	p.turns = make(chan struct{}, 1)
+	return p, checkpoint{pasban.Checkpoint{Origin: "land.example/ledger", Tree: f.tree()}, raw, time.Now()}, entries
+}
 
+// Who waits for the storage has no turn, what several wait for is read once, and
+// what was read is kept.
+func TestReceiptsTakeTurns(t *testing.T) {
+	src := slowFiles{map[string][]byte{}, make(chan string), make(chan struct{})}
+	p, cp, entries := signedEntries(t, src)
 	var wg sync.WaitGroup
 	for _, e := range entries[:2] {
 		wg.Go(func() {
@@ -82,7 +94,7 @@ func TestReceiptsTakeTurns(t *testing.T) {
 		})
 	}
 	<-src.asked // nobody else asks, or this would hang
-	if _, err := p.prove(t.Context(), cp, journal.Entry{Index: f.n, Opening: entries[0].Opening}); pasban.KindOf(err) != pasban.Unavailable {
+	if _, err := p.prove(t.Context(), cp, journal.Entry{Index: cp.N, Opening: entries[0].Opening}); pasban.KindOf(err) != pasban.Unavailable {
 		t.Errorf("a leaf that is not there yet: %v", err)
 	}
 	close(src.goOn)
@@ -96,4 +108,30 @@ func TestReceiptsTakeTurns(t *testing.T) {
 	if _, err := p.prove(gone, cp, entries[0]); !errors.Is(err, context.Canceled) {
 		t.Errorf("who has gone is given a receipt, or another reason: %v", err)
 	}
+}
+
+// Who goes away takes nothing from those who wait for the same, nor what is kept.
+func TestReceiptAfterTheFirstHasGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := slowFiles{map[string][]byte{}, make(chan string, 9), make(chan struct{})}
+		p, cp, entries := signedEntries(t, src)
+		p.kept["tile/1/000.p/1"] = []byte("kept")
+		ctx, leave := context.WithCancel(t.Context())
+		first, second := make(chan error, 1), make(chan error, 1)
+		go func() { _, err := p.prove(ctx, cp, entries[0]); first <- err }()
+		synctest.Wait()
+		go func() { _, err := p.prove(t.Context(), cp, entries[1]); second <- err }()
+		synctest.Wait()
+		leave()
+		if err := <-first; !errors.Is(err, context.Canceled) {
+			t.Errorf("the first has gone: %v", err)
+		}
+		close(src.goOn)
+		if err := <-second; err != nil {
+			t.Error(err)
+		}
+		if len(src.asked) != 1 || len(p.kept) != 2 {
+			t.Errorf("%d reads, %d tiles kept", len(src.asked), len(p.kept))
+		}
+	})
 }

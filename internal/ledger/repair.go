@@ -201,8 +201,7 @@ func (r *restorer) grow(ctx context.Context, put func(tlog.Tile, []byte) error) 
 
 // bundleAt returns the bundle that ends with the n-th leaf.
 func bundleAt(n int64) tlog.Tile {
-	w := (n-1)%tiles.Width + 1
-	return tlog.Tile{H: tiles.Height, L: tiles.Entries, N: (n - 1) / tiles.Width, W: int(w)}
+	return tiles.Grown(tlog.Tile{H: tiles.Height, L: tiles.Entries, N: (n - 1) / tiles.Width}, n)
 }
 
 // agrees checks that the journal's leaves give the root that was signed.

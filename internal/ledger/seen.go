@@ -46,10 +46,10 @@ func (f *frontier) tree() tlog.Tree {
 }
 
 // seen is the record of what was signed, kept in the store and so apart from
-// the ledger's directory.
+// the ledger's storage.
 type seen struct {
 	frontier
-	published int64 // a size that the directory is known to have held
+	published int64 // a size that the storage is known to have held
 }
 
 // loadSeen reads the record; a ledger that never signed has none, ok is false.

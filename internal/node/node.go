@@ -57,9 +57,9 @@ import (
 // what `pasban serve` uses, but for the log.
 type Options struct {
 	Log *slog.Logger // nil is slog.Default()
-	// RebuildLedger lets a ledger directory that is older than what was
-	// signed, or gone, be made again from the journal: an operator's decision,
-	// for one start.
+	// RebuildLedger lets a ledger whose storage is older than what was signed,
+	// or gone, be made again from the journal: an operator's decision, for one
+	// start.
 	RebuildLedger bool
 	// EventEngine is the command that runs package eventstore/engine: its name
 	// and first arguments. Without it the embedded store of events is not opened.
@@ -91,7 +91,7 @@ type Node struct {
 	logs     *ingest.Receiver // nil if no logs of others are received
 	events   *events          // nil if events are not kept
 
-	rebuild   bool // the ledger's directory, at this start
+	rebuild   bool // the ledger's storage, at this start
 	engine    []string
 	detection part                            // how the detection reader is
 	refused   atomic.Pointer[config.Problems] // in the rules, by the last reload

@@ -83,8 +83,7 @@ func (a *audit) found(path, problem string) {
 
 // tiles0 returns the level-0 tile (or, with Entries, the bundle) of chunk i.
 func (a *audit) tile0(level, i int) tlog.Tile {
-	w := min(Width, a.tree.N-int64(i)*Width)
-	return tlog.Tile{H: Height, L: level, N: int64(i), W: int(w)}
+	return Grown(tlog.Tile{H: Height, L: level, N: int64(i)}, a.tree.N)
 }
 
 // readChunks reads every bundle and level-0 tile once.
@@ -292,8 +291,7 @@ func (a *audit) older() error {
 		if err != nil || t.W == Width || !InTree(t, a.tree.N) || judged[name] {
 			return nil // not a tile, or not yet under the checkpoint, or reported
 		}
-		grown := t
-		grown.W = int(min(Width, a.tree.N>>(Height*max(t.L, 0))-t.N*Width))
+		grown := Grown(t, a.tree.N)
 		if grown.W == t.W || judged[Path(grown)] {
 			return nil // current, or nothing to compare with
 		}

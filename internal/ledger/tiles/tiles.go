@@ -87,6 +87,12 @@ func InTree(t tlog.Tile, n int64) bool {
 	return t.N*Width+int64(t.W) <= n>>(Height*max(t.L, 0))
 }
 
+// Grown returns the tile or bundle as wide as a tree of n leaves has it.
+func Grown(t tlog.Tile, n int64) tlog.Tile {
+	t.W = int(min(Width, n>>(Height*max(t.L, 0))-t.N*Width))
+	return t
+}
+
 // Source gives the files of a ledger. Errors for files that are not there
 // satisfy errors.Is(err, fs.ErrNotExist); any other error means that it could
 // not be told.

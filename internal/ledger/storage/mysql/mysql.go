@@ -93,21 +93,26 @@ func (l *Log) Driver(ctx context.Context) (tessera.Driver, error) {
 // ReadFile reads a tile, a bundle, the checkpoint or another file.
 func (l *Log) ReadFile(ctx context.Context, name string) ([]byte, error) {
 	if name == tiles.Checkpoint {
-		return l.row(ctx, name, "SELECT `note` FROM `Checkpoint` WHERE `id` = 0")
+		data, _, err := l.row(ctx, name, "SELECT `note`, 0 FROM `Checkpoint` WHERE `id` = 0")
+		return data, err
 	}
 	t, err := tiles.ParsePath(name)
+	if err != nil {
+		data, _, err := l.row(ctx, name, "SELECT `data`, 0 FROM `PasbanFile` WHERE `name` = ?", name)
+		return data, err
+	}
+	query, args := "SELECT `nodes`, LENGTH(`nodes`) DIV 32 FROM `Subtree` WHERE `level` = ? AND `index` = ? AND LENGTH(`nodes`) DIV 32 >= ?", []any{t.L, t.N, t.W}
+	if t.L == tiles.Entries {
+		query, args = "SELECT `data`, `size` FROM `TiledLeaves` WHERE `tile_index` = ? AND `size` >= ?", []any{t.N, t.W}
+	}
+	data, width, err := l.row(ctx, name, query, args...)
 	switch {
-	case err != nil:
-		return l.row(ctx, name, "SELECT `data` FROM `PasbanFile` WHERE `name` = ?", name)
+	case err != nil || width == t.W || width > tiles.Width: // what stands behind it is seen by whoever checks it
+		return data, err
 	case t.L == tiles.Entries:
-		data, err := l.row(ctx, name, "SELECT `data` FROM `TiledLeaves` WHERE `tile_index` = ? AND `size` >= ?", t.N, t.W)
-		return firstEntries(data, t.W), err
+		return firstEntries(data, t.W), nil
 	}
-	data, err := l.row(ctx, name, "SELECT `nodes` FROM `Subtree` WHERE `level` = ? AND `index` = ? AND LENGTH(`nodes`) >= ?", t.L, t.N, t.W*tlog.HashSize)
-	if err == nil && t.W < tiles.Width {
-		data = data[:t.W*tlog.HashSize]
-	}
-	return data, err
+	return data[:t.W*tlog.HashSize], nil
 }
 
 // firstEntries returns the bundle of the first n leaves of a larger one. What is
@@ -124,44 +129,49 @@ func firstEntries(bundle []byte, n int) []byte {
 	return bundle[:size]
 }
 
-func (l *Log) row(ctx context.Context, name, query string, args ...any) (data []byte, err error) {
-	err = l.db.QueryRowContext(ctx, query, args...).Scan(&data)
+// row returns a file, and of how many leaves or hashes it is.
+func (l *Log) row(ctx context.Context, name, query string, args ...any) (data []byte, width int, err error) {
+	err = l.db.QueryRowContext(ctx, query, args...).Scan(&data, &width)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
+		return nil, 0, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
 	}
 	if err != nil {
-		return nil, l.unavailable("read "+name, err)
+		return nil, 0, l.unavailable("read "+name, err)
 	}
-	return data, nil
+	return data, width, nil
 }
 
 // List names each tile and bundle by the leaves that it has now.
 func (l *Log) List(ctx context.Context, each func(name string) error) error {
-	for level, index := 0, int64(-1); ; {
-		rows, err := l.named(ctx, "SELECT `level`, `index`, LENGTH(`nodes`) DIV 32 FROM `Subtree` WHERE `level` > ? OR `level` = ? AND `index` > ? ORDER BY `level`, `index` LIMIT ?", level, level, index, page)
-		if err != nil {
-			return err
-		}
-		if err := call(each, rows); err != nil {
-			return err
-		}
-		if len(rows) < page {
-			break
-		}
-		level, index = rows[page-1].L, rows[page-1].N
+	err := l.list(ctx, each, "SELECT `level`, `index`, LENGTH(`nodes`) DIV 32 FROM `Subtree` WHERE `level` > ? OR `level` = ? AND `index` > ? ORDER BY `level`, `index` LIMIT ?",
+		func(last tlog.Tile) []any { return []any{last.L, last.L, last.N} })
+	if err != nil {
+		return err
 	}
-	for index := int64(-1); ; {
-		rows, err := l.named(ctx, "SELECT -1, `tile_index`, `size` FROM `TiledLeaves` WHERE `tile_index` > ? ORDER BY `tile_index` LIMIT ?", index, page)
+	return l.list(ctx, each, "SELECT -1, `tile_index`, `size` FROM `TiledLeaves` WHERE `tile_index` > ? ORDER BY `tile_index` LIMIT ?",
+		func(last tlog.Tile) []any { return []any{last.N} })
+}
+
+// list names the rows that query gives, page by page: after the last of one come
+// those of the next.
+func (l *Log) list(ctx context.Context, each func(name string) error, query string, after func(last tlog.Tile) []any) error {
+	for last := (tlog.Tile{N: -1}); ; {
+		rows, err := l.named(ctx, query, append(after(last), page)...)
 		if err != nil {
 			return err
 		}
-		if err := call(each, rows); err != nil {
-			return err
+		for _, t := range rows {
+			if t.W < 1 || t.W > tiles.Width || t.L > 7 {
+				continue // no tile: nobody asks for it
+			}
+			if err := each(tiles.Path(t)); err != nil {
+				return err
+			}
 		}
 		if len(rows) < page {
 			return nil
 		}
-		index = rows[page-1].N
+		last = rows[page-1]
 	}
 }
 
@@ -185,20 +195,8 @@ func (l *Log) named(ctx context.Context, query string, args ...any) ([]tlog.Tile
 	return out, nil
 }
 
-func call(each func(string) error, rows []tlog.Tile) error {
-	for _, t := range rows {
-		if t.W < 1 || t.W > tiles.Width || t.L > 7 {
-			continue // no tile: nobody asks for it
-		}
-		if err := each(tiles.Path(t)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // WriteFile replaces a file. Of a partial tile that is the beginning of a larger
-// one it replaces that beginning.
+// one it replaces that beginning; whatever else stands behind it goes.
 func (l *Log) WriteFile(ctx context.Context, name string, data []byte) error {
 	t, err := tiles.ParsePath(name)
 	switch {
@@ -207,11 +205,12 @@ func (l *Log) WriteFile(ctx context.Context, name string, data []byte) error {
 	case err != nil:
 		return l.exec(ctx, name, "REPLACE INTO `PasbanFile` (`name`, `data`) VALUES (?, ?)", name, data)
 	case t.L == tiles.Entries:
-		return l.exec(ctx, name, "INSERT INTO `TiledLeaves` (`tile_index`, `size`, `data`) VALUES (?, ?, ?) ON DUPLICATE KEY UPDATE `size` = GREATEST(`size`, VALUES(`size`)), `data` = CONCAT(VALUES(`data`), SUBSTRING(`data`, 1 + LENGTH(VALUES(`data`))))",
-			t.N, t.W, data)
+		return l.exec(ctx, name, "INSERT INTO `TiledLeaves` (`tile_index`, `size`, `data`) VALUES (?, ?, ?) ON DUPLICATE KEY UPDATE "+
+			"`data` = IF(`size` > VALUES(`size`) AND `size` <= 256, CONCAT(VALUES(`data`), SUBSTRING(`data`, 1 + LENGTH(VALUES(`data`)))), VALUES(`data`)), "+
+			"`size` = IF(`size` <= 256, GREATEST(`size`, VALUES(`size`)), VALUES(`size`))", t.N, t.W, data)
 	}
-	return l.exec(ctx, name, "INSERT INTO `Subtree` (`level`, `index`, `nodes`) VALUES (?, ?, ?) ON DUPLICATE KEY UPDATE `nodes` = CONCAT(VALUES(`nodes`), SUBSTRING(`nodes`, 1 + LENGTH(VALUES(`nodes`))))",
-		t.L, t.N, data)
+	return l.exec(ctx, name, "INSERT INTO `Subtree` (`level`, `index`, `nodes`) VALUES (?, ?, ?) ON DUPLICATE KEY UPDATE "+
+		"`nodes` = IF(LENGTH(`nodes`) DIV 32 > ? AND LENGTH(`nodes`) <= 256 * 32, CONCAT(VALUES(`nodes`), SUBSTRING(`nodes`, 1 + LENGTH(VALUES(`nodes`)))), VALUES(`nodes`))", t.L, t.N, data, t.W)
 }
 
 // Remove removes the row of a tile or bundle.

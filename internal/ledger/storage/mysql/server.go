@@ -36,12 +36,7 @@ type Server struct {
 }
 
 // Name is the address without user and password.
-func (s Server) Name() string {
-	if s.socket() {
-		return "mysql://" + s.Address + "/" + s.Database
-	}
-	return fmt.Sprintf("mysql://%s/%s", s.Address, s.Database)
-}
+func (s Server) Name() string { return "mysql://" + s.Address + "/" + s.Database }
 
 func (s Server) socket() bool { return len(s.Address) > 0 && s.Address[0] == '/' }
 
@@ -223,10 +218,4 @@ func SetTree(ctx context.Context, tx *sql.Tx, table, size, root string, tree tlo
 	}
 	_, err = tx.ExecContext(ctx, fmt.Sprintf("REPLACE INTO `%s` (`id`, `%s`, `%s`) VALUES (0, ?, ?)", table, size, root), tree.N, tree.Hash[:])
 	return found, err
-}
-
-// IsMissing says whether an error is that of a table that is not there.
-func IsMissing(err error) bool {
-	e, ok := errors.AsType[*mysql.MySQLError](err)
-	return ok && e.Number == 1146 // ER_NO_SUCH_TABLE
 }

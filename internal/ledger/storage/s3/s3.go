@@ -211,7 +211,7 @@ func (l *Log) SetBack(ctx context.Context, latest, now time.Time) (was time.Time
 	var at int64
 	err = l.db.QueryRowContext(ctx, "SELECT `publishedAt` FROM `PubCoord` WHERE `id` = 0").Scan(&at)
 	was = time.Unix(at, 0)
-	if errors.Is(err, sql.ErrNoRows) || mysql.IsMissing(err) {
+	if errors.Is(err, sql.ErrNoRows) {
 		return was, false, nil // the driver never ran
 	}
 	if err != nil || !was.After(latest) {
@@ -235,16 +235,11 @@ func (l *Log) Restore(ctx context.Context, f func(context.Context) (tlog.Tree, e
 		if found, err = mysql.SetTree(ctx, tx, "IntCoord", "seq", "rootHash", tree); err != nil {
 			return err
 		}
-		for _, q := range []string{"DELETE FROM `Seq`", "REPLACE INTO `SeqCoord` (`id`, `next`) VALUES (0, ?)"} {
-			var args []any
-			if strings.Contains(q, "?") {
-				args = append(args, tree.N)
-			}
-			if _, err := tx.ExecContext(ctx, q, args...); err != nil {
-				return err
-			}
+		if _, err := tx.ExecContext(ctx, "DELETE FROM `Seq`"); err != nil {
+			return err
 		}
-		return nil
+		_, err = tx.ExecContext(ctx, "REPLACE INTO `SeqCoord` (`id`, `next`) VALUES (0, ?)", tree.N)
+		return err
 	})
 	return found, err
 }

@@ -125,6 +125,7 @@ func testFiles(t *testing.T, make func(*testing.T) Engine) {
 	if _, err := s.ReadFile(t.Context(), "tile/entries/001.p/45"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("more than there is: %v", err)
 	}
+	mended(t, s)
 	check(t, s.Remove(t.Context(), "tile/entries/001.p/44"))
 	if _, err := s.ReadFile(t.Context(), "tile/entries/001.p/44"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("removed: %v", err)
@@ -137,6 +138,27 @@ func testFiles(t *testing.T, make func(*testing.T) Engine) {
 		t.Errorf("opened again: %x, %v", data, err)
 	}
 	check(t, other.Close())
+}
+
+// mended tries whether what somebody wrote behind a file's end is seen, and goes
+// when the file is written again.
+func mended(t *testing.T, s ledger.Storage) {
+	t.Helper()
+	entry := string(tiles.AppendEntry(nil, leaf(9)))
+	for _, c := range []struct{ name, more string }{
+		{"tile/0/000", "x"}, {"tile/0/000", strings.Repeat("x", tlog.HashSize)}, {"tile/0/001.p/44", "x"},
+		{"tile/entries/000", "x"}, {"tile/entries/000", entry}, {"tile/entries/001.p/44", "x"}, {"tile/entries/001.p/44", entry},
+	} {
+		whole, err := s.ReadFile(t.Context(), c.name)
+		check(t, err)
+		longer := append(bytes.Clone(whole), c.more...)
+		for _, data := range [][]byte{longer, whole} {
+			check(t, s.WriteFile(t.Context(), c.name, data))
+			if got, err := s.ReadFile(t.Context(), c.name); err != nil || !bytes.Equal(got, data) {
+				t.Errorf("%s of %d bytes is read as %d, %v", c.name, len(data), len(got), err)
+			}
+		}
+	}
 }
 
 // checkpoint tries how a checkpoint is replaced.
