@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"strings"
 	"sync"
@@ -61,12 +62,17 @@ func OpenPositions(path string) (*Positions, error) {
 func (p *Positions) save(change func(*positions)) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	change(&p.doc)
-	text, err := json.Marshal(p.doc)
+	next := positions{Feeds: maps.Clone(p.doc.Feeds), Floor: p.doc.Floor}
+	change(&next)
+	text, err := json.Marshal(next)
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(p.path, append(text, '\n'), 0o600)
+	if err := durable.WriteFile(p.path, append(text, '\n'), 0o600); err != nil {
+		return err
+	}
+	p.doc = next
+	return nil
 }
 
 func (p *Positions) of(name string) uint64 {

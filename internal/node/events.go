@@ -137,7 +137,10 @@ func (e *events) otherJournal(ctx context.Context, head uint64) error {
 	if !known {
 		head = 0
 	}
-	return errors.Join(e.facts.Reset(head), eventstore.ErrAgain)
+	if err := e.facts.Reset(head); err != nil {
+		return err
+	}
+	return eventstore.ErrAgain
 }
 
 // readLogs gives the received logs, as detection gets them.
