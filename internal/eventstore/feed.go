@@ -128,7 +128,7 @@ type FeedStatus struct {
 	Added   uint64    // events since the start
 	Again   uint64    // events since the start that were found to be in the store already
 	Lag     time.Time // when the oldest event that waits came in; zero if none is known to wait
-	Failing time.Time // since when the store takes nothing; zero if it does
+	Failing time.Time // since when the store takes nothing, or the source gives none; zero if all is well
 	Err     error     // why
 }
 
@@ -189,9 +189,7 @@ func (f *Feed) Run(ctx context.Context, read func(ctx context.Context, from uint
 		if cut || errors.Is(err, ErrAgain) {
 			continue
 		}
-		f.mu.Lock()
-		f.status.Err, f.status.Failing = err, time.Now()
-		f.mu.Unlock()
+		f.failed(err, time.Time{})
 		f.log.ErrorContext(ctx, "a source of events cannot be read, trying again", "feed", f.name, "err", err)
 		select {
 		case <-ctx.Done():
@@ -201,7 +199,8 @@ func (f *Feed) Run(ctx context.Context, read func(ctx context.Context, from uint
 }
 
 // settleOften saves positions also while nothing comes, and stops the reading if
-// the engine was started again.
+// the engine was started again. While the reading goes on and no Add is in its
+// way, all is well.
 func (f *Feed) settleOften(ctx context.Context, stop context.CancelFunc) {
 	tick := time.NewTicker(saveEvery)
 	defer tick.Stop()
@@ -212,6 +211,9 @@ func (f *Feed) settleOften(ctx context.Context, stop context.CancelFunc) {
 		case now := <-tick.C:
 			f.busy.Lock()
 			err := f.settleNow(now)
+			if err == nil {
+				f.well(0, 0)
+			}
 			f.busy.Unlock()
 			if err != nil {
 				stop()
@@ -255,9 +257,6 @@ func (f *Feed) Add(ctx context.Context, events []Event, next uint64) error {
 		for _, ev := range events {
 			if _, has := f.stored[ev.ID]; has {
 				delete(f.stored, ev.ID)
-				f.mu.Lock()
-				f.status.Again++
-				f.mu.Unlock()
 				continue
 			}
 			fresh = append(fresh, ev)
@@ -275,9 +274,7 @@ func (f *Feed) Add(ctx context.Context, events []Event, next uint64) error {
 	if f.now() != f.epoch {
 		return ErrAgain
 	}
-	f.mu.Lock()
-	f.status.Added += uint64(len(fresh))
-	f.mu.Unlock()
+	f.well(len(fresh), len(events)-len(fresh))
 	f.marks = append(f.marks, mark{next, time.Now()})
 	return f.settleNow(time.Now())
 }
@@ -321,26 +318,16 @@ func (f *Feed) Reset(at uint64) error {
 
 // insist tries until it is done, the engine was started again, or ctx is done.
 func (f *Feed) insist(ctx context.Context, what string, since time.Time, try func() error) error {
-	began := f.now()
 	var told time.Time // of a store that stays away the log tells once a minute
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 		err := try()
-		f.mu.Lock()
-		if err == nil {
-			f.status.Err, f.status.Failing, f.status.Lag = nil, time.Time{}, time.Time{}
-		} else {
-			f.status.Err, f.status.Lag = err, since
-			if f.status.Failing.IsZero() {
-				f.status.Failing = time.Now()
-			}
-		}
-		f.mu.Unlock()
 		if err == nil {
 			return nil
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		f.failed(err, since)
 		if time.Since(told) > time.Minute {
 			told = time.Now()
 			f.log.WarnContext(ctx, what+", trying again", "feed", f.name, "err", err)
@@ -350,9 +337,27 @@ func (f *Feed) insist(ctx context.Context, what string, since time.Time, try fun
 			return ctx.Err()
 		case <-time.After(pause):
 		}
-		if f.now() != began && f.epoch == began {
+		if f.now() != f.epoch {
 			return ErrAgain
 		}
+	}
+}
+
+// well notes that nothing is in the way, and what became of events.
+func (f *Feed) well(added, again int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.status = FeedStatus{Added: f.status.Added + uint64(added), Again: f.status.Again + uint64(again)}
+}
+
+// failed notes what is in the way, and since when events wait for it. What fails
+// again and again fails since the first time.
+func (f *Feed) failed(err error, waiting time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.status.Err, f.status.Lag = err, waiting
+	if f.status.Failing.IsZero() {
+		f.status.Failing = time.Now()
 	}
 }
 
