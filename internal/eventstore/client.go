@@ -225,7 +225,12 @@ func (a answer) Error() string {
 	return fmt.Sprintf("the event store answers %d: %s", a.status, text)
 }
 
+// unavailable is an error that is logged: what a server says stands in it without
+// what somebody asked or what an event holds.
 func unavailable(msg string, err error) error {
+	if a, ok := errors.AsType[answer](err); ok {
+		err = answer{a.status, brief(a.text)}
+	}
 	return &pasban.Error{Kind: pasban.Unavailable, Where: "event store", Msg: msg, Err: err}
 }
 

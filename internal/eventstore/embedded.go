@@ -259,7 +259,7 @@ var subject = regexp.MustCompile(`(requestURI: "?[^?; ]*)\?[^; ]*`)
 // brief leaves out of the engine's words what may be of an event or of a query.
 func brief(msg string) string {
 	msg = subject.ReplaceAllString(msg, "$1")
-	for _, at := range []string{"; log entry", "; line contents", "query ["} {
+	for _, at := range []string{"; log entry", "; line contents", "; the line snippet", "query ["} {
 		msg, _, _ = strings.Cut(msg, at)
 	}
 	if len(msg) > 400 {
