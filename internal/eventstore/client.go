@@ -3,6 +3,7 @@ package eventstore
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -341,11 +342,19 @@ func (c *Client) Fields(ctx context.Context, q Query) (out []FieldCount, err err
 	if err != nil {
 		return nil, err
 	}
-	values, err := c.values(ctx, "field_names", q, url.Values{"query": {p.filter}})
-	for _, v := range values {
+	var doc struct {
+		Values []struct {
+			Value string
+			Hits  int64
+		}
+	}
+	err = c.ask(ctx, "field_names", q, url.Values{"query": {p.filter}}, func(r io.Reader) error {
+		return json.NewDecoder(io.LimitReader(r, 4*maxLine)).Decode(&doc)
+	})
+	for _, v := range doc.Values {
 		out = append(out, FieldCount{v.Value, v.Hits})
 	}
-	slices.SortStableFunc(out, func(a, b FieldCount) int { return int(b.Count - a.Count) })
+	slices.SortStableFunc(out, func(a, b FieldCount) int { return cmp.Compare(b.Count, a.Count) })
 	return out, err
 }
 
@@ -371,21 +380,8 @@ func (c *Client) Values(ctx context.Context, q Query, field string, limit int) (
 			return nil
 		})
 	})
-	slices.SortStableFunc(out, func(a, b ValueCount) int { return int(b.Count - a.Count) })
+	slices.SortStableFunc(out, func(a, b ValueCount) int { return cmp.Compare(b.Count, a.Count) })
 	return out, err
-}
-
-type valueHits struct {
-	Value string
-	Hits  int64
-}
-
-func (c *Client) values(ctx context.Context, path string, q Query, form url.Values) ([]valueHits, error) {
-	var doc struct{ Values []valueHits }
-	err := c.ask(ctx, path, q, form, func(r io.Reader) error {
-		return json.NewDecoder(io.LimitReader(r, 4*maxLine)).Decode(&doc)
-	})
-	return doc.Values, err
 }
 
 // Usage implements Store. Of a server that is not Pasban's own it knows only

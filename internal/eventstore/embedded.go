@@ -361,8 +361,6 @@ func (e *Embedded) Usage(ctx context.Context) (Usage, error) {
 			u.Events += int64(v)
 		case strings.HasPrefix(name, "vl_data_size_bytes{"):
 			u.Bytes += int64(v)
-		case strings.HasPrefix(name, "vl_storage_log_min_timestamp_seconds"):
-			u.Oldest = time.Unix(int64(v), 0).UTC()
 		}
 	}
 	return u, nil
