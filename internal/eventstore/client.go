@@ -167,7 +167,7 @@ func (c *Client) insert(ctx context.Context, enc *encoder) error {
 		ctx, cancel := context.WithTimeout(ctx, insertTime)
 		defer cancel()
 		q := url.Values{"_stream_fields": {FieldSource + "," + FieldProduct + "," + FieldCategory}}
-		resp, err := c.do(ctx, "/insert/jsonline?"+q.Encode(), "application/stream+json", bytes.NewReader(enc.buf.Bytes()))
+		resp, err := c.do(ctx, http.MethodPost, "/insert/jsonline?"+q.Encode(), "application/stream+json", bytes.NewReader(enc.buf.Bytes()))
 		if err != nil {
 			return unavailable("events are not taken", err)
 		}
@@ -181,15 +181,15 @@ func (c *Client) insert(ctx context.Context, enc *encoder) error {
 	return nil
 }
 
-// do posts and returns the answer if it is 200.
-func (c *Client) do(ctx context.Context, path, contentType string, body io.Reader) (*http.Response, error) {
+// do sends a request and returns the answer if it is good.
+func (c *Client) do(ctx context.Context, method, path, contentType string, body io.Reader) (*http.Response, error) {
 	at := c.base
 	user := at.User
 	at.User = nil
 	where, query, _ := strings.Cut(path, "?")
 	at.Path += where
 	at.RawQuery = query
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, at.String(), body)
+	req, err := http.NewRequestWithContext(ctx, method, at.String(), body)
 	if err != nil {
 		return nil, err
 	}
@@ -274,7 +274,7 @@ func (c *Client) ask(ctx context.Context, path string, q Query, form url.Values,
 	for name, at := range map[string]time.Time{"start": from, "end": to, "time": now} { // time is what _time:5m counts from
 		form.Set(name, at.UTC().Format(time.RFC3339Nano))
 	}
-	resp, err := c.do(limited, "/select/logsql/"+path, "application/x-www-form-urlencoded", strings.NewReader(form.Encode()))
+	resp, err := c.do(limited, http.MethodPost, "/select/logsql/"+path, "application/x-www-form-urlencoded", strings.NewReader(form.Encode()))
 	if err != nil {
 		return asked(ctx, err)
 	}

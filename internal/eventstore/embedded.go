@@ -24,7 +24,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"pasban"
 	"pasban/internal/durable"
 )
 
@@ -390,28 +389,20 @@ func (e *Embedded) Flush(ctx context.Context) error {
 
 // Drop deletes a day.
 func (e *Embedded) Drop(ctx context.Context, day string) error {
-	resp, err := e.do(ctx, "/day/drop", "application/x-www-form-urlencoded", strings.NewReader(url.Values{"day": {day}}.Encode()))
+	resp, err := e.do(ctx, http.MethodPost, "/day/drop", "application/x-www-form-urlencoded", strings.NewReader(url.Values{"day": {day}}.Encode()))
 	if err != nil {
-		return &pasban.Error{Kind: pasban.Unavailable, Where: "event store", Msg: "day " + day + " is not deleted", Err: err}
+		return unavailable("day "+day+" is not deleted", err)
 	}
 	return resp.Body.Close()
 }
 
 func (e *Embedded) get(ctx context.Context, path string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://engine"+path, nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := e.http.Do(req)
+	resp, err := e.do(ctx, http.MethodGet, path, "", nil)
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxLine))
-	if err == nil && resp.StatusCode != http.StatusOK {
-		return nil, answer{resp.StatusCode, string(text)}
-	}
-	return text, err
+	return io.ReadAll(io.LimitReader(resp.Body, maxLine))
 }
 
 // Close has the engine write what it holds and waits for its end.
