@@ -81,6 +81,9 @@ type Client struct {
 	max    int // bytes of one event
 	slots  chan struct{}
 
+	naming  sync.Mutex // covers columns and what is in it
+	columns map[stream]map[string]struct{}
+
 	refused, retimed, cut atomic.Int64
 }
 
@@ -108,7 +111,7 @@ func Open(address string, tenant Tenant, w *Window) (*Client, error) {
 func newClient(base url.URL, maxEvent int, transport http.RoundTripper, tenant Tenant, w *Window) *Client {
 	return &Client{base: base, http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
 		return errors.New("the server redirects, which an event store does not")
-	}}, tenant: tenant, window: w, max: maxEvent, slots: make(chan struct{}, together)}
+	}}, tenant: tenant, window: w, max: maxEvent, slots: make(chan struct{}, together), columns: map[stream]map[string]struct{}{}}
 }
 
 // ParseAddress reads the address of a VictoriaLogs server, as [Open] takes it.
@@ -150,9 +153,15 @@ func (c *Client) Add(ctx context.Context, events []Event) error {
 	c.window.adding.RLock()
 	defer c.window.adding.RUnlock()
 	now := time.Now()
-	enc := encoder{from: c.window.from(now), to: now.Add(ahead), maxEvent: c.max}
+	enc := encoder{from: c.window.from(now), to: now.Add(ahead), maxEvent: c.max,
+		columns: func(s stream) (map[string]struct{}, error) { return c.columnsOf(ctx, s) }}
 	for _, ev := range events {
-		enc.add(ev)
+		c.naming.Lock()
+		err := enc.add(ev)
+		c.naming.Unlock()
+		if err != nil {
+			return err
+		}
 		if enc.buf.Len() > 8<<20 {
 			if err := c.insert(ctx, &enc); err != nil {
 				return err

@@ -40,6 +40,7 @@ var reserved = []string{
 type encoder struct {
 	from, to time.Time // what time an event may have
 	maxEvent int       // bytes of one line
+	columns  func(stream) (map[string]struct{}, error)
 	buf      bytes.Buffer
 
 	refused, retimed, cut int64
@@ -51,9 +52,9 @@ type encoder struct {
 //     received, with what it said beside it: a clock that is wrong, or set wrong,
 //     hides nothing. One that was received too long ago as well is refused.
 //   - Fields with names of the store's own get another name; those that are one
-//     too many go into FieldMore.
+//     too many, for the event or for its stream, go into FieldMore.
 //   - If it is too large its longest values are cut, and FieldCut says so.
-func (e *encoder) add(ev Event) {
+func (e *encoder) add(ev Event) error {
 	own := []Field{{FieldID, ev.ID}, {FieldSeq, strconv.FormatUint(ev.Seq, 10)}, {FieldSource, ev.Source}}
 	for _, f := range []Field{{FieldProduct, ev.Product}, {FieldCategory, ev.Category}, {FieldService, ev.Service}} {
 		if f.Value != "" {
@@ -65,16 +66,20 @@ func (e *encoder) add(ev Event) {
 		at = ev.Received
 		if !e.within(at) {
 			e.refused++
-			return
+			return nil
 		}
 		e.retimed++
 		own = append(own, Field{FieldOriginalTime, ev.Time.UTC().Format(time.RFC3339Nano)})
 	}
 	own = append(own, Field{FieldTime, at.UTC().Format(time.RFC3339Nano)})
+	columns, err := e.columns(stream{at.UTC().Truncate(24 * time.Hour), ev.Source, ev.Product, ev.Category})
+	if err != nil {
+		return err
+	}
 	message := Field{FieldMessage, cmp.Or(ev.Message, noMessage)}
 	cut := int64(0)
 	for _, limit := range []int{maxFields, 0} { // if the names alone are too much, all go into FieldMore
-		fields := append(e.fields(ev.Fields, limit), message)
+		fields := append(e.fields(ev.Fields, limit, columns), message)
 		over := e.line(own, fields)
 		if over > 0 {
 			cut = 1
@@ -85,13 +90,14 @@ func (e *encoder) add(ev Event) {
 		}
 	}
 	e.cut += cut
+	return nil
 }
 
 func (e *encoder) within(t time.Time) bool { return !t.Before(e.from) && t.Before(e.to) }
 
-// fields gives at most limit fields names that the engine takes, each once. The
-// others go into FieldMore.
-func (e *encoder) fields(in []Field, limit int) []Field {
+// fields gives at most limit fields names that the engine takes, each once, and
+// adds them to the columns. The others go into FieldMore.
+func (e *encoder) fields(in []Field, limit int, columns map[string]struct{}) []Field {
 	out := make([]Field, 0, len(in)+1)
 	more := map[string]string{}
 	seen := make(map[string]struct{}, len(in))
@@ -104,9 +110,13 @@ func (e *encoder) fields(in []Field, limit int) []Field {
 			f.Name = OriginalPrefix + f.Name
 		}
 		_, twice := seen[f.Name]
-		if len(f.Name) > maxFieldName || len(out) >= limit || twice {
+		_, known := columns[f.Name]
+		if len(f.Name) > maxFieldName || len(out) >= limit || twice || !known && len(columns) >= maxColumns {
 			more[f.Name] = f.Value
 			continue
+		}
+		if !known {
+			columns[strings.Clone(f.Name)] = struct{}{} // or it would hold on to the whole of what was received
 		}
 		seen[f.Name] = struct{}{}
 		out = append(out, f)

@@ -32,6 +32,9 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// noColumns is a stream that has no events yet.
+func noColumns(stream) (map[string]struct{}, error) { return map[string]struct{}{}, nil }
+
 // Whatever is in an event, its line is one JSON object of texts within the limit,
 // with the store's own fields as they are.
 func FuzzEncode(f *testing.F) {
@@ -40,7 +43,7 @@ func FuzzEncode(f *testing.F) {
 	f.Add("event_id", strings.Repeat("x", 9000), strings.Repeat("ں", 9000), int64(32503679999))
 	f.Fuzz(func(t *testing.T, name, value, message string, sec int64) {
 		now := time.Now()
-		e := encoder{from: now.Add(-time.Hour), to: now.Add(time.Hour), maxEvent: 8192}
+		e := encoder{from: now.Add(-time.Hour), to: now.Add(time.Hour), maxEvent: 8192, columns: noColumns}
 		e.add(Event{ID: "id", Source: "s", Time: time.Unix(sec, 0), Received: now, Message: message, Fields: []Field{{name, value}, {name, message}, {value, name}}})
 		line := e.buf.Bytes()
 		if e.buf.Len() > 8192 || strings.Count(e.buf.String(), "\n") != 1 {
@@ -75,7 +78,7 @@ func TestEncodeFits(t *testing.T) {
 			{ID: "names", Fields: names, Message: strings.Repeat("m", 1<<21)}, {ID: "odd", Fields: odd},
 			{ID: "halves", Message: halves}, {ID: "run", Message: run}, {ID: "both", Fields: []Field{{"a", run}}, Message: halves},
 		} {
-			e := encoder{from: now.Add(-time.Hour), to: now.Add(time.Hour), maxEvent: limit}
+			e := encoder{from: now.Add(-time.Hour), to: now.Add(time.Hour), maxEvent: limit, columns: noColumns}
 			ev.Time = now
 			e.add(ev)
 			var doc map[string]string
