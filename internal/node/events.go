@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -27,33 +26,33 @@ const failingAfter = 30 * time.Second
 
 // events is the store of events, and what fills it and keeps it within bounds.
 type events struct {
-	store     eventstore.Store
-	positions *eventstore.Positions
-	facts     *eventstore.Feed
-	logs      *eventstore.Feed // nil if no logs are received
-	keeper    *archive.Keeper
-	node      *Node
+	store  eventstore.Store
+	facts  *eventstore.Feed
+	logs   *eventstore.Feed // nil if no logs are received
+	keeper *archive.Keeper
+	node   *Node
 }
 
 // openEvents opens the store of events that the configuration asks for. It
 // returns nil if events are not kept. A store that does not answer is no error:
 // events wait in the journal and in the spool.
-func openEvents(n *Node, cfg *config.Config, engine []string, log *slog.Logger) (_ *events, err error) {
+func openEvents(n *Node, cfg *config.Config) (_ *events, err error) {
 	address := cfg.Events.Store.Value()
-	if address == config.EventsOff || address == config.EventsEmbedded && len(engine) == 0 {
+	if address == config.EventsOff || address == config.EventsEmbedded && len(n.engine) == 0 {
 		return nil, nil
 	}
 	dir := filepath.Join(cfg.Data, "events")
 	if err := privateDir(dir); err != nil {
 		return nil, err
 	}
-	e := &events{node: n}
-	if e.positions, err = eventstore.OpenPositions(filepath.Join(dir, "position.json")); err != nil {
+	positions, err := eventstore.OpenPositions(filepath.Join(dir, "position.json"))
+	if err != nil {
 		return nil, err
 	}
+	e := &events{node: n}
 	tenant, window := eventstore.TenantOf(cfg.Agency.ID), &eventstore.Window{Retention: cfg.Events.Retention}
 	if address == config.EventsEmbedded {
-		e.store, err = eventstore.OpenEmbedded(eventstore.EmbeddedOptions{Dir: dir, Command: engine, Tenant: tenant, Window: window, Log: log})
+		e.store, err = eventstore.OpenEmbedded(eventstore.EmbeddedOptions{Dir: dir, Command: n.engine, Tenant: tenant, Window: window, Log: n.log})
 	} else {
 		e.store, err = eventstore.Open(address, tenant, window)
 	}
@@ -65,15 +64,15 @@ func openEvents(n *Node, cfg *config.Config, engine []string, log *slog.Logger) 
 		folder = ""
 	}
 	e.keeper, err = archive.New(archive.Options{
-		Store: e.store, Dir: folder, Retention: cfg.Events.Retention, MaxBytes: cfg.Events.MaxBytes, Window: window, Positions: e.positions, Log: log,
+		Store: e.store, Dir: folder, Retention: cfg.Events.Retention, MaxBytes: cfg.Events.MaxBytes, Window: window, Positions: positions, Log: n.log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, e.store.Close())
 	}
-	e.facts = eventstore.NewFeed(eventstore.FeedOptions{Store: e.store, Positions: e.positions, Name: "journal", High: ingest.Base, Log: log})
+	e.facts = eventstore.NewFeed(eventstore.FeedOptions{Store: e.store, Positions: positions, Name: "journal", High: ingest.Base, Log: n.log})
 	if n.logs != nil {
 		e.logs = eventstore.NewFeed(eventstore.FeedOptions{
-			Store: e.store, Positions: e.positions, Name: "logs", Low: ingest.Base, High: 2 * ingest.Base, Log: log, OnSaved: n.logs.Keep,
+			Store: e.store, Positions: positions, Name: "logs", Low: ingest.Base, High: 2 * ingest.Base, Log: n.log, OnSaved: n.logs.Keep,
 		})
 		if err := n.logs.Keep(e.logs.Position()); err != nil {
 			return nil, errors.Join(err, e.store.Close())
