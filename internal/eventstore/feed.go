@@ -167,6 +167,9 @@ func (f *Feed) now() uint64 {
 	return 0
 }
 
+// Name is the feed's name in the file of positions.
+func (f *Feed) Name() string { return f.name }
+
 // Position is where the source is to be read from: everything up to it is in the
 // store, and on its disk.
 func (f *Feed) Position() uint64 { return f.positions.of(f.name) }

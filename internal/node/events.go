@@ -215,13 +215,12 @@ func keep(ev pasban.Event) eventstore.Event {
 	return out
 }
 
-// feeds are the feeds that there are, by what they read.
-func (e *events) feeds() map[string]*eventstore.Feed {
-	out := map[string]*eventstore.Feed{"journal": e.facts}
-	if e.logs != nil {
-		out["logs"] = e.logs
+// feeds are the feeds that there are.
+func (e *events) feeds() []*eventstore.Feed {
+	if e.logs == nil {
+		return []*eventstore.Feed{e.facts}
 	}
-	return out
+	return []*eventstore.Feed{e.facts, e.logs}
 }
 
 // problem says what is wrong with the store of events, or that all is well.
@@ -230,9 +229,9 @@ func (e *events) problem() error {
 	if own, ok := e.store.(*eventstore.Embedded); ok {
 		errs = append(errs, own.Healthy())
 	}
-	for name, f := range e.feeds() {
+	for _, f := range e.feeds() {
 		if s := f.Status(); s.Err != nil && time.Since(s.Failing) > failingAfter {
-			errs = append(errs, fmt.Errorf("no events of the %s are taken since %s; they wait: %w", name, s.Failing.UTC().Format(time.RFC3339), s.Err))
+			errs = append(errs, fmt.Errorf("no events of the %s are taken since %s; they wait: %w", f.Name(), s.Failing.UTC().Format(time.RFC3339), s.Err))
 		}
 	}
 	if e.logs != nil {
@@ -300,15 +299,15 @@ func (m eventMetrics) Collect(ch chan<- prometheus.Metric) {
 	metric := func(d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, t, v, labels...)
 	}
-	for name, f := range m.feeds() {
+	for _, f := range m.feeds() {
 		s := f.Status()
-		metric(eventsAddedDesc, prometheus.CounterValue, float64(s.Added), name)
-		metric(eventsAgainDesc, prometheus.CounterValue, float64(s.Again), name)
+		metric(eventsAddedDesc, prometheus.CounterValue, float64(s.Added), f.Name())
+		metric(eventsAgainDesc, prometheus.CounterValue, float64(s.Again), f.Name())
 		lag := 0.0
 		if !s.Lag.IsZero() {
 			lag = time.Since(s.Lag).Seconds()
 		}
-		metric(eventsLagDesc, prometheus.GaugeValue, lag, name)
+		metric(eventsLagDesc, prometheus.GaugeValue, lag, f.Name())
 	}
 	if m.logs != nil {
 		waiting, lost := m.node.logs.Unkept()
