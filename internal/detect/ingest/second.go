@@ -90,6 +90,9 @@ func (s *Spool) followSegment(ctx context.Context, at, end uint64, take func(Fra
 		behind = min(end, s.starts[i+1])
 	}
 	s.mu.Unlock()
+	if at < start { // it was removed meanwhile, and counted
+		return start, nil
+	}
 	f, err := os.Open(s.name(start))
 	if errors.Is(err, fs.ErrNotExist) {
 		return behind, nil // detection's reader counts what is not there
@@ -97,7 +100,7 @@ func (s *Spool) followSegment(ctx context.Context, at, end uint64, take func(Fra
 		return at, err
 	}
 	defer f.Close()
-	if _, err := f.Seek(int64(at)-int64(start), io.SeekStart); err != nil {
+	if _, err := f.Seek(int64(at-start), io.SeekStart); err != nil {
 		return at, err
 	}
 	for at < behind {
