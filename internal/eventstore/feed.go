@@ -9,7 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
-	"strings"
+	"strconv"
 	"sync"
 	"time"
 
@@ -107,11 +107,11 @@ type Feed struct {
 	log       *slog.Logger
 	onSaved   func(uint64) error // may be nil
 
-	busy   sync.Mutex // covers what follows
-	epoch  uint64
-	marks  []mark              // taken and not yet saved, in order
-	stored map[string]struct{} // ids of events beyond the position that the store has
-	saved  time.Time
+	busy  sync.Mutex // covers what follows
+	epoch uint64
+	marks []mark // taken and not yet saved, in order
+	doubt uint64 // an event with a number below it may be in the store already
+	saved time.Time
 
 	mu     sync.Mutex // covers status
 	status FeedStatus
@@ -226,23 +226,65 @@ func (f *Feed) settleOften(ctx context.Context, stop context.CancelFunc) {
 	}
 }
 
-// begin finds out which events beyond the position the store has already, and
+// numberMargin is by how much more numbers are asked for: the engine compares them
+// as floating point.
+const numberMargin = 4096
+
+// numbered is the filter for the source's events from one number to before another.
+func (f *Feed) numbered(from, to uint64) string {
+	from, to = max(from, f.low+numberMargin)-numberMargin, min(to, f.high-numberMargin)+numberMargin
+	return fmt.Sprintf("%s:>=%d %s:<%d", FieldSeq, from, FieldSeq, to)
+}
+
+// begin finds out up to which number the store has events beyond the position, and
 // tries until it knows or ctx is done.
 func (f *Feed) begin(ctx context.Context) error {
 	f.busy.Lock()
 	defer f.busy.Unlock()
 	f.marks = nil
-	return f.insist(ctx, "events in the store are not listed", time.Now(), func() error {
-		f.epoch = f.now()
-		f.stored = map[string]struct{}{}
-		// The engine compares numbers as floating point: some more are asked for.
-		from := f.low + f.Position()
-		q := Query{LogsQL: fmt.Sprintf("%s:>=%d %s:<%d | fields %s, %s", FieldSeq, max(from, f.low+4096)-4096, FieldSeq, f.high, FieldTime, FieldID)}
+	return f.insist(ctx, "events in the store are not found", time.Now(), func() error {
+		f.epoch, f.doubt = f.now(), 0
+		q := Query{LogsQL: fmt.Sprintf("%s | stats max(%s) as highest", f.numbered(f.low+f.Position(), f.high), FieldSeq)}
 		return f.store.Search(ctx, q, 0, func(r Row) error {
-			f.stored[strings.Clone(r.Get(FieldID))] = struct{}{}
+			highest := r.Get("highest")
+			if highest == "" {
+				return nil
+			}
+			n, err := strconv.ParseUint(highest, 10, 64)
+			if err != nil {
+				return fmt.Errorf("an event in the store has the number %q", highest)
+			}
+			f.doubt = n + numberMargin
 			return nil
 		})
 	})
+}
+
+// fresh returns the events that the store does not have. It asks lot by lot: a
+// store whose positions were lost has more than the node could remember.
+func (f *Feed) fresh(ctx context.Context, events []Event) (fresh []Event, err error) {
+	if len(events) == 0 || events[0].Seq >= f.doubt {
+		return events, nil
+	}
+	stored := map[string]bool{}
+	q := Query{LogsQL: fmt.Sprintf("%s | fields %s, %s", f.numbered(events[0].Seq, events[len(events)-1].Seq+1), FieldTime, FieldID)}
+	err = f.insist(ctx, "events in the store are not listed", came(events[0]), func() error {
+		return f.store.Search(ctx, q, 0, func(r Row) error { stored[r.Get(FieldID)] = true; return nil })
+	})
+	for _, ev := range events {
+		if !stored[ev.ID] {
+			fresh = append(fresh, ev)
+		}
+	}
+	return fresh, err
+}
+
+// came is when an event came in.
+func came(ev Event) time.Time {
+	if ev.Received.IsZero() {
+		return ev.Time
+	}
+	return ev.Received
 }
 
 // Add hands events to the store and returns when it has taken them. next is the
@@ -254,23 +296,12 @@ func (f *Feed) Add(ctx context.Context, events []Event, next uint64) error {
 	if f.now() != f.epoch {
 		return ErrAgain
 	}
-	fresh := events
-	if len(f.stored) > 0 {
-		fresh = nil
-		for _, ev := range events {
-			if _, has := f.stored[ev.ID]; has {
-				delete(f.stored, ev.ID)
-				continue
-			}
-			fresh = append(fresh, ev)
-		}
+	fresh, err := f.fresh(ctx, events)
+	if err != nil {
+		return err
 	}
 	if len(fresh) > 0 {
-		since := fresh[0].Received
-		if since.IsZero() {
-			since = fresh[0].Time
-		}
-		if err := f.insist(ctx, "events are not taken", since, func() error { return f.store.Add(ctx, fresh) }); err != nil {
+		if err := f.insist(ctx, "events are not taken", came(fresh[0]), func() error { return f.store.Add(ctx, fresh) }); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package eventstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"sync/atomic"
@@ -69,4 +70,65 @@ func TestUnreadableSource(t *testing.T) {
 		cancel()
 		<-done
 	})
+}
+
+// full is a store that has every second event up to last, and counts.
+type full struct {
+	Store
+	last               uint64
+	most, added, asked int // rows of one answer, events, and questions
+}
+
+func (s *full) Search(_ context.Context, q Query, _ int, each func(Row) error) error {
+	var from, to uint64
+	if _, err := fmt.Sscanf(q.LogsQL, FieldSeq+":>=%d "+FieldSeq+":<%d ", &from, &to); err != nil {
+		return err
+	}
+	if s.asked++; s.asked == 1 {
+		return each(Row{{"highest", fmt.Sprint(s.last)}})
+	}
+	rows := 0
+	for n := from + from%2; n < min(to, s.last+1); n += 2 {
+		rows++
+		if err := each(Row{{FieldID, fmt.Sprint(n)}}); err != nil {
+			return err
+		}
+	}
+	s.most = max(s.most, rows)
+	return nil
+}
+
+func (s *full) Add(_ context.Context, events []Event) error { s.added += len(events); return nil }
+
+// TestPositionLost: a feed that begins at the beginning of a full store adds what
+// is not there, and holds no more of what is there than a lot; where the store has
+// nothing it asks no more.
+func TestPositionLost(t *testing.T) {
+	p, err := OpenPositions(filepath.Join(t.TempDir(), "position.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &full{last: 100_000}
+	f := NewFeed(FeedOptions{Store: s, Positions: p, Name: "journal", High: 1 << 62})
+	ctx, cancel := context.WithCancel(t.Context())
+	const lot, all = 1000, 150_000
+	f.Run(ctx, func(ctx context.Context, _ uint64) error {
+		defer cancel()
+		for n := uint64(1); n < all; n += lot {
+			var events []Event
+			for i := range uint64(lot) {
+				events = append(events, Event{ID: fmt.Sprint(n + i), Seq: n + i, Time: time.Now()})
+			}
+			if err := f.Add(ctx, events, n+lot-1); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if st := f.Status(); st.Again != 50_000 || st.Added != 100_000 || s.added != 100_000 {
+		t.Errorf("%+v, %d added", st, s.added)
+	}
+	if s.most > lot+2*numberMargin || s.asked > 1+(100_000+numberMargin)/lot+1 {
+		t.Errorf("%d ids at once, %d questions", s.most, s.asked)
+	}
 }
