@@ -3,6 +3,7 @@ package eventstore
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -80,6 +81,9 @@ type Client struct {
 	max    int // bytes of one event
 	slots  chan struct{}
 
+	naming  sync.Mutex // covers columns and what is in it
+	columns map[stream]map[string]struct{}
+
 	refused, retimed, cut atomic.Int64
 }
 
@@ -107,7 +111,7 @@ func Open(address string, tenant Tenant, w *Window) (*Client, error) {
 func newClient(base url.URL, maxEvent int, transport http.RoundTripper, tenant Tenant, w *Window) *Client {
 	return &Client{base: base, http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
 		return errors.New("the server redirects, which an event store does not")
-	}}, tenant: tenant, window: w, max: maxEvent, slots: make(chan struct{}, together)}
+	}}, tenant: tenant, window: w, max: maxEvent, slots: make(chan struct{}, together), columns: map[stream]map[string]struct{}{}}
 }
 
 // ParseAddress reads the address of a VictoriaLogs server, as [Open] takes it.
@@ -149,9 +153,15 @@ func (c *Client) Add(ctx context.Context, events []Event) error {
 	c.window.adding.RLock()
 	defer c.window.adding.RUnlock()
 	now := time.Now()
-	enc := encoder{from: c.window.from(now), to: now.Add(ahead), maxEvent: c.max}
+	enc := encoder{from: c.window.from(now), to: now.Add(ahead), maxEvent: c.max,
+		columns: func(s stream) (map[string]struct{}, error) { return c.columnsOf(ctx, s) }}
 	for _, ev := range events {
-		enc.add(ev)
+		c.naming.Lock()
+		err := enc.add(ev)
+		c.naming.Unlock()
+		if err != nil {
+			return err
+		}
 		if enc.buf.Len() > 8<<20 {
 			if err := c.insert(ctx, &enc); err != nil {
 				return err
@@ -166,7 +176,7 @@ func (c *Client) insert(ctx context.Context, enc *encoder) error {
 		ctx, cancel := context.WithTimeout(ctx, insertTime)
 		defer cancel()
 		q := url.Values{"_stream_fields": {FieldSource + "," + FieldProduct + "," + FieldCategory}}
-		resp, err := c.do(ctx, "/insert/jsonline?"+q.Encode(), "application/stream+json", bytes.NewReader(enc.buf.Bytes()))
+		resp, err := c.do(ctx, http.MethodPost, "/insert/jsonline?"+q.Encode(), "application/stream+json", bytes.NewReader(enc.buf.Bytes()))
 		if err != nil {
 			return unavailable("events are not taken", err)
 		}
@@ -180,15 +190,15 @@ func (c *Client) insert(ctx context.Context, enc *encoder) error {
 	return nil
 }
 
-// do posts and returns the answer if it is 200.
-func (c *Client) do(ctx context.Context, path, contentType string, body io.Reader) (*http.Response, error) {
+// do sends a request and returns the answer if it is good.
+func (c *Client) do(ctx context.Context, method, path, contentType string, body io.Reader) (*http.Response, error) {
 	at := c.base
 	user := at.User
 	at.User = nil
 	where, query, _ := strings.Cut(path, "?")
 	at.Path += where
 	at.RawQuery = query
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, at.String(), body)
+	req, err := http.NewRequestWithContext(ctx, method, at.String(), body)
 	if err != nil {
 		return nil, err
 	}
@@ -225,7 +235,12 @@ func (a answer) Error() string {
 	return fmt.Sprintf("the event store answers %d: %s", a.status, text)
 }
 
+// unavailable is an error that is logged: what a server says stands in it without
+// what somebody asked or what an event holds.
 func unavailable(msg string, err error) error {
+	if a, ok := errors.AsType[answer](err); ok {
+		err = answer{a.status, brief(a.text)}
+	}
 	return &pasban.Error{Kind: pasban.Unavailable, Where: "event store", Msg: msg, Err: err}
 }
 
@@ -268,7 +283,7 @@ func (c *Client) ask(ctx context.Context, path string, q Query, form url.Values,
 	for name, at := range map[string]time.Time{"start": from, "end": to, "time": now} { // time is what _time:5m counts from
 		form.Set(name, at.UTC().Format(time.RFC3339Nano))
 	}
-	resp, err := c.do(limited, "/select/logsql/"+path, "application/x-www-form-urlencoded", strings.NewReader(form.Encode()))
+	resp, err := c.do(limited, http.MethodPost, "/select/logsql/"+path, "application/x-www-form-urlencoded", strings.NewReader(form.Encode()))
 	if err != nil {
 		return asked(ctx, err)
 	}
@@ -336,11 +351,19 @@ func (c *Client) Fields(ctx context.Context, q Query) (out []FieldCount, err err
 	if err != nil {
 		return nil, err
 	}
-	values, err := c.values(ctx, "field_names", q, url.Values{"query": {p.filter}})
-	for _, v := range values {
+	var doc struct {
+		Values []struct {
+			Value string
+			Hits  int64
+		}
+	}
+	err = c.ask(ctx, "field_names", q, url.Values{"query": {p.filter}}, func(r io.Reader) error {
+		return json.NewDecoder(io.LimitReader(r, 4*maxLine)).Decode(&doc)
+	})
+	for _, v := range doc.Values {
 		out = append(out, FieldCount{v.Value, v.Hits})
 	}
-	slices.SortStableFunc(out, func(a, b FieldCount) int { return int(b.Count - a.Count) })
+	slices.SortStableFunc(out, func(a, b FieldCount) int { return cmp.Compare(b.Count, a.Count) })
 	return out, err
 }
 
@@ -366,21 +389,8 @@ func (c *Client) Values(ctx context.Context, q Query, field string, limit int) (
 			return nil
 		})
 	})
-	slices.SortStableFunc(out, func(a, b ValueCount) int { return int(b.Count - a.Count) })
+	slices.SortStableFunc(out, func(a, b ValueCount) int { return cmp.Compare(b.Count, a.Count) })
 	return out, err
-}
-
-type valueHits struct {
-	Value string
-	Hits  int64
-}
-
-func (c *Client) values(ctx context.Context, path string, q Query, form url.Values) ([]valueHits, error) {
-	var doc struct{ Values []valueHits }
-	err := c.ask(ctx, path, q, form, func(r io.Reader) error {
-		return json.NewDecoder(io.LimitReader(r, 4*maxLine)).Decode(&doc)
-	})
-	return doc.Values, err
 }
 
 // Usage implements Store. Of a server that is not Pasban's own it knows only

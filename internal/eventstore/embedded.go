@@ -24,7 +24,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"pasban"
 	"pasban/internal/durable"
 )
 
@@ -259,7 +258,7 @@ var subject = regexp.MustCompile(`(requestURI: "?[^?; ]*)\?[^; ]*`)
 // brief leaves out of the engine's words what may be of an event or of a query.
 func brief(msg string) string {
 	msg = subject.ReplaceAllString(msg, "$1")
-	for _, at := range []string{"; log entry", "; line contents", "query ["} {
+	for _, at := range []string{"; log entry", "; line contents", "; the line snippet", "query ["} {
 		msg, _, _ = strings.Cut(msg, at)
 	}
 	if len(msg) > 400 {
@@ -361,8 +360,6 @@ func (e *Embedded) Usage(ctx context.Context) (Usage, error) {
 			u.Events += int64(v)
 		case strings.HasPrefix(name, "vl_data_size_bytes{"):
 			u.Bytes += int64(v)
-		case strings.HasPrefix(name, "vl_storage_log_min_timestamp_seconds"):
-			u.Oldest = time.Unix(int64(v), 0).UTC()
 		}
 	}
 	return u, nil
@@ -392,28 +389,20 @@ func (e *Embedded) Flush(ctx context.Context) error {
 
 // Drop deletes a day.
 func (e *Embedded) Drop(ctx context.Context, day string) error {
-	resp, err := e.do(ctx, "/day/drop", "application/x-www-form-urlencoded", strings.NewReader(url.Values{"day": {day}}.Encode()))
+	resp, err := e.do(ctx, http.MethodPost, "/day/drop", "application/x-www-form-urlencoded", strings.NewReader(url.Values{"day": {day}}.Encode()))
 	if err != nil {
-		return &pasban.Error{Kind: pasban.Unavailable, Where: "event store", Msg: "day " + day + " is not deleted", Err: err}
+		return unavailable("day "+day+" is not deleted", err)
 	}
 	return resp.Body.Close()
 }
 
 func (e *Embedded) get(ctx context.Context, path string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://engine"+path, nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := e.http.Do(req)
+	resp, err := e.do(ctx, http.MethodGet, path, "", nil)
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxLine))
-	if err == nil && resp.StatusCode != http.StatusOK {
-		return nil, answer{resp.StatusCode, string(text)}
-	}
-	return text, err
+	return io.ReadAll(io.LimitReader(resp.Body, maxLine))
 }
 
 // Close has the engine write what it holds and waits for its end.

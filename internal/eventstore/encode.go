@@ -40,9 +40,10 @@ var reserved = []string{
 type encoder struct {
 	from, to time.Time // what time an event may have
 	maxEvent int       // bytes of one line
+	columns  func(stream) (map[string]struct{}, error)
 	buf      bytes.Buffer
 
-	taken, refused, retimed, cut int64
+	refused, retimed, cut int64
 }
 
 // add appends an event.
@@ -51,9 +52,9 @@ type encoder struct {
 //     received, with what it said beside it: a clock that is wrong, or set wrong,
 //     hides nothing. One that was received too long ago as well is refused.
 //   - Fields with names of the store's own get another name; those that are one
-//     too many go into FieldMore.
+//     too many, for the event or for its stream, go into FieldMore.
 //   - If it is too large its longest values are cut, and FieldCut says so.
-func (e *encoder) add(ev Event) {
+func (e *encoder) add(ev Event) error {
 	own := []Field{{FieldID, ev.ID}, {FieldSeq, strconv.FormatUint(ev.Seq, 10)}, {FieldSource, ev.Source}}
 	for _, f := range []Field{{FieldProduct, ev.Product}, {FieldCategory, ev.Category}, {FieldService, ev.Service}} {
 		if f.Value != "" {
@@ -65,26 +66,38 @@ func (e *encoder) add(ev Event) {
 		at = ev.Received
 		if !e.within(at) {
 			e.refused++
-			return
+			return nil
 		}
 		e.retimed++
 		own = append(own, Field{FieldOriginalTime, ev.Time.UTC().Format(time.RFC3339Nano)})
 	}
 	own = append(own, Field{FieldTime, at.UTC().Format(time.RFC3339Nano)})
-	fields := e.fields(ev.Fields)
-	fields = append(fields, Field{FieldMessage, cmp.Or(ev.Message, noMessage)})
-	if over := e.size(own, fields) - e.maxEvent; over > 0 {
-		e.cut++
-		fields = cutLongest(fields, over)
+	columns, err := e.columns(stream{at.UTC().Truncate(24 * time.Hour), ev.Source, ev.Product, ev.Category})
+	if err != nil {
+		return err
 	}
-	e.taken++
-	e.line(own, fields)
+	message := Field{FieldMessage, cmp.Or(ev.Message, noMessage)}
+	cut := int64(0)
+	for _, limit := range []int{maxFields, 0} { // if the names alone are too much, all go into FieldMore
+		fields := append(e.fields(ev.Fields, limit, columns), message)
+		over := e.line(own, fields)
+		if over > 0 {
+			cut = 1
+			over = e.line(own, cutLongest(fields, over))
+		}
+		if over == 0 {
+			break
+		}
+	}
+	e.cut += cut
+	return nil
 }
 
 func (e *encoder) within(t time.Time) bool { return !t.Before(e.from) && t.Before(e.to) }
 
-// fields gives fields names that the engine takes, each once.
-func (e *encoder) fields(in []Field) []Field {
+// fields gives at most limit fields names that the engine takes, each once, and
+// adds them to the columns. The others go into FieldMore.
+func (e *encoder) fields(in []Field, limit int, columns map[string]struct{}) []Field {
 	out := make([]Field, 0, len(in)+1)
 	more := map[string]string{}
 	seen := make(map[string]struct{}, len(in))
@@ -92,13 +105,18 @@ func (e *encoder) fields(in []Field) []Field {
 		if f.Value == "" {
 			continue // to the engine the same as no field
 		}
+		f.Name = strings.ToValidUTF8(f.Name, "\ufffd") // as it is written: its length counts
 		if slices.Contains(reserved, f.Name) {
 			f.Name = OriginalPrefix + f.Name
 		}
 		_, twice := seen[f.Name]
-		if len(f.Name) > maxFieldName || len(out) >= maxFields || twice {
+		_, known := columns[f.Name]
+		if len(f.Name) > maxFieldName || len(out) >= limit || twice || !known && len(columns) >= maxColumns {
 			more[f.Name] = f.Value
 			continue
+		}
+		if !known {
+			columns[strings.Clone(f.Name)] = struct{}{} // or it would hold on to the whole of what was received
 		}
 		seen[f.Name] = struct{}{}
 		out = append(out, f)
@@ -110,32 +128,39 @@ func (e *encoder) fields(in []Field) []Field {
 	return out
 }
 
-// size is at least the length of the event's line.
-func (e *encoder) size(lists ...[]Field) (n int) {
-	for _, list := range lists {
-		for _, f := range list {
-			n += len(f.Name) + jsonLen(f.Value) + 8
-		}
-	}
-	return n
-}
-
-// jsonLen is at least how long a text gets in JSON without its quotes.
+// jsonLen is how long a text in UTF-8 gets in JSON, without its quotes.
 func jsonLen(s string) (n int) {
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c < 0x20:
-			n += 6
-		case c == '"' || c == '\\':
-			n += 2
-		default:
-			n++
-		}
+	for _, r := range s {
+		n += runeLen(r)
 	}
 	return n
 }
 
-// cutLongest shortens the longest values by at least over bytes of JSON.
+func runeLen(r rune) int {
+	switch {
+	case r < 0x20:
+		return 6
+	case r == '"' || r == '\\':
+		return 2
+	}
+	return utf8.RuneLen(r)
+}
+
+// beginning is as much of a text as takes at most limit bytes in JSON.
+func beginning(s string, limit int) string {
+	for i, r := range s {
+		if limit -= runeLen(r); limit < 0 {
+			return s[:i]
+		}
+	}
+	return s
+}
+
+// shortest is what is left of a value at least, in bytes of JSON.
+const shortest = 64
+
+// cutLongest shortens the longest values, until what is over is gone or none is
+// longer than shortest, and says so in FieldCut.
 func cutLongest(fields []Field, over int) []Field {
 	order := make([]int, len(fields))
 	for i := range order {
@@ -143,32 +168,30 @@ func cutLongest(fields []Field, over int) []Field {
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return len(fields[b].Value) - len(fields[a].Value) })
 	var notes []string
+	over += len(FieldCut) + len(`"":"",`)
 	for _, i := range order {
 		if over <= 0 {
 			break
 		}
-		was := fields[i].Value
-		keep := was[:min(len(was), 64)]
-		if budget := jsonLen(was) - over - 256; budget > 64 { // 256: for the note
-			keep = was
-			for jsonLen(keep) > budget {
-				keep = keep[:len(keep)-max(1, (jsonLen(keep)-budget)/6)]
-			}
+		was := strings.ToValidUTF8(fields[i].Value, "\ufffd") // as it is written
+		length := jsonLen(was)
+		if length <= shortest {
+			continue
 		}
-		for len(keep) > 0 && len(keep) < len(was) && !utf8.RuneStart(was[len(keep)]) {
-			keep = keep[:len(keep)-1]
-		}
-		over -= jsonLen(was) - jsonLen(keep)
-		fields[i].Value = keep
 		if len(notes) < 20 {
-			notes = append(notes, fmt.Sprintf("%.64s=%d", fields[i].Name, len(was)))
-			over += 72
+			note := fmt.Sprintf("%.64s=%d", fields[i].Name, len(fields[i].Value))
+			notes = append(notes, note)
+			over += jsonLen(note) + 1
 		}
+		fields[i].Value = beginning(was, max(shortest, length-over))
+		over -= length - jsonLen(fields[i].Value)
 	}
 	return append(fields, Field{FieldCut, strings.Join(notes, " ")})
 }
 
-func (e *encoder) line(lists ...[]Field) {
+// line appends a line. If it has more bytes than maxEvent it returns how many
+// more, and appends nothing.
+func (e *encoder) line(lists ...[]Field) (over int) {
 	enc := e.buf.AvailableBuffer()
 	enc = append(enc, '{')
 	for _, list := range lists {
@@ -182,7 +205,11 @@ func (e *encoder) line(lists ...[]Field) {
 		}
 	}
 	enc = append(enc, '}', '\n')
+	if len(enc) > e.maxEvent {
+		return len(enc) - e.maxEvent
+	}
 	e.buf.Write(enc)
+	return 0
 }
 
 // appendJSON appends a text in JSON. Bytes that are not UTF-8 become U+FFFD.

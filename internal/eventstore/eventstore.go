@@ -130,12 +130,11 @@ type ValueCount struct {
 // Usage is what a store holds, and what became of what was added. A count that
 // the engine does not tell is -1.
 type Usage struct {
-	Events  int64     // kept
-	Bytes   int64     // on disk
-	Oldest  time.Time // zero if there are none, or if it is not known
-	Refused int64     // since the start: older than what is kept, and received too long ago as well
-	Retimed int64     // since the start: kept under the time of receipt, see FieldOriginalTime
-	Cut     int64     // since the start: over the limit on one event's size, the longest values cut
+	Events  int64 // kept
+	Bytes   int64 // on disk
+	Refused int64 // since the start: older than what is kept, and received too long ago as well
+	Retimed int64 // since the start: kept under the time of receipt, see FieldOriginalTime
+	Cut     int64 // since the start: over the limit on one event's size, the longest values cut
 }
 
 // Store keeps the events of one tenant. Its methods may be called at the same

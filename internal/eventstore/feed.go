@@ -7,8 +7,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
-	"strings"
+	"strconv"
 	"sync"
 	"time"
 
@@ -61,12 +62,17 @@ func OpenPositions(path string) (*Positions, error) {
 func (p *Positions) save(change func(*positions)) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	change(&p.doc)
-	text, err := json.Marshal(p.doc)
+	next := positions{Feeds: maps.Clone(p.doc.Feeds), Floor: p.doc.Floor}
+	change(&next)
+	text, err := json.Marshal(next)
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(p.path, append(text, '\n'), 0o600)
+	if err := durable.WriteFile(p.path, append(text, '\n'), 0o600); err != nil {
+		return err
+	}
+	p.doc = next
+	return nil
 }
 
 func (p *Positions) of(name string) uint64 {
@@ -101,11 +107,11 @@ type Feed struct {
 	log       *slog.Logger
 	onSaved   func(uint64) error // may be nil
 
-	busy   sync.Mutex // covers what follows
-	epoch  uint64
-	marks  []mark              // taken and not yet saved, in order
-	stored map[string]struct{} // ids of events beyond the position that the store has
-	saved  time.Time
+	busy  sync.Mutex // covers what follows
+	epoch uint64
+	marks []mark // taken and not yet saved, in order
+	doubt uint64 // an event with a number below it may be in the store already
+	saved time.Time
 
 	mu     sync.Mutex // covers status
 	status FeedStatus
@@ -122,7 +128,7 @@ type FeedStatus struct {
 	Added   uint64    // events since the start
 	Again   uint64    // events since the start that were found to be in the store already
 	Lag     time.Time // when the oldest event that waits came in; zero if none is known to wait
-	Failing time.Time // since when the store takes nothing; zero if it does
+	Failing time.Time // since when the store takes nothing, or the source gives none; zero if all is well
 	Err     error     // why
 }
 
@@ -161,6 +167,9 @@ func (f *Feed) now() uint64 {
 	return 0
 }
 
+// Name is the feed's name in the file of positions.
+func (f *Feed) Name() string { return f.name }
+
 // Position is where the source is to be read from: everything up to it is in the
 // store, and on its disk.
 func (f *Feed) Position() uint64 { return f.positions.of(f.name) }
@@ -183,9 +192,7 @@ func (f *Feed) Run(ctx context.Context, read func(ctx context.Context, from uint
 		if cut || errors.Is(err, ErrAgain) {
 			continue
 		}
-		f.mu.Lock()
-		f.status.Err, f.status.Failing = err, time.Now()
-		f.mu.Unlock()
+		f.failed(err, time.Time{})
 		f.log.ErrorContext(ctx, "a source of events cannot be read, trying again", "feed", f.name, "err", err)
 		select {
 		case <-ctx.Done():
@@ -195,7 +202,8 @@ func (f *Feed) Run(ctx context.Context, read func(ctx context.Context, from uint
 }
 
 // settleOften saves positions also while nothing comes, and stops the reading if
-// the engine was started again.
+// the engine was started again. While the reading goes on and no Add is in its
+// way, all is well.
 func (f *Feed) settleOften(ctx context.Context, stop context.CancelFunc) {
 	tick := time.NewTicker(saveEvery)
 	defer tick.Stop()
@@ -206,6 +214,9 @@ func (f *Feed) settleOften(ctx context.Context, stop context.CancelFunc) {
 		case now := <-tick.C:
 			f.busy.Lock()
 			err := f.settleNow(now)
+			if err == nil {
+				f.well(0, 0)
+			}
 			f.busy.Unlock()
 			if err != nil {
 				stop()
@@ -215,23 +226,65 @@ func (f *Feed) settleOften(ctx context.Context, stop context.CancelFunc) {
 	}
 }
 
-// begin finds out which events beyond the position the store has already, and
+// numberMargin is by how much more numbers are asked for: the engine compares them
+// as floating point.
+const numberMargin = 4096
+
+// numbered is the filter for the source's events from one number to before another.
+func (f *Feed) numbered(from, to uint64) string {
+	from, to = max(from, f.low+numberMargin)-numberMargin, min(to, f.high-numberMargin)+numberMargin
+	return fmt.Sprintf("%s:>=%d %s:<%d", FieldSeq, from, FieldSeq, to)
+}
+
+// begin finds out up to which number the store has events beyond the position, and
 // tries until it knows or ctx is done.
 func (f *Feed) begin(ctx context.Context) error {
 	f.busy.Lock()
 	defer f.busy.Unlock()
 	f.marks = nil
-	return f.insist(ctx, "events in the store are not listed", time.Now(), func() error {
-		f.epoch = f.now()
-		f.stored = map[string]struct{}{}
-		// The engine compares numbers as floating point: some more are asked for.
-		from := f.low + f.Position()
-		q := Query{LogsQL: fmt.Sprintf("%s:>=%d %s:<%d | fields %s, %s", FieldSeq, max(from, f.low+4096)-4096, FieldSeq, f.high, FieldTime, FieldID)}
+	return f.insist(ctx, "events in the store are not found", time.Now(), func() error {
+		f.epoch, f.doubt = f.now(), 0
+		q := Query{LogsQL: fmt.Sprintf("%s | stats max(%s) as highest", f.numbered(f.low+f.Position(), f.high), FieldSeq)}
 		return f.store.Search(ctx, q, 0, func(r Row) error {
-			f.stored[strings.Clone(r.Get(FieldID))] = struct{}{}
+			highest := r.Get("highest")
+			if highest == "" {
+				return nil
+			}
+			n, err := strconv.ParseUint(highest, 10, 64)
+			if err != nil {
+				return fmt.Errorf("an event in the store has the number %q", highest)
+			}
+			f.doubt = n + numberMargin
 			return nil
 		})
 	})
+}
+
+// fresh returns the events that the store does not have. It asks lot by lot: a
+// store whose positions were lost has more than the node could remember.
+func (f *Feed) fresh(ctx context.Context, events []Event) (fresh []Event, err error) {
+	if len(events) == 0 || events[0].Seq >= f.doubt {
+		return events, nil
+	}
+	stored := map[string]bool{}
+	q := Query{LogsQL: fmt.Sprintf("%s | fields %s, %s", f.numbered(events[0].Seq, events[len(events)-1].Seq+1), FieldTime, FieldID)}
+	err = f.insist(ctx, "events in the store are not listed", came(events[0]), func() error {
+		return f.store.Search(ctx, q, 0, func(r Row) error { stored[r.Get(FieldID)] = true; return nil })
+	})
+	for _, ev := range events {
+		if !stored[ev.ID] {
+			fresh = append(fresh, ev)
+		}
+	}
+	return fresh, err
+}
+
+// came is when an event came in.
+func came(ev Event) time.Time {
+	if ev.Received.IsZero() {
+		return ev.Time
+	}
+	return ev.Received
 }
 
 // Add hands events to the store and returns when it has taken them. next is the
@@ -243,35 +296,19 @@ func (f *Feed) Add(ctx context.Context, events []Event, next uint64) error {
 	if f.now() != f.epoch {
 		return ErrAgain
 	}
-	fresh := events
-	if len(f.stored) > 0 {
-		fresh = nil
-		for _, ev := range events {
-			if _, has := f.stored[ev.ID]; has {
-				delete(f.stored, ev.ID)
-				f.mu.Lock()
-				f.status.Again++
-				f.mu.Unlock()
-				continue
-			}
-			fresh = append(fresh, ev)
-		}
+	fresh, err := f.fresh(ctx, events)
+	if err != nil {
+		return err
 	}
 	if len(fresh) > 0 {
-		since := fresh[0].Received
-		if since.IsZero() {
-			since = fresh[0].Time
-		}
-		if err := f.insist(ctx, "events are not taken", since, func() error { return f.store.Add(ctx, fresh) }); err != nil {
+		if err := f.insist(ctx, "events are not taken", came(fresh[0]), func() error { return f.store.Add(ctx, fresh) }); err != nil {
 			return err
 		}
 	}
 	if f.now() != f.epoch {
 		return ErrAgain
 	}
-	f.mu.Lock()
-	f.status.Added += uint64(len(fresh))
-	f.mu.Unlock()
+	f.well(len(fresh), len(events)-len(fresh))
 	f.marks = append(f.marks, mark{next, time.Now()})
 	return f.settleNow(time.Now())
 }
@@ -315,26 +352,16 @@ func (f *Feed) Reset(at uint64) error {
 
 // insist tries until it is done, the engine was started again, or ctx is done.
 func (f *Feed) insist(ctx context.Context, what string, since time.Time, try func() error) error {
-	began := f.now()
 	var told time.Time // of a store that stays away the log tells once a minute
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 		err := try()
-		f.mu.Lock()
-		if err == nil {
-			f.status.Err, f.status.Failing, f.status.Lag = nil, time.Time{}, time.Time{}
-		} else {
-			f.status.Err, f.status.Lag = err, since
-			if f.status.Failing.IsZero() {
-				f.status.Failing = time.Now()
-			}
-		}
-		f.mu.Unlock()
 		if err == nil {
 			return nil
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		f.failed(err, since)
 		if time.Since(told) > time.Minute {
 			told = time.Now()
 			f.log.WarnContext(ctx, what+", trying again", "feed", f.name, "err", err)
@@ -344,9 +371,27 @@ func (f *Feed) insist(ctx context.Context, what string, since time.Time, try fun
 			return ctx.Err()
 		case <-time.After(pause):
 		}
-		if f.now() != began && f.epoch == began {
+		if f.now() != f.epoch {
 			return ErrAgain
 		}
+	}
+}
+
+// well notes that nothing is in the way, and what became of events.
+func (f *Feed) well(added, again int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.status = FeedStatus{Added: f.status.Added + uint64(added), Again: f.status.Again + uint64(again)}
+}
+
+// failed notes what is in the way, and since when events wait for it. What fails
+// again and again fails since the first time.
+func (f *Feed) failed(err error, waiting time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.status.Err, f.status.Lag = err, waiting
+	if f.status.Failing.IsZero() {
+		f.status.Failing = time.Now()
 	}
 }
 

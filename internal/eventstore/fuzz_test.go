@@ -32,6 +32,9 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// noColumns is a stream that has no events yet.
+func noColumns(stream) (map[string]struct{}, error) { return map[string]struct{}{}, nil }
+
 // Whatever is in an event, its line is one JSON object of texts within the limit,
 // with the store's own fields as they are.
 func FuzzEncode(f *testing.F) {
@@ -40,10 +43,10 @@ func FuzzEncode(f *testing.F) {
 	f.Add("event_id", strings.Repeat("x", 9000), strings.Repeat("ں", 9000), int64(32503679999))
 	f.Fuzz(func(t *testing.T, name, value, message string, sec int64) {
 		now := time.Now()
-		e := encoder{from: now.Add(-time.Hour), to: now.Add(time.Hour), maxEvent: 8192}
+		e := encoder{from: now.Add(-time.Hour), to: now.Add(time.Hour), maxEvent: 8192, columns: noColumns}
 		e.add(Event{ID: "id", Source: "s", Time: time.Unix(sec, 0), Received: now, Message: message, Fields: []Field{{name, value}, {name, message}, {value, name}}})
 		line := e.buf.Bytes()
-		if e.buf.Len() > 8192+1024 || strings.Count(e.buf.String(), "\n") != 1 {
+		if e.buf.Len() > 8192 || strings.Count(e.buf.String(), "\n") != 1 {
 			t.Fatalf("%d bytes", e.buf.Len())
 		}
 		var doc map[string]string
@@ -58,6 +61,40 @@ func FuzzEncode(f *testing.F) {
 			t.Fatalf("%v, %v", row, err)
 		}
 	})
+}
+
+// TestEncodeFits: names count as they are written too, and bytes that are no text
+// as what they become. What the engine finds too long it would drop.
+func TestEncodeFits(t *testing.T) {
+	var names, odd []Field
+	for i := range 900 {
+		names = append(names, Field{fmt.Sprintf("%03d%s", i, strings.Repeat("\x01", 125)), strings.Repeat("\x02", 64)})
+		odd = append(odd, Field{fmt.Sprintf("%03d%s", i, strings.Repeat("\xff.", 60)), "v"})
+	}
+	halves, run := strings.Repeat("a\xff", 1<<20), "a"+strings.Repeat("\xff", 1<<21)
+	now := time.Now()
+	for _, limit := range []int{4096, defaultMaxEvent, embeddedMaxEvent} {
+		for _, ev := range []Event{
+			{ID: "names", Fields: names, Message: strings.Repeat("m", 1<<21)}, {ID: "odd", Fields: odd},
+			{ID: "halves", Message: halves}, {ID: "run", Message: run}, {ID: "both", Fields: []Field{{"a", run}}, Message: halves},
+		} {
+			e := encoder{from: now.Add(-time.Hour), to: now.Add(time.Hour), maxEvent: limit, columns: noColumns}
+			ev.Time = now
+			e.add(ev)
+			var doc map[string]string
+			if err := json.Unmarshal(e.buf.Bytes(), &doc); err != nil || e.buf.Len() > limit || doc[FieldID] != ev.ID || doc[FieldMessage] == "" {
+				t.Errorf("%s within %d bytes: %d bytes, %v", ev.ID, limit, e.buf.Len(), err)
+			}
+			for name := range doc {
+				if len(name) > maxFieldName {
+					t.Errorf("%s: a name of %d bytes", ev.ID, len(name))
+				}
+			}
+			if e.cut > 1 || (doc[FieldCut] != "") != (e.cut == 1) {
+				t.Errorf("%s within %d bytes: %d cut, %q", ev.ID, limit, e.cut, doc[FieldCut])
+			}
+		}
+	}
 }
 
 // An answer of any server is rows or an error.

@@ -2,6 +2,7 @@ package eventstore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"pasban"
@@ -56,13 +58,7 @@ func (row Row) Arrange() Row {
 	}
 	row = slices.DeleteFunc(row, func(f Field) bool { return f.Name == "_stream_id" })
 	slices.SortStableFunc(row, func(a, b Field) int {
-		if d := place(a.Name) - place(b.Name); d != 0 {
-			return d
-		}
-		if a.Name < b.Name {
-			return -1
-		}
-		return 1
+		return cmp.Or(place(a.Name)-place(b.Name), strings.Compare(a.Name, b.Name))
 	})
 	return row
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -27,33 +26,33 @@ const failingAfter = 30 * time.Second
 
 // events is the store of events, and what fills it and keeps it within bounds.
 type events struct {
-	store     eventstore.Store
-	positions *eventstore.Positions
-	facts     *eventstore.Feed
-	logs      *eventstore.Feed // nil if no logs are received
-	keeper    *archive.Keeper
-	node      *Node
+	store  eventstore.Store
+	facts  *eventstore.Feed
+	logs   *eventstore.Feed // nil if no logs are received
+	keeper *archive.Keeper
+	node   *Node
 }
 
 // openEvents opens the store of events that the configuration asks for. It
 // returns nil if events are not kept. A store that does not answer is no error:
 // events wait in the journal and in the spool.
-func openEvents(n *Node, cfg *config.Config, engine []string, log *slog.Logger) (_ *events, err error) {
+func openEvents(n *Node, cfg *config.Config) (_ *events, err error) {
 	address := cfg.Events.Store.Value()
-	if address == config.EventsOff || address == config.EventsEmbedded && len(engine) == 0 {
+	if address == config.EventsOff || address == config.EventsEmbedded && len(n.engine) == 0 {
 		return nil, nil
 	}
 	dir := filepath.Join(cfg.Data, "events")
 	if err := privateDir(dir); err != nil {
 		return nil, err
 	}
-	e := &events{node: n}
-	if e.positions, err = eventstore.OpenPositions(filepath.Join(dir, "position.json")); err != nil {
+	positions, err := eventstore.OpenPositions(filepath.Join(dir, "position.json"))
+	if err != nil {
 		return nil, err
 	}
+	e := &events{node: n}
 	tenant, window := eventstore.TenantOf(cfg.Agency.ID), &eventstore.Window{Retention: cfg.Events.Retention}
 	if address == config.EventsEmbedded {
-		e.store, err = eventstore.OpenEmbedded(eventstore.EmbeddedOptions{Dir: dir, Command: engine, Tenant: tenant, Window: window, Log: log})
+		e.store, err = eventstore.OpenEmbedded(eventstore.EmbeddedOptions{Dir: dir, Command: n.engine, Tenant: tenant, Window: window, Log: n.log})
 	} else {
 		e.store, err = eventstore.Open(address, tenant, window)
 	}
@@ -65,15 +64,15 @@ func openEvents(n *Node, cfg *config.Config, engine []string, log *slog.Logger) 
 		folder = ""
 	}
 	e.keeper, err = archive.New(archive.Options{
-		Store: e.store, Dir: folder, Retention: cfg.Events.Retention, MaxBytes: cfg.Events.MaxBytes, Window: window, Positions: e.positions, Log: log,
+		Store: e.store, Dir: folder, Retention: cfg.Events.Retention, MaxBytes: cfg.Events.MaxBytes, Window: window, Positions: positions, Log: n.log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, e.store.Close())
 	}
-	e.facts = eventstore.NewFeed(eventstore.FeedOptions{Store: e.store, Positions: e.positions, Name: "journal", High: ingest.Base, Log: log})
+	e.facts = eventstore.NewFeed(eventstore.FeedOptions{Store: e.store, Positions: positions, Name: "journal", High: ingest.Base, Log: n.log})
 	if n.logs != nil {
 		e.logs = eventstore.NewFeed(eventstore.FeedOptions{
-			Store: e.store, Positions: e.positions, Name: "logs", Low: ingest.Base, High: 2 * ingest.Base, Log: log, OnSaved: n.logs.Keep,
+			Store: e.store, Positions: positions, Name: "logs", Low: ingest.Base, High: 2 * ingest.Base, Log: n.log, OnSaved: n.logs.Keep,
 		})
 		if err := n.logs.Keep(e.logs.Position()); err != nil {
 			return nil, errors.Join(err, e.store.Close())
@@ -137,7 +136,10 @@ func (e *events) otherJournal(ctx context.Context, head uint64) error {
 	if !known {
 		head = 0
 	}
-	return errors.Join(e.facts.Reset(head), eventstore.ErrAgain)
+	if err := e.facts.Reset(head); err != nil {
+		return err
+	}
+	return eventstore.ErrAgain
 }
 
 // readLogs gives the received logs, as detection gets them.
@@ -213,13 +215,12 @@ func keep(ev pasban.Event) eventstore.Event {
 	return out
 }
 
-// feeds are the feeds that there are, by what they read.
-func (e *events) feeds() map[string]*eventstore.Feed {
-	out := map[string]*eventstore.Feed{"journal": e.facts}
-	if e.logs != nil {
-		out["logs"] = e.logs
+// feeds are the feeds that there are.
+func (e *events) feeds() []*eventstore.Feed {
+	if e.logs == nil {
+		return []*eventstore.Feed{e.facts}
 	}
-	return out
+	return []*eventstore.Feed{e.facts, e.logs}
 }
 
 // problem says what is wrong with the store of events, or that all is well.
@@ -228,9 +229,9 @@ func (e *events) problem() error {
 	if own, ok := e.store.(*eventstore.Embedded); ok {
 		errs = append(errs, own.Healthy())
 	}
-	for name, f := range e.feeds() {
+	for _, f := range e.feeds() {
 		if s := f.Status(); s.Err != nil && time.Since(s.Failing) > failingAfter {
-			errs = append(errs, fmt.Errorf("no events of the %s are taken since %s; they wait: %w", name, s.Failing.UTC().Format(time.RFC3339), s.Err))
+			errs = append(errs, fmt.Errorf("no events of the %s are taken since %s; they wait: %w", f.Name(), s.Failing.UTC().Format(time.RFC3339), s.Err))
 		}
 	}
 	if e.logs != nil {
@@ -298,15 +299,15 @@ func (m eventMetrics) Collect(ch chan<- prometheus.Metric) {
 	metric := func(d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, t, v, labels...)
 	}
-	for name, f := range m.feeds() {
+	for _, f := range m.feeds() {
 		s := f.Status()
-		metric(eventsAddedDesc, prometheus.CounterValue, float64(s.Added), name)
-		metric(eventsAgainDesc, prometheus.CounterValue, float64(s.Again), name)
+		metric(eventsAddedDesc, prometheus.CounterValue, float64(s.Added), f.Name())
+		metric(eventsAgainDesc, prometheus.CounterValue, float64(s.Again), f.Name())
 		lag := 0.0
 		if !s.Lag.IsZero() {
 			lag = time.Since(s.Lag).Seconds()
 		}
-		metric(eventsLagDesc, prometheus.GaugeValue, lag, name)
+		metric(eventsLagDesc, prometheus.GaugeValue, lag, f.Name())
 	}
 	if m.logs != nil {
 		waiting, lost := m.node.logs.Unkept()

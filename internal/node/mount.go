@@ -45,15 +45,11 @@ func (n *Node) mount(own *http.ServeMux, s *Setup) error {
 	if n.logs != nil {
 		received = n.logs
 	}
-	var kept console.Events
-	if n.events != nil {
-		kept = n.events.store
-	}
 	c, err := console.New(console.Options{
 		Pages: n.pages, Agency: cfg.Agency.ID, Alerts: n.soc, Journal: n.journal, Ledger: n.ledger,
 		Detection: func() console.Detection { return n.rules }, VKey: n.vkey, Visitor: consoleVisitor,
 		Sites: func() []config.Site { return n.Config().Sites }, Tune: n.tune,
-		Shield: shield{n}, Tables: tables, Logs: received, Events: kept, Refused: n.refusedRules,
+		Shield: shield{n}, Tables: tables, Logs: received, Events: n.Events(), Refused: n.refusedRules,
 	})
 	if err != nil {
 		return err

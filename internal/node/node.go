@@ -201,7 +201,7 @@ func (n *Node) openRooms(ctx context.Context, s *Setup) (err error) {
 	if n.logs, err = openLogs(cfg, n.log); err != nil {
 		return err
 	}
-	if n.events, err = openEvents(n, cfg, n.engine, n.log); err != nil {
+	if n.events, err = openEvents(n, cfg); err != nil {
 		return err
 	}
 	if n.budgets, err = access.NewBudgets(ctx, n.store, cfg.Access.Budgets); err != nil {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"slices"
 )
 
 // A second reader may follow the spool beside detection, with a position of its
@@ -84,16 +83,16 @@ func (s *Spool) Follow(ctx context.Context, from uint64, take func(Frame) error)
 // followSegment hands out the frames from at up to end that are in one segment.
 func (s *Spool) followSegment(ctx context.Context, at, end uint64, take func(Frame) error) (uint64, error) {
 	s.mu.Lock()
-	i, found := slices.BinarySearch(s.starts, at)
-	if !found {
-		i--
-	}
-	start := s.starts[max(i, 0)]
+	i := s.holds(at)
+	start := s.starts[i]
 	behind := end
 	if i+1 < len(s.starts) {
 		behind = min(end, s.starts[i+1])
 	}
 	s.mu.Unlock()
+	if at < start { // it was removed meanwhile, and counted
+		return start, nil
+	}
 	f, err := os.Open(s.name(start))
 	if errors.Is(err, fs.ErrNotExist) {
 		return behind, nil // detection's reader counts what is not there
@@ -101,7 +100,7 @@ func (s *Spool) followSegment(ctx context.Context, at, end uint64, take func(Fra
 		return at, err
 	}
 	defer f.Close()
-	if _, err := f.Seek(int64(at)-int64(start), io.SeekStart); err != nil {
+	if _, err := f.Seek(int64(at-start), io.SeekStart); err != nil {
 		return at, err
 	}
 	for at < behind {

@@ -56,17 +56,16 @@ type Spool struct {
 	syncing sync.Mutex // covers synced; held while a file is synced
 	synced  uint64
 
-	mu      sync.Mutex // covers everything below
-	file    *os.File   // the last segment, open for writing
-	starts  []uint64   // of the segments that there are, in order
-	end     uint64     // where the next frame goes
-	taken   uint64     // everything before it was taken
-	keeps   bool       // there is a second reader, who keeps its own position
-	kept    uint64     // everything before it that reader has
-	lost    int64      // bytes that were removed before that reader had them
-	damaged int        // frames and files that could not be read
-	more    chan struct{}
-	wake    chan struct{} // closed and renewed when something was added, for the second reader
+	mu      sync.Mutex    // covers everything below
+	file    *os.File      // the last segment, open for writing
+	starts  []uint64      // of the segments that there are, in order
+	end     uint64        // where the next frame goes
+	taken   uint64        // everything before it was taken
+	keeps   bool          // there is a second reader, who keeps its own position
+	kept    uint64        // everything before it that reader has
+	lost    int64         // bytes that were removed before that reader had them
+	damaged int           // frames and files that could not be read
+	wake    chan struct{} // closed and renewed when something was added
 }
 
 // OpenSpool opens or makes the spool in dir; at most limit bytes wait in it, and
@@ -76,7 +75,7 @@ func OpenSpool(dir string, limit int64) (*Spool, error) {
 	if err := durable.MkdirAll(dir, durable.DirMode); err != nil {
 		return nil, err
 	}
-	s := &Spool{dir: dir, max: limit, more: make(chan struct{}, 1), wake: make(chan struct{})}
+	s := &Spool{dir: dir, max: limit, wake: make(chan struct{})}
 	names, err := filepath.Glob(filepath.Join(dir, "*.seg"))
 	if err != nil {
 		return nil, err
@@ -165,12 +164,7 @@ func (s *Spool) segment() error {
 	if !slices.Contains(s.starts, s.end) {
 		s.starts = append(s.starts, s.end)
 	}
-	d, err := os.Open(s.dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return durable.SyncDir(s.dir)
 }
 
 // Append adds what a source sent. When it returns nil the data is on stable
@@ -234,10 +228,6 @@ func (s *Spool) sync(at uint64) error {
 	close(s.wake)
 	s.wake = make(chan struct{})
 	s.mu.Unlock()
-	select {
-	case s.more <- struct{}{}:
-	default:
-	}
 	return nil
 }
 
@@ -267,12 +257,12 @@ func (s *Spool) Each(ctx context.Context, take func(Frame) error) error {
 		}
 	}()
 	for {
-		at, segment, ok := s.next()
-		if !ok {
+		at, segment, wait := s.next()
+		if wait != nil {
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
-			case <-s.more:
+			case <-wait:
 			}
 			continue
 		}
@@ -314,18 +304,24 @@ func (s *Spool) Each(ctx context.Context, take func(Frame) error) error {
 	}
 }
 
-// next returns where the next frame is, and in which segment.
-func (s *Spool) next() (at, segment uint64, ok bool) {
+// next returns where the next frame is, and in which segment; or what to wait for,
+// if there is none.
+func (s *Spool) next() (at, segment uint64, wait <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.taken >= s.end {
-		return 0, 0, false
+		return 0, 0, s.wake
 	}
-	i, found := slices.BinarySearch(s.starts, s.taken)
+	return s.taken, s.starts[s.holds(s.taken)], nil
+}
+
+// holds says which segment holds a place. The caller holds mu.
+func (s *Spool) holds(at uint64) int {
+	i, found := slices.BinarySearch(s.starts, at)
 	if !found {
 		i--
 	}
-	return s.taken, s.starts[max(i, 0)], true
+	return max(i, 0)
 }
 
 // done notes that everything before at was taken, and removes what is not

@@ -72,11 +72,22 @@ type Status struct {
 	Err               error
 }
 
-// New returns a keeper and makes the archive's directory.
+// unfinished is how files are called, to begin with.
+const unfinished = ".events-*.tmp"
+
+// New returns a keeper and makes the archive's directory. What a crash left of a
+// file goes: the day is still in the store.
 func New(o Options) (*Keeper, error) {
 	if o.Dir != "" {
 		if err := durable.MkdirAll(o.Dir, durable.DirMode); err != nil {
 			return nil, fmt.Errorf("make the archive of events: %w", err)
+		}
+		left, err := fs.Glob(os.DirFS(o.Dir), unfinished)
+		for _, name := range left {
+			err = errors.Join(err, os.Remove(filepath.Join(o.Dir, name)))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("tidy the archive of events: %w", err)
 		}
 	}
 	if o.Log == nil {
@@ -209,7 +220,7 @@ func (k *Keeper) archive(ctx context.Context, day time.Time) (err error) {
 		return nil
 	}
 	q := eventstore.Query{From: day, To: day.Add(24 * time.Hour)}
-	f, err := os.CreateTemp(k.Dir, ".events-*.tmp")
+	f, err := os.CreateTemp(k.Dir, unfinished)
 	if err != nil {
 		return fmt.Errorf("begin a file of the archive: %w", err)
 	}

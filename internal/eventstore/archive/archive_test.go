@@ -43,6 +43,13 @@ func TestKeeper(t *testing.T) {
 		t.Fatal(err)
 	}
 	folder := filepath.Join(dir, "archive")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	// What a crash left of a file goes.
+	if err := os.WriteFile(filepath.Join(folder, ".events-7.tmp"), []byte("PAR1"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	keep := func(retention time.Duration, max int64) *archive.Keeper {
 		k, err := archive.New(archive.Options{Store: s, Dir: folder, Retention: retention, MaxBytes: max, Window: window, Positions: positions})
 		if err != nil {
@@ -54,6 +61,9 @@ func TestKeeper(t *testing.T) {
 	// Nothing is too old.
 	if err := keep(10*24*time.Hour, 1<<40).Once(t.Context(), now); err != nil || count() != len(all) {
 		t.Fatalf("%d events, %v", count(), err)
+	}
+	if left, err := os.ReadDir(folder); err != nil || len(left) != 0 {
+		t.Errorf("in the archive are %v, %v", left, err)
 	}
 	// The archive cannot be written: nothing is deleted.
 	k := keep(3*24*time.Hour, 1<<40)

@@ -41,8 +41,8 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 )
 
-// StorageFlag is the flag that names the directory of the events.
-const StorageFlag = "storageDataPath"
+// storageFlag is the flag that names the directory of the events.
+const storageFlag = "storageDataPath"
 
 // day is the name of a day's partition.
 var day = regexp.MustCompile(`^[0-9]{8}$`)
@@ -114,8 +114,7 @@ func handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /insert/jsonline", jsonline.RequestHandler)
 	for path, serve := range map[string]func(context.Context, http.ResponseWriter, *http.Request){
-		"query": logsql.ProcessQueryRequest, "hits": logsql.ProcessHitsRequest,
-		"field_names": logsql.ProcessFieldNamesRequest, "field_values": logsql.ProcessFieldValuesRequest,
+		"query": logsql.ProcessQueryRequest, "hits": logsql.ProcessHitsRequest, "field_names": logsql.ProcessFieldNamesRequest,
 	} {
 		mux.HandleFunc("POST /select/logsql/"+path, func(w http.ResponseWriter, r *http.Request) {
 			ctx := r.Context()
@@ -148,7 +147,7 @@ func drop(w http.ResponseWriter, r *http.Request) {
 	if vlstorage.RequestHandler(w, inner); w.Header().Get("Content-Type") != "" {
 		return // the answer says what is wrong
 	}
-	if err := os.RemoveAll(filepath.Join(flag.Lookup(StorageFlag).Value.String(), "partitions", name)); err != nil {
+	if err := os.RemoveAll(filepath.Join(flag.Lookup(storageFlag).Value.String(), "partitions", name)); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 	}
 }

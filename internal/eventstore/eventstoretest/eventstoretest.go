@@ -73,7 +73,7 @@ func RunTests(t *testing.T, newStore func(t *testing.T, tenant eventstore.Tenant
 		for name, test := range map[string]func(*suite, *testing.T){
 			"round trip": (*suite).roundTrip, "time": (*suite).time, "mistakes": (*suite).mistakes, "bounds": (*suite).bounds,
 			"counts": (*suite).counts, "large": (*suite).large, "clocks": (*suite).clocks, "names": (*suite).names,
-			"stream": (*suite).stream, "pipes": (*suite).pipes, "cancel": (*suite).cancel, "bytes": (*suite).bytes,
+			"stream": (*suite).stream, "pipes": (*suite).pipes, "cancel": (*suite).cancel, "bytes": (*suite).bytes, "wide": (*suite).wide,
 		} {
 			t.Run(name, func(t *testing.T) { t.Parallel(); test(s, t) })
 		}
@@ -337,6 +337,36 @@ func (s *suite) large(t *testing.T) {
 	}
 	if r := got["name"]; !strings.Contains(r.Get(eventstore.FieldMore), `nnn":"kept"`) {
 		t.Errorf("a long name: %v", r)
+	}
+}
+
+// wide: names that a sender makes up cost no event of the stream.
+func (s *suite) wide(t *testing.T) {
+	const n = 8
+	var events []eventstore.Event
+	for i := range n {
+		var fields []eventstore.Field
+		for j := range 600 {
+			fields = append(fields, eventstore.Field{Name: fmt.Sprintf("made-up-%d-%d", i, j), Value: "v"})
+		}
+		at := s.now.Add(time.Duration(i-n) * time.Second)
+		events = append(events, eventstore.Event{Time: at, Fields: fields},
+			eventstore.Event{ID: fmt.Sprint("plain-", i), Time: at, Fields: []eventstore.Field{{Name: "Image", Value: "cmd"}}})
+	}
+	s.add(t, events...)
+	rows := find(t, s.store, all(t), 0)
+	if len(rows) != 2*n {
+		t.Fatalf("%d events are left of %d", len(rows), 2*n)
+	}
+	for _, r := range rows {
+		switch id := r.Get(eventstore.FieldID); {
+		case strings.HasPrefix(id, "plain-"):
+			if r.Get("Image") != "cmd" {
+				t.Errorf("%v", r)
+			}
+		case len(r) < 600 && !strings.Contains(r.Get(eventstore.FieldMore), `-599":"v"`):
+			t.Errorf("%s has lost fields: %.300v", id, r)
+		}
 	}
 }
 

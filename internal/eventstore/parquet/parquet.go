@@ -9,8 +9,8 @@
 // # The file
 //
 // Columns: time (timestamp, nanoseconds, UTC), id, seq, source, product,
-// category, service, message, one for each name of [Columns], and fields, a map
-// of text to text with all others. Pages are compressed with Zstandard; a row
+// category, service, message, one for each of the fields that rules and hunters
+// ask for most, and fields, a map of text to text with all others. Pages are compressed with Zstandard; a row
 // group has at most 50,000 rows or about 64 MiB, which is what writer and
 // reader hold in memory.
 //
@@ -38,16 +38,6 @@ const (
 	groupRows  = 50_000
 	groupBytes = 64 << 20
 )
-
-// Columns are the fields with a column of their own beside those of the store:
-// the ones that rules and hunters ask for most.
-func Columns() []string {
-	names := make([]string, len(known))
-	for i, k := range known {
-		names[i] = k.name
-	}
-	return names
-}
 
 // record is one row of a file. Its tags are the file's columns.
 type record struct {
@@ -78,11 +68,15 @@ type record struct {
 	Fields   map[string]string `parquet:"fields"`
 }
 
-// known says where a field's value goes.
+// known says where a field's value goes: first the store's own but for the time
+// and the number, then those that rules and hunters ask for most.
 var known = []struct {
 	name string
 	at   func(*record) **string
 }{
+	{eventstore.FieldMessage, func(r *record) **string { return &r.Message }}, {eventstore.FieldID, func(r *record) **string { return &r.ID }},
+	{eventstore.FieldSource, func(r *record) **string { return &r.Source }}, {eventstore.FieldProduct, func(r *record) **string { return &r.Product }},
+	{eventstore.FieldCategory, func(r *record) **string { return &r.Category }}, {eventstore.FieldService, func(r *record) **string { return &r.Service }},
 	{"EventID", func(r *record) **string { return &r.EventID }}, {"Channel", func(r *record) **string { return &r.Channel }},
 	{"Computer", func(r *record) **string { return &r.Computer }}, {"User", func(r *record) **string { return &r.User }},
 	{"Image", func(r *record) **string { return &r.Image }}, {"CommandLine", func(r *record) **string { return &r.Command }},
@@ -91,16 +85,6 @@ var known = []struct {
 	{"SrcIP", func(r *record) **string { return &r.SrcIP }}, {"hostname", func(r *record) **string { return &r.Host }},
 	{"Kind", func(r *record) **string { return &r.Kind }}, {"Actor", func(r *record) **string { return &r.Actor }},
 	{"Action", func(r *record) **string { return &r.Action }}, {"Outcome", func(r *record) **string { return &r.Outcome }},
-}
-
-// own says where the store's own fields go, but for the time and the number.
-var own = []struct {
-	name string
-	at   func(*record) **string
-}{
-	{eventstore.FieldMessage, func(r *record) **string { return &r.Message }}, {eventstore.FieldID, func(r *record) **string { return &r.ID }},
-	{eventstore.FieldSource, func(r *record) **string { return &r.Source }}, {eventstore.FieldProduct, func(r *record) **string { return &r.Product }},
-	{eventstore.FieldCategory, func(r *record) **string { return &r.Category }}, {eventstore.FieldService, func(r *record) **string { return &r.Service }},
 }
 
 // Writer writes one file.
@@ -116,9 +100,6 @@ func NewWriter(w io.Writer) *Writer {
 	out := &Writer{columns: map[string]func(*record) **string{}, w: parquet.NewGenericWriter[record](w,
 		parquet.Compression(&zstd.Codec{Level: zstd.SpeedDefault}), parquet.CreatedBy("pasban", "1", ""), parquet.DataPageStatistics(false))}
 	for _, k := range known {
-		out.columns[k.name] = k.at
-	}
-	for _, k := range own {
 		out.columns[k.name] = k.at
 	}
 	return out
@@ -210,11 +191,6 @@ func (r *record) row() eventstore.Row {
 	}
 	if r.Seq != nil {
 		row = append(row, eventstore.Field{Name: eventstore.FieldSeq, Value: strconv.FormatInt(*r.Seq, 10)})
-	}
-	for _, k := range own {
-		if v := *k.at(r); v != nil {
-			row = append(row, eventstore.Field{Name: k.name, Value: *v})
-		}
 	}
 	for _, k := range known {
 		if v := *k.at(r); v != nil {
