@@ -89,6 +89,7 @@ func (s *Spool) followSegment(ctx context.Context, at, end uint64, take func(Fra
 		i--
 	}
 	start := s.starts[max(i, 0)]
+	at = max(at, start) // room may have been made meanwhile
 	behind := end
 	if i+1 < len(s.starts) {
 		behind = min(end, s.starts[i+1])
@@ -101,7 +102,7 @@ func (s *Spool) followSegment(ctx context.Context, at, end uint64, take func(Fra
 		return at, err
 	}
 	defer f.Close()
-	if _, err := f.Seek(int64(at)-int64(start), io.SeekStart); err != nil {
+	if _, err := f.Seek(int64(at-start), io.SeekStart); err != nil {
 		return at, err
 	}
 	for at < behind {
