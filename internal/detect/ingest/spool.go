@@ -47,8 +47,9 @@ type Frame struct {
 	next   uint64
 }
 
-// Spool is a bounded queue on disk, of many writers and one reader. Files hold
-// the frames behind one another; a file's name is the offset of its beginning.
+// Spool is a bounded queue on disk, of many writers and one reader; a second one
+// may follow beside it (second.go). Files hold the frames behind one another; a
+// file's name is the offset of its beginning.
 type Spool struct {
 	dir string
 	max int64
@@ -56,17 +57,16 @@ type Spool struct {
 	syncing sync.Mutex // covers synced; held while a file is synced
 	synced  uint64
 
-	mu      sync.Mutex // covers everything below
-	file    *os.File   // the last segment, open for writing
-	starts  []uint64   // of the segments that there are, in order
-	end     uint64     // where the next frame goes
-	taken   uint64     // everything before it was taken
-	keeps   bool       // there is a second reader, who keeps its own position
-	kept    uint64     // everything before it that reader has
-	lost    int64      // bytes that were removed before that reader had them
-	damaged int        // frames and files that could not be read
-	more    chan struct{}
-	wake    chan struct{} // closed and renewed when something was added, for the second reader
+	mu      sync.Mutex    // covers everything below
+	file    *os.File      // the last segment, open for writing
+	starts  []uint64      // of the segments that there are, in order
+	end     uint64        // where the next frame goes
+	taken   uint64        // everything before it was taken
+	keeps   bool          // there is a second reader, who keeps its own position
+	kept    uint64        // everything before it that reader has
+	lost    int64         // bytes that were removed before that reader had them
+	damaged int           // frames and files that could not be read
+	wake    chan struct{} // closed and renewed when something was added
 }
 
 // OpenSpool opens or makes the spool in dir; at most limit bytes wait in it, and
@@ -76,7 +76,7 @@ func OpenSpool(dir string, limit int64) (*Spool, error) {
 	if err := durable.MkdirAll(dir, durable.DirMode); err != nil {
 		return nil, err
 	}
-	s := &Spool{dir: dir, max: limit, more: make(chan struct{}, 1), wake: make(chan struct{})}
+	s := &Spool{dir: dir, max: limit, wake: make(chan struct{})}
 	names, err := filepath.Glob(filepath.Join(dir, "*.seg"))
 	if err != nil {
 		return nil, err
@@ -231,13 +231,9 @@ func (s *Spool) sync(at uint64) error {
 	}
 	s.synced = end
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	close(s.wake)
 	s.wake = make(chan struct{})
-	s.mu.Unlock()
-	select {
-	case s.more <- struct{}{}:
-	default:
-	}
 	return nil
 }
 
@@ -267,12 +263,12 @@ func (s *Spool) Each(ctx context.Context, take func(Frame) error) error {
 		}
 	}()
 	for {
-		at, segment, ok := s.next()
-		if !ok {
+		at, segment, wait := s.next()
+		if wait != nil {
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
-			case <-s.more:
+			case <-wait:
 			}
 			continue
 		}
@@ -314,18 +310,19 @@ func (s *Spool) Each(ctx context.Context, take func(Frame) error) error {
 	}
 }
 
-// next returns where the next frame is, and in which segment.
-func (s *Spool) next() (at, segment uint64, ok bool) {
+// next returns where the next frame is, and in which segment. If there is none
+// it returns what is closed when one was added.
+func (s *Spool) next() (at, segment uint64, wait <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.taken >= s.end {
-		return 0, 0, false
+		return 0, 0, s.wake
 	}
 	i, found := slices.BinarySearch(s.starts, s.taken)
 	if !found {
 		i--
 	}
-	return s.taken, s.starts[max(i, 0)], true
+	return s.taken, s.starts[max(i, 0)], nil
 }
 
 // done notes that everything before at was taken, and removes what is not
