@@ -499,5 +499,5 @@ func (r *record) fieldText(name string) string {
 // matchEvent runs the rules over an event that is there as a map.
 func (m *machine) matchEvent(ev pasban.Event) []int32 {
 	m.record.readEvent(ev)
-	return m.run(m.routeOf(logsources(ev)))
+	return m.run(m.routeOf(Logsources(ev)))
 }

@@ -58,7 +58,8 @@ func (l Logsource) Covers(s Logsource) bool {
 // fits reports whether an event of one of the given sources is what the rule is about.
 func (l Logsource) fits(sources []Logsource) bool { return slices.ContainsFunc(sources, l.Covers) }
 
-func logsources(ev pasban.Event) []Logsource {
+// Logsources is what an event holds under [LogsourceKey], in whichever form.
+func Logsources(ev pasban.Event) []Logsource {
 	switch s := ev[LogsourceKey].(type) {
 	case Logsource:
 		return []Logsource{s}

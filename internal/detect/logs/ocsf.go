@@ -54,13 +54,7 @@ func (m *Mapping) OCSF(ev pasban.Event) {
 }
 
 func (m *Mapping) ocsfClass(ev pasban.Event) ocsfClass {
-	var sources []detect.Logsource
-	switch s := ev[detect.LogsourceKey].(type) {
-	case detect.Logsource:
-		sources = []detect.Logsource{s}
-	case []detect.Logsource:
-		sources = s
-	}
+	sources := detect.Logsources(ev)
 	for _, c := range m.ocsf.Classes {
 		of := slices.ContainsFunc(sources, func(s detect.Logsource) bool {
 			return slices.ContainsFunc(c.Of, func(o detect.Logsource) bool { return o.Covers(s) })
