@@ -4,7 +4,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -82,17 +81,14 @@ func (f *figures) hit(r *Rule) {
 // of is the counter for events of some logsources, without those of which
 // nothing is known.
 func (f *figures) of(sources []Logsource) *received {
-	var key strings.Builder
-	for _, s := range sources {
-		key.WriteString(s.Product + "\x00" + s.Category + "\x00" + s.Service + "\x00")
-	}
+	key := string(appendSources(nil, sources))
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	r := f.received[key.String()]
+	r := f.received[key]
 	if r == nil {
 		r = &received{sources: slices.Clone(sources)}
 		if len(f.received) < maxReceived {
-			f.received[key.String()] = r
+			f.received[key] = r
 		}
 	}
 	return r
