@@ -202,7 +202,7 @@ func (o *occurrence) full() Match {
 // add counts an occurrence for a correlation. It returns the correlation's own
 // match if its condition holds now.
 func (m *memory) add(u *user, o *occurrence) (Match, bool) {
-	c := u.correlation
+	c := u.rule.correlation
 	if !m.keyOf(c, u, o) {
 		return Match{}, false
 	}
