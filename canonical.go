@@ -16,8 +16,6 @@ func Canonical(v any) ([]byte, error) {
 	switch v := v.(type) { // not by an interface, which what embeds one of them would have too
 	case Body:
 		out, ok = v.canonical()
-	case Details:
-		out, ok = v.canonical()
 	case Restricted:
 		out, ok = v.canonical()
 	}
@@ -193,21 +191,6 @@ func (h Heads) members(o *object) {
 	o.text("root", h.Root)
 	o.number("size", h.Size)
 	o.opt("watch", h.Watch)
-}
-
-// canonical writes the details alone, as what a hidden fact keeps back.
-func (d Details) canonical() (out []byte, ok bool) {
-	var o object
-	o.opt("action", d.Action)
-	o.opt("basis", d.Basis)
-	o.opt("case", d.Case)
-	o.list("fields", d.Fields)
-	o.opt("mode", string(d.Mode))
-	o.opt("purpose", d.Purpose)
-	o.opt("resource", d.Resource)
-	o.opt("service", d.Service)
-	o.object("who", d.Who.members)
-	return o.end(), !o.odd
 }
 
 // canonical writes the restricted part.

@@ -432,8 +432,7 @@ func (d *detection) summary() {
 func (d *detection) covered() bool {
 	for _, r := range d.engine.Rules() {
 		for s := range d.seen {
-			if (r.Source.Product == "" || r.Source.Product == s.Product) && (r.Source.Category == "" || r.Source.Category == s.Category) &&
-				(r.Source.Service == "" || r.Source.Service == s.Service) && r.Source != (detect.Logsource{}) {
+			if r.Source.Covers(s) && r.Source != (detect.Logsource{}) {
 				return true
 			}
 		}

@@ -52,8 +52,7 @@ func FuzzSearch(f *testing.F) {
 		if !slices.Equal(m.found, want) {
 			t.Fatalf("the automaton finds %v, want %v", m.found, want)
 		}
-		var none builder
-		scan := newFieldScan(0, &b, &none, noCommon())
+		scan := newFieldScan(0, b.texts(), nil, noCommon())
 		m.begin()
 		m.record.reset()
 		m.record.addText(0, text)
@@ -86,11 +85,11 @@ func noCommon() *commonness { return newCompiler().common() }
 // TestSieveIsBounded: texts that are made of the same bytes do not make a
 // search slow. Those that a sieve has no place for are found all the same.
 func TestSieveIsBounded(t *testing.T) {
-	var b, none builder
+	var b builder
 	for i := range int32(50) {
 		b.add(hook{text: fmt.Sprintf("%daaaaaaa", i)}, i)
 	}
-	scan := newFieldScan(0, &b, &none, noCommon())
+	scan := newFieldScan(0, b.texts(), nil, noCommon())
 	sharing := map[uint32]int{}
 	for _, p := range scan.sieve.pieces {
 		if sharing[p.word]++; sharing[p.word] > maxSharing {

@@ -93,13 +93,17 @@ func CheckCases(paths []string) error {
 	return problems.Err()
 }
 
-// checkCases runs one file's cases, each with empty memory.
-func (e *Engine) checkCases(file string, data []byte) config.Problems {
-	var cf caseFile
-	doc, problems := config.Parse(file, data)
-	if problems == nil {
+// readCases reads one file's cases.
+func readCases(file string, data []byte) (cf caseFile, doc *config.Document, problems config.Problems) {
+	if doc, problems = config.Parse(file, data); problems == nil {
 		problems = doc.Into(&cf)
 	}
+	return cf, doc, problems
+}
+
+// checkCases runs one file's cases, each with empty memory.
+func (e *Engine) checkCases(file string, data []byte) config.Problems {
+	cf, doc, problems := readCases(file, data)
 	if len(problems) > 0 {
 		return problems
 	}

@@ -366,11 +366,10 @@ func (c *correlation) fieldOf(name string, r *Rule) string {
 
 // user is a correlation as one of its rules sees it.
 type user struct {
-	rule         *Rule // the correlation
-	*correlation       // the same
-	index        int32 // of the rule among the correlation's
-	group        []int32
-	values       []int32
+	rule   *Rule // the correlation
+	index  int32 // of the rule among the correlation's
+	group  []int32
+	values []int32
 }
 
 // follower is what becomes of a rule's matches: which correlations they count
@@ -392,7 +391,7 @@ func (s *ruleSet) bindUsers() {
 			if slices.Index(c.rules, target) < i {
 				continue
 			}
-			u := user{rule: r, correlation: c, index: int32(i)}
+			u := user{rule: r, index: int32(i)}
 			for _, name := range c.groupBy {
 				u.group = append(u.group, s.names.ids[c.fieldOf(name, target)])
 			}

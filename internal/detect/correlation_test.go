@@ -190,6 +190,24 @@ func TestCorrelationMistakes(t *testing.T) {
 	}
 }
 
+// A single event with very many values leaves no room behind that stays taken.
+func TestManyValuesAreForgotten(t *testing.T) {
+	e := loadCorrelation(t, "type: value_count\nrules: [a]\ngroup-by: [Who]\ntimespan: 1h\ncondition: {field: V, gte: 3}")
+	many := make([]any, maxKept/32)
+	for i := range many {
+		many[i] = i
+	}
+	at := zero.UnixMilli()
+	for _, v := range []any{many, 1} {
+		if m := e.Match(event("F", "a", "Who", "x", "time", at, "V", v)); len(m) != 1 {
+			t.Fatalf("%d matches", len(m))
+		}
+	}
+	if n := cap(e.set().memory.counted); n > maxKept/64 {
+		t.Errorf("room for %d hits is kept", n)
+	}
+}
+
 // TestBounds: memory stays within its limits, whatever comes.
 func TestBounds(t *testing.T) {
 	for _, body := range []string{

@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"pasban/internal/config"
 )
 
 // Asks is what a correlation asks of other rules' matches.
@@ -91,11 +89,7 @@ func (r *Rule) Cases() ([]CaseInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	var cf caseFile
-	doc, problems := config.Parse(name, data)
-	if problems == nil {
-		problems = doc.Into(&cf)
-	}
+	cf, _, problems := readCases(name, data)
 	var out []CaseInfo
 	for _, c := range cf.Cases {
 		if c.Rule != r.ID {

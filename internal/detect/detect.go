@@ -430,12 +430,12 @@ func decodeEvent(raw []byte, sources []Logsource) pasban.Event {
 // exchanged meanwhile: the event is to be matched again.
 func (e *Engine) finish(set *ruleSet, m *machine, hits []int32) (out []Match, ok bool) {
 	defer func() {
+		if ok && !m.event.again {
+			m.route.events.events.Add(1)
+		}
 		m.event, m.one = lazyEvent{}, occurrence{}
 		set.machines.Put(m)
 	}()
-	if !m.event.again {
-		m.route.events.events.Add(1)
-	}
 	if len(hits) == 0 && !set.closes {
 		return nil, true
 	}

@@ -149,7 +149,7 @@ func attackSamples(t *testing.T) (out []sample) {
 			t.Fatal(err)
 		}
 		for _, ev := range events {
-			sources := logsources(ev)
+			sources := Logsources(ev)
 			delete(ev, LogsourceKey)
 			raw, err := json.Marshal(ev)
 			if err != nil {

@@ -4,7 +4,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -82,17 +81,14 @@ func (f *figures) hit(r *Rule) {
 // of is the counter for events of some logsources, without those of which
 // nothing is known.
 func (f *figures) of(sources []Logsource) *received {
-	var key strings.Builder
-	for _, s := range sources {
-		key.WriteString(s.Product + "\x00" + s.Category + "\x00" + s.Service + "\x00")
-	}
+	key := string(appendSources(nil, sources))
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	r := f.received[key.String()]
+	r := f.received[key]
 	if r == nil {
 		r = &received{sources: slices.Clone(sources)}
 		if len(f.received) < maxReceived {
-			f.received[key.String()] = r
+			f.received[key] = r
 		}
 	}
 	return r
@@ -117,7 +113,7 @@ func (e *Engine) Figures() Figures {
 type costs struct {
 	every  uint32 // one of so many events is measured
 	mu     sync.Mutex
-	groups map[*ruleGroup]*groupCost
+	groups map[Logsource]groupCost
 	rules  []ruleCost // by number
 }
 
@@ -132,7 +128,7 @@ type ruleCost struct {
 }
 
 func newCosts(rules int) *costs {
-	return &costs{every: sampled, groups: map[*ruleGroup]*groupCost{}, rules: make([]ruleCost, rules)}
+	return &costs{every: sampled, groups: map[Logsource]groupCost{}, rules: make([]ruleCost, rules)}
 }
 
 // due says, by chance, whether this event is measured. It takes two nanoseconds
@@ -170,11 +166,8 @@ func (c *costs) add(rt *route, finding []time.Duration, asked []int32, took []ti
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, g := range rt.groups {
-		if c.groups[g] == nil {
-			c.groups[g] = &groupCost{}
-		}
-		c.groups[g].samples++
-		c.groups[g].finding += finding[i]
+		gc := c.groups[g.source]
+		c.groups[g.source] = groupCost{gc.samples + 1, gc.finding + finding[i]}
 	}
 	for i, rule := range asked {
 		c.rules[rule].asked++
@@ -186,24 +179,20 @@ func (c *costs) add(rt *route, finding []time.Duration, asked []int32, took []ti
 // cost what remembering takes, which is not measured: they are not listed.
 func (e *Engine) Costs() map[string]Cost {
 	set := e.set()
-	size := map[*ruleGroup]int{}
-	of := map[Logsource]*ruleGroup{}
-	for _, g := range set.groups {
-		of[g.source] = g
-	}
+	size := map[Logsource]int{}
 	for _, r := range set.events {
-		size[of[r.Source]]++
+		size[r.Source]++
 	}
 	set.costs.mu.Lock()
 	defer set.costs.mu.Unlock()
 	out := map[string]Cost{}
 	for i, r := range set.events {
-		g, own := of[r.Source], set.costs.rules[i]
-		c := Cost{Asked: own.asked, Shared: size[g]}
+		own := set.costs.rules[i]
+		c := Cost{Asked: own.asked, Shared: size[r.Source]}
 		if own.asked > 0 {
 			c.Condition = own.took / time.Duration(own.asked)
 		}
-		if gc := set.costs.groups[g]; gc != nil {
+		if gc := set.costs.groups[r.Source]; gc.samples > 0 {
 			c.Samples, c.Finding = gc.samples, gc.finding/time.Duration(gc.samples)
 		}
 		out[r.ID] = c

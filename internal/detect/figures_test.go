@@ -41,6 +41,33 @@ func TestFigures(t *testing.T) {
 	}
 }
 
+// An event whose rules are exchanged while it is matched is matched again, and
+// counted once.
+func TestFiguresWhileRulesChange(t *testing.T) {
+	rules := searches("s: {F: a}\ncondition: s")
+	e, err := loadText(t, rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := loadText(t, rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ev, set := event("F", "a"), e.set()
+	m := set.machine()
+	m.event = lazyEvent{ev: ev}
+	hits := m.matchEvent(ev)
+	e.Swap(next)
+	if _, ok := e.finish(set, m, hits); ok {
+		t.Fatal("rules that were exchanged have the last word")
+	}
+	e.Match(ev)
+	f := e.Figures()
+	if len(f.Received) != 1 || f.Received[0].Events != 1 || f.Matches[e.Rules()[0].ID] != 1 {
+		t.Errorf("one event is counted as %+v", f)
+	}
+}
+
 // What is read again after a restart, to know what went before, is not counted
 // a second time.
 func TestFiguresAfterRestart(t *testing.T) {

@@ -63,19 +63,24 @@ func (m *machine) nextTurn() {
 
 // routeOf returns the route of events of the given logsources.
 func (m *machine) routeOf(sources []Logsource) *route {
-	m.key = m.key[:0]
-	for _, s := range sources {
-		for _, part := range []string{s.Product, s.Category, s.Service} {
-			m.key = append(m.key, part...)
-			m.key = append(m.key, 0)
-		}
-	}
+	m.key = appendSources(m.key[:0], sources)
 	if rt := m.routes[string(m.key)]; rt != nil {
 		return rt
 	}
 	rt := m.newRoute(slices.Clone(sources))
 	m.remember(rt)
 	return rt
+}
+
+// appendSources writes logsources as a key.
+func appendSources(key []byte, sources []Logsource) []byte {
+	for _, s := range sources {
+		for _, part := range []string{s.Product, s.Category, s.Service} {
+			key = append(key, part...)
+			key = append(key, 0)
+		}
+	}
+	return key
 }
 
 func (m *machine) newRoute(sources []Logsource) *route {
@@ -499,5 +504,5 @@ func (r *record) fieldText(name string) string {
 // matchEvent runs the rules over an event that is there as a map.
 func (m *machine) matchEvent(ev pasban.Event) []int32 {
 	m.record.readEvent(ev)
-	return m.run(m.routeOf(logsources(ev)))
+	return m.run(m.routeOf(Logsources(ev)))
 }

@@ -202,7 +202,7 @@ func (o *occurrence) full() Match {
 // add counts an occurrence for a correlation. It returns the correlation's own
 // match if its condition holds now.
 func (m *memory) add(u *user, o *occurrence) (Match, bool) {
-	c := u.correlation
+	c := u.rule.correlation
 	if !m.keyOf(c, u, o) {
 		return Match{}, false
 	}
@@ -303,7 +303,9 @@ func (o *occurrence) entityFor(r *Rule) string {
 // until the next call.
 func (m *memory) hitsOf(c *correlation, u *user, o *occurrence, h hit) []hit {
 	r := o.m.record
-	m.counted = m.counted[:0]
+	if m.counted = m.counted[:0]; cap(m.counted) > maxKept/64 { // a single event had so many values
+		m.counted = nil
+	}
 	switch {
 	case len(u.values) == 0:
 		m.counted = append(m.counted, h)

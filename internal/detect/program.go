@@ -36,14 +36,14 @@ type fieldScan struct {
 
 // newFieldScan sorts a field's texts into what finds them fastest. If some need
 // the automaton in any case, it gets those for which a sieve takes small steps.
-func newFieldScan(field int32, plain, wide *builder, known *commonness) fieldScan {
-	s := fieldScan{field: field, wide: newAutomaton(wide.texts())}
-	texts, least := plain.texts(), minSieved
-	if slices.ContainsFunc(texts, func(t *target) bool { return len(t.text) < minEdge }) {
+func newFieldScan(field int32, plain, wide []*target, known *commonness) fieldScan {
+	s := fieldScan{field: field, wide: newAutomaton(wide)}
+	least := minSieved
+	if slices.ContainsFunc(plain, func(t *target) bool { return len(t.text) < minEdge }) {
 		least = shortText
 	}
 	var edged, sieved, short []*target
-	for _, t := range texts {
+	for _, t := range plain {
 		switch n := len(t.text); {
 		case n >= minEdge && (t.head || t.tail):
 			edged = append(edged, t)
@@ -208,11 +208,12 @@ func newProgram(rules []int32, found []ruleHooks, pinned int32, known *commonnes
 		p.present = append(p.present, ruleField{f, slices.Compact(list)})
 	}
 	for f, b := range texts {
+		plain, wide := b[0].texts(), b[1].texts()
+		scan := newFieldScan(f, plain, wide, known)
 		if f == anyField {
-			texts := newFieldScan(f, &b[0], &b[1], known)
-			p.keywords, p.skim = &texts, newSkim(append(b[0].texts(), b[1].texts()...), known)
+			p.keywords, p.skim = &scan, newSkim(slices.Concat(plain, wide), known)
 		} else {
-			p.scans = append(p.scans, newFieldScan(f, &b[0], &b[1], known))
+			p.scans = append(p.scans, scan)
 		}
 	}
 	slices.SortFunc(p.present, func(a, b ruleField) int { return cmp.Compare(a.field, b.field) })

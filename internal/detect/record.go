@@ -229,18 +229,25 @@ func (r *record) object(c *cursor, prefix, depth int) error {
 
 // member reads the value of a key in an object whose path has the given length.
 func (r *record) member(c *cursor, key span, prefix, depth int) error {
+	if r.unnested {
+		return r.value(c, 0, 0, depth)
+	}
 	path := key.text
 	nested := prefix > 0 || key.escaped || key.wide
 	if nested {
 		path = r.follow(key, prefix)
 	}
 	field, inner := r.names.find(path)
-	switch {
-	case r.unnested:
-		return r.value(c, 0, 0, depth)
-	case inner && !nested:
+	if inner && !nested {
 		r.follow(key, prefix)
-		return r.value(c, field, len(r.path), depth)
+	}
+	return r.known(c, field, inner, depth)
+}
+
+// known reads the value of a key that has been looked up. Where fields within it
+// are named, the path is the key's.
+func (r *record) known(c *cursor, field int32, inner bool, depth int) error {
+	switch {
 	case inner:
 		return r.value(c, field, len(r.path), depth)
 	case field < 0:

@@ -49,17 +49,17 @@ type Logsource struct {
 // it is of several (a process creation is also an event of its log).
 const LogsourceKey = "logsource"
 
-// fits reports whether an event of one of the given sources is what the rule is about.
-func (l Logsource) fits(sources []Logsource) bool {
-	for _, s := range sources {
-		if (l.Product == "" || l.Product == s.Product) && (l.Category == "" || l.Category == s.Category) && (l.Service == "" || l.Service == s.Service) {
-			return true
-		}
-	}
-	return false
+// Covers reports whether what comes from s comes from l as well: of each part that
+// l names, s is the same.
+func (l Logsource) Covers(s Logsource) bool {
+	return (l.Product == "" || l.Product == s.Product) && (l.Category == "" || l.Category == s.Category) && (l.Service == "" || l.Service == s.Service)
 }
 
-func logsources(ev pasban.Event) []Logsource {
+// fits reports whether an event of one of the given sources is what the rule is about.
+func (l Logsource) fits(sources []Logsource) bool { return slices.ContainsFunc(sources, l.Covers) }
+
+// Logsources is what an event holds under [LogsourceKey], in whichever form.
+func Logsources(ev pasban.Event) []Logsource {
 	switch s := ev[LogsourceKey].(type) {
 	case Logsource:
 		return []Logsource{s}

@@ -104,12 +104,8 @@ func (r *record) members(c *cursor) error {
 
 // memberOf reads the value of a key that is known.
 func (r *record) memberOf(c *cursor, k *shapeKey) error {
-	switch {
-	case k.inner:
+	if k.inner {
 		r.path = append(r.path[:0], k.name...)
-		return r.value(c, k.field, len(r.path), 1)
-	case k.field < 0:
-		return c.skip(1)
 	}
-	return r.value(c, k.field, -1, 1)
+	return r.known(c, k.field, k.inner, 1)
 }

@@ -197,11 +197,7 @@ func keep(ev pasban.Event) eventstore.Event {
 	if meta, ok := ev["metadata"].(map[string]any); ok {
 		out.ID, _ = meta["uid"].(string)
 	}
-	sources, _ := ev[detect.LogsourceKey].([]detect.Logsource)
-	if one, ok := ev[detect.LogsourceKey].(detect.Logsource); ok {
-		sources = []detect.Logsource{one}
-	}
-	for _, s := range sources { // a process creation is also an event of its log
+	for _, s := range detect.Logsources(ev) { // a process creation is also an event of its log
 		if out.Product == "" {
 			out.Product = s.Product
 		}

@@ -219,12 +219,14 @@ func (p *parser) name() (string, error) {
 	return n.text, err
 }
 
-// fragment reads elements and template instances up to the end-of-file token.
+// fragment reads elements and template instances up to the end-of-file token. It
+// is where reading begins: nothing that is read leads to another fragment. So
+// what stands on the shelves' stacks is of one that broke off.
 func (p *parser) fragment() (nodes []node, err error) {
 	if p.depth > maxDepth {
 		return nil, errDepth
 	}
-	from := len(p.c.nodes.stack)
+	p.c.nodes.stack, p.c.attrs.stack = p.c.nodes.stack[:0], p.c.attrs.stack[:0]
 	for p.pos < p.end {
 		if err := p.spend(1); err != nil {
 			return nil, err
@@ -232,7 +234,7 @@ func (p *parser) fragment() (nodes []node, err error) {
 		switch tok := p.c.data[p.pos]; tok &^ tokMore {
 		case tokEOF:
 			p.pos++
-			return p.c.nodes.put(from), nil
+			return p.c.nodes.put(0), nil
 		case tokFragment:
 			err = p.skip(4)
 		default:
@@ -242,7 +244,7 @@ func (p *parser) fragment() (nodes []node, err error) {
 			return nil, err
 		}
 	}
-	return p.c.nodes.put(from), nil
+	return p.c.nodes.put(0), nil
 }
 
 // markup reads what may stand in a fragment and in an element alike: an element,

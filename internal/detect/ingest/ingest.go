@@ -264,12 +264,15 @@ func (r *Receiver) insist(ctx context.Context, sink detect.Sink, source string, 
 // objects is many times as large in memory. Each event gets a sequence number
 // and an id that no other has: its place in the spool.
 //
-// counts is whether the source's figures count what was read: it is read twice
-// if events are kept.
+// counts is whether the source's figures count what was read, or those of a copy
+// that nobody asks: it is read twice if events are kept.
 func (r *Receiver) read(f Frame, counts bool, give func([]pasban.Event) error) error {
 	s := r.byName[f.Source]
-	if s == nil { // no longer in the configuration: what it sent is still matched
+	switch {
+	case s == nil: // no longer in the configuration: what it sent is still matched
 		s = &source{conf: config.LogSource{Name: f.Source}}
+	case !counts:
+		s = &source{conf: s.conf}
 	}
 	opt := logs.Options{Mapping: r.mapping, Format: logs.Format(s.conf.Format), Now: f.Received, Packed: true}
 	if l := s.conf.Logsource; l != (config.Logsource{}) {
@@ -277,18 +280,14 @@ func (r *Receiver) read(f Frame, counts bool, give func([]pasban.Event) error) e
 	}
 	stream, err := logs.Open(bytes.NewReader(f.Data), opt)
 	if err != nil || stream.Report().Format == logs.EVTX {
-		if counts {
-			s.refuse(logs.Refusal{Why: "neither JSON nor lines of text"})
-		}
+		s.refuse(logs.Refusal{Why: "neither JSON nor lines of text"})
 		return nil
 	}
 	var events []pasban.Event
 	for n := uint64(0); ; n++ {
 		ev, err := stream.Next()
 		if len(events) == together || err != nil && len(events) > 0 {
-			if counts {
-				s.events.Add(int64(len(events)))
-			}
+			s.events.Add(int64(len(events)))
 			if err := give(events); err != nil {
 				return err
 			}
@@ -300,9 +299,6 @@ func (r *Receiver) read(f Frame, counts bool, give func([]pasban.Event) error) e
 		number(ev, f, n)
 		r.mapping.OCSF(ev)
 		events = append(events, ev)
-	}
-	if !counts {
-		return nil
 	}
 	rep := stream.Report()
 	s.refused.Add(int64(rep.Refused - len(rep.Samples)))

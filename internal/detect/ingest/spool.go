@@ -47,8 +47,9 @@ type Frame struct {
 	next   uint64
 }
 
-// Spool is a bounded queue on disk, of many writers and one reader. Files hold
-// the frames behind one another; a file's name is the offset of its beginning.
+// Spool is a bounded queue on disk, of many writers and one reader; a second one
+// may follow beside it (second.go). Files hold the frames behind one another; a
+// file's name is the offset of its beginning.
 type Spool struct {
 	dir string
 	max int64
@@ -225,9 +226,9 @@ func (s *Spool) sync(at uint64) error {
 	}
 	s.synced = end
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	close(s.wake)
 	s.wake = make(chan struct{})
-	s.mu.Unlock()
 	return nil
 }
 

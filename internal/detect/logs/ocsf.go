@@ -54,18 +54,10 @@ func (m *Mapping) OCSF(ev pasban.Event) {
 }
 
 func (m *Mapping) ocsfClass(ev pasban.Event) ocsfClass {
-	var sources []detect.Logsource
-	switch s := ev[detect.LogsourceKey].(type) {
-	case detect.Logsource:
-		sources = []detect.Logsource{s}
-	case []detect.Logsource:
-		sources = s
-	}
+	sources := detect.Logsources(ev)
 	for _, c := range m.ocsf.Classes {
 		of := slices.ContainsFunc(sources, func(s detect.Logsource) bool {
-			return slices.ContainsFunc(c.Of, func(o detect.Logsource) bool {
-				return (o.Product == "" || o.Product == s.Product) && (o.Category == "" || o.Category == s.Category) && (o.Service == "" || o.Service == s.Service)
-			})
+			return slices.ContainsFunc(c.Of, func(o detect.Logsource) bool { return o.Covers(s) })
 		})
 		for field, values := range c.Where {
 			of = of && slices.Contains(values, text(ev[field]))
