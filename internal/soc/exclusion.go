@@ -146,8 +146,8 @@ func (c *Center) Exclusions(ctx context.Context) ([]Exclusion, error) {
 
 // ExclusionsVersion changes whenever an exclusion is made or ended, by any node.
 func (c *Center) ExclusionsVersion(ctx context.Context) (string, error) {
-	var n, made, ended int64
-	err := c.st.QueryRow(ctx, `SELECT COUNT(*), COALESCE(MAX(at), 0), COALESCE(MAX(ended), 0) FROM soc_exclusion`).Scan(&n, &made, &ended)
+	var n, made, ended int64 // the sum of ends: the newest end is not the last to be written if clocks differ
+	err := c.st.QueryRow(ctx, `SELECT COUNT(*), COALESCE(MAX(at), 0), CAST(COALESCE(SUM(ended), 0) AS BIGINT) FROM soc_exclusion`).Scan(&n, &made, &ended)
 	if err != nil {
 		return "", unavailable("read exclusions", err)
 	}
