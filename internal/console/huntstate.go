@@ -32,7 +32,7 @@ func spanName(d time.Duration) string {
 			return name
 		}
 	}
-	return strings.TrimSuffix(strings.TrimSuffix(d.String(), "0s"), "0m")
+	return d.String()
 }
 
 // parseSpan reads a period of an address.
