@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -352,8 +353,9 @@ func (c *Center) suppressions(ctx context.Context) ([]ready, error) {
 		s.list = nil
 		for _, one := range list {
 			selection, err := detect.NewSelection(one.Conditions)
-			if err != nil { // it was checked when it was made
-				return nil, fmt.Errorf("suppression %s: %w", one.ID, err)
+			if err != nil { // made by another version: it suppresses nothing, and alerts go on
+				slog.ErrorContext(ctx, "soc: a suppression's conditions make no sense here, so it is not in force", "suppression", one.ID) // the error may hold what is sealed
+				continue
 			}
 			s.list = append(s.list, ready{one, selection})
 		}

@@ -177,6 +177,30 @@ func TestSuppressionEnds(t *testing.T) {
 	})
 }
 
+// A suppression that makes no sense, as another version may leave one, suppresses
+// nothing, and alerts are kept as without it.
+func TestUnreadableSuppression(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	made, err := w.c.Suppress(t.Context(), analyst, scanner(sqli))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := w.sealer.Seal(t.Context(), "", []byte(`{"conditions":[{"field":"SrcIP","how":"resembles","values":["x"]}]}`), []byte("pasban/soc/v1 suppression "+made.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.st.Write(t.Context(), func(tx *store.Tx) error {
+		_, err := tx.Exec(`UPDATE soc_suppression SET detail = ? WHERE id = ?`, sealed, made.ID)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	w.handle(t, from("192.0.2.7", match(sqli, "a", morning, 1)))
+	if got := states(w.list(t, soc.Query{})); got != "a new 1" {
+		t.Errorf("alerts are: %s", got)
+	}
+}
+
 func TestBadSuppressions(t *testing.T) {
 	w := newWorld(t, storetest.SQLite(t))
 	for name, spoil := range map[string]func(*soc.Suppression){
