@@ -283,7 +283,7 @@ func (c *Console) rules(w http.ResponseWriter, r *http.Request, v Visitor) {
 		view.RefusedMore = len(view.Refused) - refusedMax
 		view.Refused = view.Refused[:refusedMax]
 	}
-	if view.Suppressions, err = c.openSuppressions(r.Context(), ""); err != nil {
+	if view.Suppressions, err = c.o.Alerts.OpenSuppressions(r.Context()); err != nil {
 		c.fail(w, r, err)
 		return
 	}

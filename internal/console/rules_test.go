@@ -261,7 +261,7 @@ func TestSuppressCritical(t *testing.T) {
 	if w := r.do(http.MethodPost, "/soc/suppressions", form); w.Code != http.StatusSeeOther {
 		t.Fatalf("status %d", w.Code)
 	}
-	s, err := r.alerts.Suppressions(t.Context())
+	s, err := r.alerts.Suppressions(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}

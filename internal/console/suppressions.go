@@ -47,16 +47,13 @@ type SuppressionsView struct{ Rows []SuppressionRow }
 
 // suppressionRows lists suppressions, those of one rule if it is not "".
 func (c *Console) suppressionRows(ctx context.Context, lang string, v Visitor, rule string) ([]SuppressionRow, error) {
-	list, err := c.o.Alerts.Suppressions(ctx)
+	list, err := c.o.Alerts.Suppressions(ctx, rule)
 	if err != nil {
 		return nil, err
 	}
 	now := c.o.Now()
 	var out []SuppressionRow
 	for _, s := range list {
-		if rule != "" && s.Rule != rule {
-			continue
-		}
 		row := SuppressionRow{Suppression: s, State: stateOf(s, now), Ends: stamp(s.Until), Who: s.By, Conditions: c.conditionWords(lang, s)}
 		if s.ApprovedBy != "" {
 			row.Who += " → " + s.ApprovedBy
@@ -96,17 +93,6 @@ func stateOf(s soc.Suppression, now time.Time) string {
 		return "waiting"
 	}
 	return "on"
-}
-
-// openSuppressions counts those that are in force or wait.
-func (c *Console) openSuppressions(ctx context.Context, rule string) (n int, err error) {
-	list, err := c.o.Alerts.Suppressions(ctx)
-	for _, s := range list {
-		if state := stateOf(s, c.o.Now()); (state == "on" || state == "waiting") && (rule == "" || rule == s.Rule) {
-			n++
-		}
-	}
-	return n, err
 }
 
 // suppressions lists all suppressions.

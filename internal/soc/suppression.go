@@ -137,7 +137,7 @@ func (c *Center) Suppress(ctx context.Context, actor pasban.Actor, s Suppression
 	}
 	_, err = c.j.Commit(ctx, func(tx *store.Tx) ([]pasban.Fact, error) {
 		var open int
-		if err := tx.QueryRow(`SELECT COUNT(*) FROM soc_suppression WHERE ended = 0 AND until > ?`, now.UnixMilli()).Scan(&open); err != nil {
+		if err := tx.QueryRow(countOpen, now.UnixMilli()).Scan(&open); err != nil {
 			return nil, err
 		}
 		if open >= maxOpen {
@@ -225,42 +225,36 @@ func (c *Center) suppressionFact(actor pasban.Actor, action string, s Suppressio
 }
 
 // Suppressions lists those that wait or are in force, and those that ended
-// within ninety days, newest first, with what they have suppressed.
-func (c *Center) Suppressions(ctx context.Context) ([]Suppression, error) {
+// within ninety days, newest first, with what they have suppressed: of one rule,
+// or of all if rule is "".
+func (c *Center) Suppressions(ctx context.Context, rule string) ([]Suppression, error) {
 	since := time.Now().Add(-remembered).UnixMilli()
-	list, err := c.readSuppressions(ctx, `WHERE until > ? AND (ended = 0 OR ended > ?) ORDER BY at DESC, id LIMIT ?`, since, since, 1000)
+	where, args := `WHERE until > ? AND (ended = 0 OR ended > ?)`, []any{since, since}
+	if rule != "" {
+		where, args = where+` AND rule = ?`, append(args, rule)
+	}
+	list, err := c.readSuppressions(ctx, where+` ORDER BY at DESC, id LIMIT ?`, append(args, 1000)...)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.countSuppressed(ctx, list); err != nil {
-		return nil, unavailable("count what is suppressed", err)
+	for i := range list {
+		err := c.st.QueryRow(ctx, `SELECT COUNT(*), CAST(COALESCE(SUM(count), 0) AS BIGINT) FROM soc_alert WHERE suppression = ?`, list[i].ID).Scan(&list[i].Alerts, &list[i].Events)
+		if err != nil {
+			return nil, unavailable("count what is suppressed", err)
+		}
 	}
 	return list, nil
 }
 
-// Suppression returns one by its id, or an error of kind NotFound.
-func (c *Center) Suppression(ctx context.Context, id string) (Suppression, error) {
-	list, err := c.readSuppressions(ctx, `WHERE id = ?`, id)
-	if err == nil && len(list) == 0 {
-		err = &pasban.Error{Kind: pasban.NotFound, Msg: "there is no such suppression"}
-	}
-	if err != nil {
-		return Suppression{}, err
-	}
-	if err := c.countSuppressed(ctx, list); err != nil {
-		return Suppression{}, unavailable("count what is suppressed", err)
-	}
-	return list[0], nil
-}
+// countOpen counts the suppressions that are in force or wait, given the time.
+const countOpen = `SELECT COUNT(*) FROM soc_suppression WHERE ended = 0 AND until > ?`
 
-func (c *Center) countSuppressed(ctx context.Context, list []Suppression) error {
-	for i := range list {
-		err := c.st.QueryRow(ctx, `SELECT COUNT(*), CAST(COALESCE(SUM(count), 0) AS BIGINT) FROM soc_alert WHERE suppression = ?`, list[i].ID).Scan(&list[i].Alerts, &list[i].Events)
-		if err != nil {
-			return err
-		}
+// OpenSuppressions counts those that are in force or wait.
+func (c *Center) OpenSuppressions(ctx context.Context) (n int, err error) {
+	if err := c.st.QueryRow(ctx, countOpen, time.Now().UnixMilli()).Scan(&n); err != nil {
+		return 0, unavailable("count suppressions", err)
 	}
-	return nil
+	return n, nil
 }
 
 func (c *Center) readSuppressions(ctx context.Context, rest string, args ...any) ([]Suppression, error) {

@@ -68,7 +68,7 @@ func TestSuppression(t *testing.T) {
 		if err != nil || open[detect.High] != 1 || open[detect.Low] != 1 {
 			t.Errorf("open are %v, %v", open, err)
 		}
-		list, err := w.c.Suppressions(ctx)
+		list, err := w.c.Suppressions(ctx, "")
 		if err != nil || len(list) != 1 || list[0].Alerts != 1 || list[0].Events != 2 || list[0].Reason != "our own scanner" || list[0].By != analyst.ID || !list[0].InForce(time.Now()) {
 			t.Errorf("suppressions are %+v, %v", list, err)
 		}
@@ -81,9 +81,17 @@ func TestSuppression(t *testing.T) {
 		if a, err := w.c.Get(ctx, hidden[0].ID); err != nil || a.State != soc.Acknowledged || a.Count != 3 {
 			t.Errorf("taken out it is %+v, %v", a, err)
 		}
+		inForce := func(want int) {
+			t.Helper()
+			if n, err := w.c.OpenSuppressions(ctx); err != nil || n != want {
+				t.Errorf("%d suppressions are open, want %d; %v", n, want, err)
+			}
+		}
+		inForce(1)
 		if err := w.c.EndSuppression(ctx, supervisor, s.ID); err != nil {
 			t.Fatal(err)
 		}
+		inForce(0)
 		if err := w.c.EndSuppression(ctx, analyst, s.ID); pasban.KindOf(err) != pasban.NotFound {
 			t.Errorf("ended twice: %v", err)
 		}
@@ -134,8 +142,11 @@ func TestCriticalNeedsASecondPerson(t *testing.T) {
 	if got := states(w.list(t, soc.Query{})); got != "b suppressed 1, a new 1" {
 		t.Errorf("alerts are %s", got)
 	}
-	if s, err = w.c.Suppression(ctx, s.ID); err != nil || s.ApprovedBy != supervisor.ID {
-		t.Errorf("it is %+v, %v", s, err)
+	if list, err := w.c.Suppressions(ctx, bulk.ID); err != nil || len(list) != 1 || list[0].ApprovedBy != supervisor.ID {
+		t.Errorf("it is %+v, %v", list, err)
+	}
+	if list, err := w.c.Suppressions(ctx, odd.ID); err != nil || len(list) != 0 {
+		t.Errorf("of another rule there are %+v, %v", list, err)
 	}
 	refused, err := w.c.Suppress(ctx, analyst, ask)
 	if err != nil {
