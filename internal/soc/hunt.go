@@ -220,9 +220,6 @@ func (c *Center) recordHunt(ctx context.Context, f pasban.Fact) error {
 // which is sealed under the agency's key: it may name people.
 func (c *Center) huntFact(actor pasban.Actor, action string, h Hunt, now time.Time) pasban.Fact {
 	f := c.fact(actor, action, h.ID, h.Note, now)
-	if f.Restricted.More == nil {
-		f.Restricted.More = map[string]string{}
-	}
 	f.Restricted.More["query"] = h.Query
 	if h.Name != "" {
 		f.Restricted.More["name"] = h.Name

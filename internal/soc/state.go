@@ -128,8 +128,9 @@ func (c *Center) AddNote(ctx context.Context, actor pasban.Actor, id, text strin
 func (c *Center) fact(actor pasban.Actor, action, id, note string, now time.Time) pasban.Fact {
 	f := pasban.NewFact(pasban.KindAdmin, c.agency, actor, now)
 	f.Body.Service, f.Body.Action, f.Body.Resource = "soc", action, id
+	f.Restricted.More = map[string]string{}
 	if note != "" {
-		f.Restricted.More = map[string]string{"note": note}
+		f.Restricted.More["note"] = note
 	}
 	return f
 }
@@ -154,6 +155,17 @@ type noteDetail struct {
 	Who     string  `json:"who"`
 	Text    string  `json:"text"`
 	Verdict Verdict `json:"verdict,omitempty"`
+}
+
+// who opens the part of a row that says who changed it; "" if it is empty:
+// nobody did.
+func (c *Center) who(ctx context.Context, sealed []byte, aad string) (string, error) {
+	if len(sealed) == 0 {
+		return "", nil
+	}
+	var d noteDetail
+	err := c.unseal(ctx, sealed, &d, aad)
+	return d.Who, err
 }
 
 // tell hands the changed alerts to subscribers.

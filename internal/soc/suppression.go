@@ -269,18 +269,11 @@ func (c *Center) readSuppressions(ctx context.Context, rest string, args ...any)
 			return nil, unavailable("read suppressions", err)
 		}
 		s.Title, s.Level, s.Entity, s.Conditions, s.Reason, s.Alert, s.By = d.Title, d.Level, d.Entity, d.Conditions, d.Reason, d.Alert, d.By
-		for n, place := range map[int]struct {
-			what string
-			who  *string
-		}{1: {"approve", &s.ApprovedBy}, 2: {"end", &s.EndedBy}} {
-			if len(sealed[i][n]) == 0 {
-				continue
-			}
-			var by noteDetail
-			if err := c.unseal(ctx, sealed[i][n], &by, "suppression-"+place.what+" "+s.ID); err != nil {
-				return nil, unavailable("read suppressions", err)
-			}
-			*place.who = by.Who
+		if s.ApprovedBy, err = c.who(ctx, sealed[i][1], "suppression-approve "+s.ID); err != nil {
+			return nil, unavailable("read suppressions", err)
+		}
+		if s.EndedBy, err = c.who(ctx, sealed[i][2], "suppression-end "+s.ID); err != nil {
+			return nil, unavailable("read suppressions", err)
 		}
 	}
 	return list, nil
