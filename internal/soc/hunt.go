@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"pasban"
 	"pasban/internal/eventstore"
@@ -62,10 +61,10 @@ func checkHunt(h Hunt) error {
 	invalid := func(where, format string, args ...any) error {
 		return &pasban.Error{Kind: pasban.Invalid, Where: where, Msg: fmt.Sprintf(format, args...)}
 	}
-	switch n := utf8.RuneCountInString(h.Name); {
-	case n == 0 || n > maxHuntName || !utf8.ValidString(h.Name):
+	switch {
+	case h.Name == "" || !isText(h.Name, maxHuntName):
 		return invalid("name", "a hunt has a name of at most %d characters", maxHuntName)
-	case utf8.RuneCountInString(h.Note) > maxNote || !utf8.ValidString(h.Note):
+	case !isText(h.Note, maxNote):
 		return invalid("note", "a note is text of at most %d characters", maxNote)
 	case len(h.Columns) > maxColumns:
 		return invalid("columns", "a hunt shows at most %d columns", maxColumns)

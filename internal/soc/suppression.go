@@ -81,7 +81,7 @@ func CheckSuppression(s Suppression, now time.Time) error {
 		return bad("conditions", "a rule is not suppressed as a whole: choose whom it is about, or a field")
 	case len(s.Conditions) > maxConditions:
 		return bad("conditions", fmt.Sprintf("a suppression has at most %d conditions", maxConditions))
-	case strings.TrimSpace(s.Reason) == "" || utf8.RuneCountInString(s.Reason) > maxReason || !utf8.ValidString(s.Reason):
+	case strings.TrimSpace(s.Reason) == "" || !isText(s.Reason, maxReason):
 		return bad("reason", fmt.Sprintf("say why, in at most %d characters", maxReason))
 	}
 	for _, c := range s.Conditions {
