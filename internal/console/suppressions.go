@@ -144,26 +144,8 @@ func (c *Console) suppressing(ctx context.Context, id string) (a soc.Alert, rule
 	if rule = c.rule(a.RuleID); rule == nil {
 		return a, nil, nil, &pasban.Error{Kind: pasban.NotFound, Msg: "the alert's rule is no longer loaded, so there is nothing to suppress"}
 	}
-	events, err := c.o.Alerts.Events(ctx, id)
-	if err != nil {
-		return a, nil, nil, err
-	}
-	kept, err := c.o.Alerts.Kept(ctx, id)
-	if err != nil {
-		return a, nil, nil, err
-	}
-	for _, e := range slices.Backward(events) {
-		if ev := kept[e.Seq]; ev != nil {
-			return a, rule, ev, nil
-		}
-		if e.Seq >= detect.FirstReceived || e.Fact == "" {
-			continue
-		}
-		if entry, err := c.o.Journal.ByID(ctx, e.Fact); err == nil {
-			return a, rule, detect.FromEntry(entry), nil
-		}
-	}
-	return a, rule, nil, nil
+	ev, err = c.o.Alerts.Example(ctx, id)
+	return a, rule, ev, err
 }
 
 // offer lists the fields of an event that may be chosen. What tells one event

@@ -409,7 +409,7 @@ func (c *Center) PreviewSuppression(ctx context.Context, s Suppression, since ti
 		if s.Entity != "" && s.Entity != a.Entity {
 			continue
 		}
-		covered, free, err := c.previewAlert(ctx, &p, ready{s, selection}, a)
+		covered, free, err := c.previewAlert(ctx, &p, ready{s, selection}, a.ID)
 		if err != nil {
 			return p, err
 		}
@@ -428,31 +428,31 @@ func (c *Center) PreviewSuppression(ctx context.Context, s Suppression, since ti
 	return p, nil
 }
 
-// previewAlert counts the events of an alert that would have been suppressed,
-// and those that would not.
-func (c *Center) previewAlert(ctx context.Context, p *Preview, s ready, a Alert) (covered, free int, err error) {
-	events, err := c.Events(ctx, a.ID)
+// previewAlert counts the events of an alert, whose entity fits, that would have
+// been suppressed, and those that would not.
+func (c *Center) previewAlert(ctx context.Context, p *Preview, s ready, id string) (covered, free int, err error) {
+	events, err := c.Events(ctx, id)
 	if err != nil {
 		return 0, 0, err
 	}
-	kept, err := c.Kept(ctx, a.ID)
+	events = events[max(0, len(events)-previewEvents):]
+	p.Events += len(events)
+	if len(s.Conditions) == 0 { // their fields are not asked
+		p.Covered += len(events)
+		return len(events), 0, nil
+	}
+	kept, err := c.Kept(ctx, id)
 	if err != nil {
 		return 0, 0, err
 	}
-	for _, e := range events[max(0, len(events)-previewEvents):] {
-		ev, there := kept[e.Seq]
-		if !there && e.Seq < detect.FirstReceived && e.Fact != "" {
-			entry, err := c.j.ByID(ctx, e.Fact)
-			if ctx.Err() != nil {
-				return 0, 0, ctx.Err()
-			}
-			ev, there = detect.FromEntry(entry), err == nil
-		}
-		p.Events++
+	for _, e := range events {
+		ev, err := c.seen(ctx, e, kept)
 		switch {
-		case len(s.Conditions) > 0 && !there:
+		case err != nil:
+			return 0, 0, err
+		case ev == nil:
 			p.Unknown++
-		case s.covers(a.Entity, ev):
+		case s.selection.Holds(ev):
 			covered++
 		default:
 			free++
