@@ -22,8 +22,6 @@ const (
 	queueMax = 50
 	// shownEvents is how many events an alert's page tells of in full.
 	shownEvents = 25
-	// formMax is the largest form that the console reads, in bytes.
-	formMax = 64 << 10
 )
 
 // QueueView is the data of the alert queue.
@@ -322,9 +320,8 @@ func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") }
 // change sets the state of the alerts that a form names and goes back to where
 // it came from: the queue with its filters, or the alert.
 func (c *Console) change(w http.ResponseWriter, r *http.Request, v Visitor) {
-	r.Body = http.MaxBytesReader(w, r.Body, formMax)
-	if err := r.ParseForm(); err != nil {
-		c.fail(w, r, &pasban.Error{Kind: pasban.Invalid, Msg: "the form cannot be read", Err: err})
+	if err := readForm(w, r); err != nil {
+		c.fail(w, r, err)
 		return
 	}
 	ids := r.PostForm["id"]
@@ -348,15 +345,10 @@ func (c *Console) change(w http.ResponseWriter, r *http.Request, v Visitor) {
 }
 
 func (c *Console) addNote(w http.ResponseWriter, r *http.Request, v Visitor) {
-	r.Body = http.MaxBytesReader(w, r.Body, formMax)
-	if err := r.ParseForm(); err != nil {
-		c.fail(w, r, &pasban.Error{Kind: pasban.Invalid, Msg: "the form cannot be read", Err: err})
-		return
-	}
 	id := r.PathValue("id")
-	if err := c.o.Alerts.AddNote(r.Context(), v.Actor, id, r.PostForm.Get("note")); err != nil {
-		c.fail(w, r, err)
-		return
+	err := readForm(w, r)
+	if err == nil {
+		err = c.o.Alerts.AddNote(r.Context(), v.Actor, id, r.PostForm.Get("note"))
 	}
-	http.Redirect(w, r, "/soc/alerts/"+url.PathEscape(id), http.StatusSeeOther)
+	c.goOn(w, r, err, "/soc/alerts/"+url.PathEscape(id))
 }

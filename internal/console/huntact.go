@@ -63,35 +63,26 @@ func (c *Console) saved(w http.ResponseWriter, r *http.Request, v Visitor) {
 }
 
 // huntForm reads a form that goes on from a hunt.
-func (c *Console) huntForm(w http.ResponseWriter, r *http.Request) (huntState, error) {
-	r.Body = http.MaxBytesReader(w, r.Body, formMax)
-	if err := r.ParseForm(); err != nil {
-		return huntState{}, &pasban.Error{Kind: pasban.Invalid, Msg: "the form cannot be read", Err: err}
+func huntForm(w http.ResponseWriter, r *http.Request) (huntState, error) {
+	if err := readForm(w, r); err != nil {
+		return huntState{}, err
 	}
 	return readHunt(r.PostForm)
 }
 
 // saveHunt keeps a hunt for all analysts.
 func (c *Console) saveHunt(w http.ResponseWriter, r *http.Request, v Visitor) {
-	s, err := c.huntForm(w, r)
+	s, err := huntForm(w, r)
 	if err == nil {
 		h := s.kept()
 		h.Name, h.Note = r.PostForm.Get("name"), r.PostForm.Get("note")
 		_, err = c.o.Alerts.SaveHunt(r.Context(), v.Actor, h)
 	}
-	c.toSaved(w, r, err)
+	c.goOn(w, r, err, "/soc/hunt/saved")
 }
 
 func (c *Console) deleteHunt(w http.ResponseWriter, r *http.Request, v Visitor) {
-	c.toSaved(w, r, c.o.Alerts.DeleteHunt(r.Context(), v.Actor, r.PathValue("id")))
-}
-
-func (c *Console) toSaved(w http.ResponseWriter, r *http.Request, err error) {
-	if err != nil {
-		c.fail(w, r, err)
-		return
-	}
-	http.Redirect(w, r, "/soc/hunt/saved", http.StatusSeeOther)
+	c.goOn(w, r, c.o.Alerts.DeleteHunt(r.Context(), v.Actor, r.PathValue("id")), "/soc/hunt/saved")
 }
 
 // rowWriter writes rows in a format.
@@ -155,7 +146,7 @@ func (s *sender) Write(b []byte) (int, error) {
 // half-way breaks off, so that nobody takes a part for the whole; one that fails
 // before is an error page.
 func (c *Console) export(w http.ResponseWriter, r *http.Request, v Visitor) {
-	s, err := c.huntForm(w, r)
+	s, err := huntForm(w, r)
 	if err == nil {
 		err = eventstore.Check(s.query)
 	}

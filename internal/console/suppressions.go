@@ -208,9 +208,8 @@ func (c *Console) suppressionForm(w http.ResponseWriter, r *http.Request, v Visi
 
 // asked reads the form, and the page that shows it again.
 func (c *Console) asked(w http.ResponseWriter, r *http.Request) (s soc.Suppression, view SuppressView, days int, err error) {
-	r.Body = http.MaxBytesReader(w, r.Body, formMax)
-	if err := r.ParseForm(); err != nil {
-		return s, view, 0, &pasban.Error{Kind: pasban.Invalid, Msg: "the form cannot be read", Err: err}
+	if err := readForm(w, r); err != nil {
+		return s, view, 0, err
 	}
 	f := r.PostForm
 	a, rule, ev, err := c.suppressing(r.Context(), f.Get("alert"))
@@ -296,35 +295,22 @@ func (c *Console) suppress(w http.ResponseWriter, r *http.Request, v Visitor) {
 		c.suppressionRefused(w, r, v, view, err)
 		return
 	}
-	if _, err := c.o.Alerts.Suppress(r.Context(), v.Actor, s); err != nil {
-		c.fail(w, r, err)
-		return
-	}
-	http.Redirect(w, r, "/soc/suppressions", http.StatusSeeOther)
+	_, err = c.o.Alerts.Suppress(r.Context(), v.Actor, s)
+	c.goOn(w, r, err, "/soc/suppressions")
 }
 
 // endSuppression ends one early.
 func (c *Console) endSuppression(w http.ResponseWriter, r *http.Request, v Visitor) {
-	c.suppressionChanged(w, r, c.o.Alerts.EndSuppression(r.Context(), v.Actor, r.PathValue("id")))
+	c.goOn(w, r, c.o.Alerts.EndSuppression(r.Context(), v.Actor, r.PathValue("id")), "/soc/suppressions")
 }
 
 // decideSuppression is a supervisor's word on one that waits.
 func (c *Console) decideSuppression(w http.ResponseWriter, r *http.Request, v Visitor) {
-	r.Body = http.MaxBytesReader(w, r.Body, formMax)
-	do := r.PostFormValue("do")
-	if do != "approve" && do != "refuse" {
-		c.fail(w, r, &pasban.Error{Kind: pasban.Invalid, Msg: "approve or refuse"})
-		return
+	approve, err := decision(w, r)
+	if err == nil {
+		err = c.o.Alerts.DecideSuppression(r.Context(), v.Actor, r.PathValue("id"), approve)
 	}
-	c.suppressionChanged(w, r, c.o.Alerts.DecideSuppression(r.Context(), v.Actor, r.PathValue("id"), do == "approve"))
-}
-
-func (c *Console) suppressionChanged(w http.ResponseWriter, r *http.Request, err error) {
-	if err != nil {
-		c.fail(w, r, err)
-		return
-	}
-	http.Redirect(w, r, "/soc/suppressions", http.StatusSeeOther)
+	c.goOn(w, r, err, "/soc/suppressions")
 }
 
 // suppressionHref is the form for alerts like this one.
