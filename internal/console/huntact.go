@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"time"
 
 	"pasban"
@@ -40,10 +39,7 @@ func (c *Console) savedRows(ctx context.Context, lang string, v Visitor) (out []
 	}
 	for _, h := range hunts {
 		s := huntOf(h)
-		q := s.values()
-		q.Set("saved", h.ID)
-		row := SavedRow{ID: h.ID, Name: h.Name, Note: h.Note, Query: h.Query, By: h.By, Made: stamp(h.Made), Href: s.href(), Rule: "/soc/hunt/rule?" + q.Encode(),
-			Window: c.huntView(lang, s, v, c.o.Now()).Window}
+		row := SavedRow{ID: h.ID, Name: h.Name, Note: h.Note, Query: h.Query, Window: c.windowOf(lang, s), By: h.By, Made: stamp(h.Made), Href: s.href(), Rule: s.ruleHref("rule", h.ID)}
 		row.MayDelete = v.Actor.Role == pasban.RoleSupervisor || v.Actor.Role == pasban.RoleAnalyst && v.Actor.ID == h.By
 		out = append(out, row)
 	}
@@ -197,15 +193,4 @@ func (c *Console) export(w http.ResponseWriter, r *http.Request, v Visitor) {
 		slog.WarnContext(r.Context(), "console: an export broke off", "events", n, "err", err)
 		panic(http.ErrAbortHandler)
 	}
-}
-
-// ruleQuery is the address of the draft's file.
-func ruleQuery(r *http.Request) string {
-	q := url.Values{}
-	for name, values := range r.URL.Query() {
-		if name != "lang" {
-			q[name] = values
-		}
-	}
-	return q.Encode()
 }

@@ -119,6 +119,16 @@ func (s huntState) values() url.Values {
 
 func (s huntState) href() string { return "/soc/hunt?" + s.values().Encode() }
 
+// ruleHref is the address of the hunt as a rule draft: the page rule, or the file
+// rule.yml. saved is the hunt's id; "" if it is not kept.
+func (s huntState) ruleHref(name, saved string) string {
+	q := s.values()
+	if saved != "" {
+		q.Set("saved", saved)
+	}
+	return "/soc/hunt/" + name + "?" + q.Encode()
+}
+
 // with is the first page of another query, or of another time.
 func (s huntState) with(query string) huntState {
 	s.query, s.before = query, time.Time{}
