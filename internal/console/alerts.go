@@ -190,7 +190,6 @@ type AlertView struct {
 	Next        []soc.State // states that it may go to
 	Hunt        string      // address of the events around it, "" if none are kept
 	Verdicts    []soc.Verdict
-	Verdict     soc.Verdict
 	Suppression string // the id of what suppresses it
 	Suppress    string // address of the form that suppresses alerts like it, "" if there is none
 }
@@ -221,7 +220,7 @@ func (c *Console) alert(w http.ResponseWriter, r *http.Request, v Visitor) {
 		return
 	}
 	view := AlertView{Row: rowOf(a), First: stamp(a.First), Last: stamp(a.Last), RuleID: a.RuleID, MayAct: v.Actor.Role == pasban.RoleAnalyst,
-		Verdicts: soc.Verdicts(), Verdict: a.Verdict, Suppression: a.Suppression, Rule: c.rule(a.RuleID)}
+		Verdicts: soc.Verdicts(), Suppression: a.Suppression, Rule: c.rule(a.RuleID)}
 	for i, why := range a.Why {
 		reason := Reason{Text: why}
 		if i < len(a.Parts) {
