@@ -14,8 +14,6 @@ import (
 const (
 	// around is how much time before and after something a hunt around it looks at.
 	around = 15 * time.Minute
-	// huntColumns is how many columns a hunt shows at most.
-	huntColumns = 30
 	// fieldForm is how browsers write the time of <input type=datetime-local>.
 	fieldForm = "2006-01-02T15:04:05.999"
 )
@@ -62,7 +60,7 @@ type huntState struct {
 func readHunt(q url.Values) (s huntState, err error) {
 	s = huntState{query: strings.TrimSpace(q.Get("q")), run: q.Has("q"), field: q.Get("field")}
 	for _, c := range q["col"] {
-		if c != "" && !slices.Contains(s.columns, c) && len(s.columns) < huntColumns {
+		if c != "" && !slices.Contains(s.columns, c) && len(s.columns) < soc.MaxColumns {
 			s.columns = append(s.columns, c)
 		}
 	}

@@ -254,7 +254,7 @@ func (res *HuntResults) take(s huntState, q hunt.Query, asked eventstore.Query, 
 	if res.Piped && len(columns) == 0 { // what pipes made is shown whole
 		for _, row := range p.rows {
 			for _, f := range row {
-				if !slices.Contains(columns, f.Name) && len(columns) < huntColumns {
+				if !slices.Contains(columns, f.Name) && len(columns) < soc.MaxColumns {
 					columns = append(columns, f.Name)
 				}
 			}

@@ -17,8 +17,8 @@ const (
 	maxHunts = 500
 	// maxHuntName is the longest name of a hunt, in characters.
 	maxHuntName = 120
-	// maxColumns is how many columns a hunt shows at most.
-	maxColumns = 30
+	// MaxColumns is how many columns a hunt shows at most.
+	MaxColumns = 30
 )
 
 // Hunt is a search over the agency's events: what is looked for, in which time,
@@ -66,8 +66,8 @@ func checkHunt(h Hunt) error {
 		return invalid("name", "a hunt has a name of at most %d characters", maxHuntName)
 	case !isText(h.Note, maxNote):
 		return invalid("note", "a note is text of at most %d characters", maxNote)
-	case len(h.Columns) > maxColumns:
-		return invalid("columns", "a hunt shows at most %d columns", maxColumns)
+	case len(h.Columns) > MaxColumns:
+		return invalid("columns", "a hunt shows at most %d columns", MaxColumns)
 	case h.Span < 0 || h.Span == 0 && !h.From.IsZero() && !h.To.IsZero() && !h.From.Before(h.To):
 		return invalid("time", "the time of a hunt ends after it begins")
 	}
