@@ -215,7 +215,7 @@ func sourceRows(rules []*detect.Rule, received []soc.Received, fed func(*detect.
 				row = &SourceRow{Name: s.String()}
 				rates[s] = row
 				for _, rule := range rules {
-					if !rule.Correlates() && feeds(s, rule.Source) {
+					if !rule.Correlates() && rule.Source.Covers(s) {
 						row.Rules++
 					}
 				}
@@ -238,11 +238,6 @@ func sourceRows(rules []*detect.Rule, received []soc.Received, fed func(*detect.
 	slices.SortFunc(come, func(a, b SourceRow) int { return cmp.Or(b.Week-a.Week, cmp.Compare(a.Name, b.Name)) })
 	slices.SortFunc(missing, func(a, b SourceRow) int { return cmp.Or(b.Rules-a.Rules, cmp.Compare(a.Name, b.Name)) })
 	return come, missing
-}
-
-// feeds reports whether a rule's logsource asks for nothing that events of s are not.
-func feeds(s, rule detect.Logsource) bool {
-	return (rule.Product == "" || rule.Product == s.Product) && (rule.Category == "" || rule.Category == s.Category) && (rule.Service == "" || rule.Service == s.Service)
 }
 
 // navigatorLayer is an ATT&CK Navigator layer, format 4.5

@@ -33,12 +33,6 @@ func (p *parser) filter(r *Rule, n *node) *filter {
 	return f
 }
 
-// covers reports whether a rule is about events of the filter's logsource only.
-func (l Logsource) covers(rule Logsource) bool {
-	return (l.Product == "" || l.Product == rule.Product) && (l.Category == "" || l.Category == rule.Category) &&
-		(l.Service == "" || l.Service == rule.Service)
-}
-
 // applyFilters joins the filters' conditions to those of the rules over single
 // events. Rules themselves do not change.
 func (l *linker) applyFilters() {
@@ -59,7 +53,7 @@ func (l *linker) applyFilters() {
 				l.complain(r, f.at, "rules are named by id or name", "the filter refers to %q, which is not loaded", name)
 			case target.detection == nil:
 				l.complain(r, f.at, "filter the rules that it correlates", "the filter refers to %q, which is not a rule over single events", name)
-			case !r.Source.covers(target.Source):
+			case !r.Source.Covers(target.Source):
 				l.complain(r, f.at, "", "the filter refers to %q, whose events are of another logsource", name)
 			default:
 				targets = append(targets, target)
@@ -67,7 +61,7 @@ func (l *linker) applyFilters() {
 		}
 		if f.names == nil {
 			for _, target := range l.set.events {
-				if r.Source.covers(target.Source) {
+				if r.Source.Covers(target.Source) {
 					targets = append(targets, target)
 				}
 			}

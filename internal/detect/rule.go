@@ -49,15 +49,15 @@ type Logsource struct {
 // it is of several (a process creation is also an event of its log).
 const LogsourceKey = "logsource"
 
-// fits reports whether an event of one of the given sources is what the rule is about.
-func (l Logsource) fits(sources []Logsource) bool {
-	for _, s := range sources {
-		if (l.Product == "" || l.Product == s.Product) && (l.Category == "" || l.Category == s.Category) && (l.Service == "" || l.Service == s.Service) {
-			return true
-		}
-	}
-	return false
+// Covers reports whether all that is of the other logsource is of this one: an
+// event is what a rule is about, a rule is about events of a filter's logsource.
+func (l Logsource) Covers(other Logsource) bool {
+	return (l.Product == "" || l.Product == other.Product) && (l.Category == "" || l.Category == other.Category) &&
+		(l.Service == "" || l.Service == other.Service)
 }
+
+// fits reports whether an event of one of the given sources is what the rule is about.
+func (l Logsource) fits(sources []Logsource) bool { return slices.ContainsFunc(sources, l.Covers) }
 
 func logsources(ev pasban.Event) []Logsource {
 	switch s := ev[LogsourceKey].(type) {

@@ -63,9 +63,7 @@ func (m *Mapping) ocsfClass(ev pasban.Event) ocsfClass {
 	}
 	for _, c := range m.ocsf.Classes {
 		of := slices.ContainsFunc(sources, func(s detect.Logsource) bool {
-			return slices.ContainsFunc(c.Of, func(o detect.Logsource) bool {
-				return (o.Product == "" || o.Product == s.Product) && (o.Category == "" || o.Category == s.Category) && (o.Service == "" || o.Service == s.Service)
-			})
+			return slices.ContainsFunc(c.Of, func(o detect.Logsource) bool { return o.Covers(s) })
 		})
 		for field, values := range c.Where {
 			of = of && slices.Contains(values, text(ev[field]))
