@@ -55,6 +55,14 @@ var ruleForm = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]
 
 func periods() []string { return []string{"1h", "24h", "7d"} }
 
+// levels are the levels to choose from, gravest first.
+func levels() (out []string) {
+	for l := detect.Critical; l >= detect.Informational; l-- {
+		out = append(out, l.String())
+	}
+	return out
+}
+
 // queueQuery keeps the filters of a query, and of those only what is valid.
 func queueQuery(q url.Values) url.Values {
 	out := url.Values{}
@@ -106,15 +114,12 @@ func (c *Console) queue(w http.ResponseWriter, r *http.Request, v Visitor) {
 		return
 	}
 	keep := queueQuery(r.URL.Query())
-	view := QueueView{Filter: filter, Periods: periods(), Query: keep.Encode(), Live: "/soc/live/count?" + keep.Encode(), MayAct: v.Actor.Role == pasban.RoleAnalyst, Verdicts: soc.Verdicts()}
+	view := QueueView{Filter: filter, Periods: periods(), Query: keep.Encode(), Live: "/soc/live/count?" + keep.Encode(), MayAct: v.Actor.Role == pasban.RoleAnalyst, Verdicts: soc.Verdicts(), Levels: levels()}
 	if filter.Rule != "" {
 		view.Rule = filter.Rule
 		if rule := c.rule(filter.Rule); rule != nil {
 			view.Rule = rule.Title
 		}
-	}
-	for l := detect.Critical; l >= detect.Informational; l-- {
-		view.Levels = append(view.Levels, l.String())
 	}
 	for _, s := range soc.States() {
 		view.States = append(view.States, string(s))
