@@ -207,7 +207,8 @@ func TestSuppress(t *testing.T) {
 	}
 	for name, form := range map[string]url.Values{
 		"nothing chosen": suppressForm(alert), "no reason": suppressForm(alert, "entity", "1", "reason", ""), "bad network": suppressForm(alert, "use", "SrcIP", "how SrcIP", "cidr", "value SrcIP", "x"),
-		"a field that is not there": suppressForm(alert, "use", "Nothing", "value Nothing", "x"),
+		"a field that is not there":                      suppressForm(alert, "use", "Nothing", "value Nothing", "x"),
+		"a field that is there no more, beside the rest": suppressForm(alert, "entity", "1", "use", "Nothing", "value Nothing", "x"),
 	} {
 		if name == "no reason" {
 			form.Set("reason", " ")

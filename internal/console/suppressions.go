@@ -241,6 +241,21 @@ func (c *Console) asked(w http.ResponseWriter, r *http.Request) (s soc.Suppressi
 	return s, view, days, nil
 }
 
+// wrongWith says what is wrong with a suppression for which these fields were
+// chosen. Each has become a condition, or the suppression would hide more than
+// it was chosen to: the newest event changes from one form to the next.
+func (c *Console) wrongWith(s soc.Suppression, view SuppressView, chosen []string) error {
+	if err := soc.CheckSuppression(s, c.o.Now()); err != nil {
+		return err
+	}
+	for _, name := range chosen {
+		if !slices.ContainsFunc(view.Fields, func(o OfferedField) bool { return o.Name == name }) {
+			return &pasban.Error{Kind: pasban.Invalid, Where: "field", Msg: "the newest event behind the alert has no field " + name}
+		}
+	}
+	return nil
+}
+
 // suppressionPreview says what the suppression in the form would have done.
 func (c *Console) suppressionPreview(w http.ResponseWriter, r *http.Request, v Visitor) {
 	s, view, days, err := c.asked(w, r)
@@ -248,12 +263,11 @@ func (c *Console) suppressionPreview(w http.ResponseWriter, r *http.Request, v V
 		c.fail(w, r, err)
 		return
 	}
-	now := c.o.Now()
-	if err := soc.CheckSuppression(s, now); err != nil {
+	if err := c.wrongWith(s, view, r.PostForm["use"]); err != nil {
 		c.suppressionRefused(w, r, v, view, err)
 		return
 	}
-	p, err := c.o.Alerts.PreviewSuppression(r.Context(), s, now.Add(-time.Duration(days)*day))
+	p, err := c.o.Alerts.PreviewSuppression(r.Context(), s, c.o.Now().Add(-time.Duration(days)*day))
 	if err != nil {
 		c.fail(w, r, err)
 		return
@@ -291,7 +305,7 @@ func (c *Console) suppress(w http.ResponseWriter, r *http.Request, v Visitor) {
 		c.fail(w, r, err)
 		return
 	}
-	if err := soc.CheckSuppression(s, c.o.Now()); err != nil {
+	if err := c.wrongWith(s, view, r.PostForm["use"]); err != nil {
 		c.suppressionRefused(w, r, v, view, err)
 		return
 	}
