@@ -171,6 +171,20 @@ func TestCriticalNeedsASecondPerson(t *testing.T) {
 	}
 }
 
+// An entity that is written like another one's suppression is not suppressed.
+func TestEntityIsNoSuppression(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	s, err := w.c.Suppress(t.Context(), analyst, scanner(sqli))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.handle(t, from("192.0.2.7", match(sqli, "a", morning, 1)))
+	w.handle(t, from("203.0.113.9", match(sqli, "a\n"+s.ID, morning, 2)))
+	if hidden, open := w.list(t, soc.Query{States: []soc.State{soc.Suppressed}}), w.list(t, soc.Query{States: []soc.State{soc.New}}); len(hidden) != 1 || hidden[0].Count != 1 || len(open) != 1 {
+		t.Errorf("alerts are: %s", states(append(hidden, open...)))
+	}
+}
+
 // A suppression ends by itself.
 func TestSuppressionEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
