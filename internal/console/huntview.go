@@ -129,11 +129,12 @@ func huntFields(s huntState, counts []eventstore.FieldCount, total int64) (out [
 		row.Column = column.href()
 		out = append(out, row)
 	}
+	order := told()
 	rank := func(f HuntField) int {
-		if i := slices.Index(told(), f.Name); i >= 0 {
+		if i := slices.Index(order, f.Name); i >= 0 {
 			return i
 		}
-		return len(told())
+		return len(order)
 	}
 	slices.SortStableFunc(out, func(a, b HuntField) int { return cmp.Compare(rank(a), rank(b)) })
 	return out
