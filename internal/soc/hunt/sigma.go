@@ -337,9 +337,7 @@ func (t *translator) ask(n *node) (condition, bool) {
 	case "=", "in", "*":
 	case "=*":
 		mods = "|startswith"
-	case "word", "word*", "i", "i*", "contains_any":
-		mods = "|contains"
-	case "*x*":
+	case "word", "word*", "*x*", "i", "i*", "contains_any":
 		mods = "|contains"
 	case "contains_all":
 		mods, all = "|contains", true
