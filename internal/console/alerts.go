@@ -22,8 +22,6 @@ const (
 	queueMax = 50
 	// shownEvents is how many events an alert's page tells of in full.
 	shownEvents = 25
-	// formMax is the largest form that the console reads, in bytes.
-	formMax = 64 << 10
 )
 
 // QueueView is the data of the alert queue.
@@ -56,6 +54,14 @@ var techniqueForm = regexp.MustCompile(`^T[0-9]{4}(\.[0-9]{3})?$`)
 var ruleForm = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
 
 func periods() []string { return []string{"1h", "24h", "7d"} }
+
+// levels are the levels to choose from, gravest first.
+func levels() (out []string) {
+	for l := detect.Critical; l >= detect.Informational; l-- {
+		out = append(out, l.String())
+	}
+	return out
+}
 
 // queueQuery keeps the filters of a query, and of those only what is valid.
 func queueQuery(q url.Values) url.Values {
@@ -108,15 +114,12 @@ func (c *Console) queue(w http.ResponseWriter, r *http.Request, v Visitor) {
 		return
 	}
 	keep := queueQuery(r.URL.Query())
-	view := QueueView{Filter: filter, Periods: periods(), Query: keep.Encode(), Live: "/soc/live/count?" + keep.Encode(), MayAct: v.Actor.Role == pasban.RoleAnalyst, Verdicts: soc.Verdicts()}
+	view := QueueView{Filter: filter, Periods: periods(), Query: keep.Encode(), Live: "/soc/live/count?" + keep.Encode(), MayAct: v.Actor.Role == pasban.RoleAnalyst, Verdicts: soc.Verdicts(), Levels: levels()}
 	if filter.Rule != "" {
 		view.Rule = filter.Rule
 		if rule := c.rule(filter.Rule); rule != nil {
 			view.Rule = rule.Title
 		}
-	}
-	for l := detect.Critical; l >= detect.Informational; l-- {
-		view.Levels = append(view.Levels, l.String())
 	}
 	for _, s := range soc.States() {
 		view.States = append(view.States, string(s))
@@ -192,7 +195,6 @@ type AlertView struct {
 	Next        []soc.State // states that it may go to
 	Hunt        string      // address of the events around it, "" if none are kept
 	Verdicts    []soc.Verdict
-	Verdict     soc.Verdict
 	Suppression string // the id of what suppresses it
 	Suppress    string // address of the form that suppresses alerts like it, "" if there is none
 }
@@ -223,7 +225,7 @@ func (c *Console) alert(w http.ResponseWriter, r *http.Request, v Visitor) {
 		return
 	}
 	view := AlertView{Row: rowOf(a), First: stamp(a.First), Last: stamp(a.Last), RuleID: a.RuleID, MayAct: v.Actor.Role == pasban.RoleAnalyst,
-		Verdicts: soc.Verdicts(), Verdict: a.Verdict, Suppression: a.Suppression, Rule: c.rule(a.RuleID)}
+		Verdicts: soc.Verdicts(), Suppression: a.Suppression, Rule: c.rule(a.RuleID)}
 	for i, why := range a.Why {
 		reason := Reason{Text: why}
 		if i < len(a.Parts) {
@@ -322,9 +324,8 @@ func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") }
 // change sets the state of the alerts that a form names and goes back to where
 // it came from: the queue with its filters, or the alert.
 func (c *Console) change(w http.ResponseWriter, r *http.Request, v Visitor) {
-	r.Body = http.MaxBytesReader(w, r.Body, formMax)
-	if err := r.ParseForm(); err != nil {
-		c.fail(w, r, &pasban.Error{Kind: pasban.Invalid, Msg: "the form cannot be read", Err: err})
+	if err := readForm(w, r); err != nil {
+		c.fail(w, r, err)
 		return
 	}
 	ids := r.PostForm["id"]
@@ -348,15 +349,10 @@ func (c *Console) change(w http.ResponseWriter, r *http.Request, v Visitor) {
 }
 
 func (c *Console) addNote(w http.ResponseWriter, r *http.Request, v Visitor) {
-	r.Body = http.MaxBytesReader(w, r.Body, formMax)
-	if err := r.ParseForm(); err != nil {
-		c.fail(w, r, &pasban.Error{Kind: pasban.Invalid, Msg: "the form cannot be read", Err: err})
-		return
-	}
 	id := r.PathValue("id")
-	if err := c.o.Alerts.AddNote(r.Context(), v.Actor, id, r.PostForm.Get("note")); err != nil {
-		c.fail(w, r, err)
-		return
+	err := readForm(w, r)
+	if err == nil {
+		err = c.o.Alerts.AddNote(r.Context(), v.Actor, id, r.PostForm.Get("note"))
 	}
-	http.Redirect(w, r, "/soc/alerts/"+url.PathEscape(id), http.StatusSeeOther)
+	c.goOn(w, r, err, "/soc/alerts/"+url.PathEscape(id))
 }

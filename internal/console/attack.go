@@ -172,10 +172,7 @@ func (c *Console) attack(w http.ResponseWriter, r *http.Request, v Visitor) {
 		c.fail(w, r, err)
 		return
 	}
-	var come [][]detect.Logsource
-	for _, r := range received {
-		come = append(come, r.Sources)
-	}
+	come := sourcesOf(received)
 	fed := func(r *detect.Rule) bool { return r.Fed(come) }
 	rules := c.o.Detection().Rules()
 	view := AttackView{Tactics: grid(rules, seen, fed)}

@@ -299,3 +299,36 @@ func (c *Console) unit(d time.Duration) (key string, n int) {
 
 // fail answers with an error page.
 func (c *Console) fail(w http.ResponseWriter, r *http.Request, err error) { c.o.Pages.Error(w, r, err) }
+
+// goOn answers a form: with the page that it leads to, or with why it failed.
+func (c *Console) goOn(w http.ResponseWriter, r *http.Request, err error, to string) {
+	if err != nil {
+		c.fail(w, r, err)
+		return
+	}
+	http.Redirect(w, r, to, http.StatusSeeOther)
+}
+
+// formMax is the largest form that the console reads, in bytes.
+const formMax = 64 << 10
+
+// readForm reads what a form sent into r.PostForm.
+func readForm(w http.ResponseWriter, r *http.Request) error {
+	r.Body = http.MaxBytesReader(w, r.Body, formMax)
+	if err := r.ParseForm(); err != nil {
+		return &pasban.Error{Kind: pasban.Invalid, Msg: "the form cannot be read", Err: err}
+	}
+	return nil
+}
+
+// decision is a supervisor's word in a form.
+func decision(w http.ResponseWriter, r *http.Request) (approve bool, err error) {
+	if err := readForm(w, r); err != nil {
+		return false, err
+	}
+	do := r.PostForm.Get("do")
+	if do != "approve" && do != "refuse" {
+		return false, &pasban.Error{Kind: pasban.Invalid, Msg: "approve or refuse"}
+	}
+	return do == "approve", nil
+}

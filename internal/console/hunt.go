@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -66,7 +67,6 @@ type HuntExample struct{ Key, Query, Href string }
 
 // HuntResults is what was found.
 type HuntResults struct {
-	Total   int64 // -1 if it is not known
 	Chart   *HuntChart
 	Fields  []HuntField // the most frequent
 	More    []HuntField
@@ -104,7 +104,7 @@ func (c *Console) hunt(w http.ResponseWriter, r *http.Request, v Visitor) {
 		return
 	}
 	lang, now := page.Lang(r), c.o.Now().UTC()
-	view := c.huntView(lang, s, v, now)
+	view := c.huntView(lang, s, v)
 	status := http.StatusOK
 	switch {
 	case err != nil:
@@ -124,32 +124,41 @@ func (c *Console) hunt(w http.ResponseWriter, r *http.Request, v Visitor) {
 }
 
 // huntView is the form as the address has it.
-func (c *Console) huntView(lang string, s huntState, v Visitor, now time.Time) HuntView {
-	view := HuntView{Query: s.query, MayAct: v.Actor.Role == pasban.RoleAnalyst, Rule: "/soc/hunt/rule?" + s.values().Encode()}
+func (c *Console) huntView(lang string, s huntState, v Visitor) HuntView {
+	view := HuntView{Query: s.query, Window: c.windowOf(lang, s), MayAct: v.Actor.Role == pasban.RoleAnalyst, Rule: s.ruleHref("rule", "")}
 	for _, d := range spans() {
 		view.Spans = append(view.Spans, Choice{Value: spanName(d), Text: c.period(lang, d), Chosen: d == s.span})
 	}
-	if s.span > 0 {
-		view.Window = c.say(lang, "hunt.last", "Span", c.period(lang, s.span))
-	} else {
-		from, to := "…", "…"
-		if !s.from.IsZero() {
-			view.From, from = s.from.Format(fieldForm), stamp(s.from)
+	field := func(t time.Time) string {
+		if t.IsZero() {
+			return ""
 		}
-		if !s.to.IsZero() {
-			view.To, to = s.to.Format(fieldForm), stamp(s.to)
-		}
-		view.Window = c.say(lang, "hunt.between", "From", from, "To", to)
+		return t.Format(fieldForm)
 	}
-	for name, values := range s.with(s.query).values() {
+	view.From, view.To = field(s.from), field(s.to)
+	plain := s.with(s.query)
+	plain.field = ""
+	for name, values := range plain.values() {
 		for _, value := range values {
-			if name != "field" {
-				view.State = append(view.State, Hidden{name, value})
-			}
+			view.State = append(view.State, Hidden{name, value})
 		}
 	}
 	slices.SortFunc(view.State, func(a, b Hidden) int { return strings.Compare(a.Name+a.Value, b.Name+b.Value) })
 	return view
+}
+
+// windowOf says when the events of a hunt are from.
+func (c *Console) windowOf(lang string, s huntState) string {
+	if s.span > 0 {
+		return c.say(lang, "hunt.last", "Span", c.period(lang, s.span))
+	}
+	words := func(t time.Time) string {
+		if t.IsZero() {
+			return "…"
+		}
+		return stamp(t)
+	}
+	return c.say(lang, "hunt.between", "From", words(s.from), "To", words(s.to))
 }
 
 // period says how long a time is, in the largest unit that says it exactly.
@@ -173,17 +182,13 @@ func problemOf(query string, err error) *HuntProblem {
 		return p
 	}
 	p.Where, p.Msg, p.Hint = e.Where, e.Msg, e.Hint
-	if at, ok := strings.CutPrefix(e.Where, "column "); ok {
-		n := 0
-		for _, digit := range at {
-			n = n*10 + int(digit-'0')
+	at, ok := strings.CutPrefix(e.Where, "column ")
+	if column, err := strconv.Atoi(at); ok && err == nil {
+		n := min(max(column-1, 0), len(query))
+		for n > 0 && n < len(query) && !utf8.RuneStart(query[n]) {
+			n--
 		}
-		if n = min(max(n-1, 0), len(query)); query != "" {
-			for n > 0 && n < len(query) && !utf8.RuneStart(query[n]) {
-				n--
-			}
-			p.Before, p.Rest = query[:n], query[n:]
-		}
+		p.Before, p.Rest = query[:n], query[n:]
 	}
 	return p
 }
@@ -219,7 +224,7 @@ func (c *Console) runHunt(r *http.Request, v Visitor, lang string, s huntState, 
 // results asks the store for everything on the page at once. Only the events
 // themselves are needed: what else fails is named in their place.
 func (c *Console) results(ctx context.Context, lang string, s huntState, q hunt.Query, now time.Time) (*HuntResults, error) {
-	res := &HuntResults{Total: -1, Piped: q.Piped()}
+	res := &HuntResults{Piped: q.Piped()}
 	whole := s.ask(now)
 	filter := whole
 	filter.LogsQL = q.Filter()
@@ -242,13 +247,14 @@ func (c *Console) results(ctx context.Context, lang string, s huntState, q hunt.
 			res.Failed = append(res.Failed, c.say(lang, "hunt.failed."+key))
 		}
 	}
+	total := int64(-1) // not known
 	if res.Chart != nil {
-		res.Total = res.Chart.Total
+		total = res.Chart.Total
 	}
 	if res.Values != nil {
-		res.Values.share(res.Total)
+		res.Values.share(total)
 	}
-	all := huntFields(s, fields, res.Total)
+	all := huntFields(s, fields, total)
 	res.Fields = all[:min(len(all), firstFields)]
 	res.More = all[len(res.Fields):]
 	res.take(s, q, whole, fields, rows)
@@ -266,21 +272,25 @@ type huntPage struct {
 // the next one can begin there whatever came meanwhile: no event is on two
 // pages, and none on neither.
 func (c *Console) huntPage(ctx context.Context, s huntState, q eventstore.Query, piped bool) (p huntPage, err error) {
-	search := func(q eventstore.Query, limit int) (rows []eventstore.Row, err error) {
-		err = c.o.Events.Search(ctx, q, limit, func(row eventstore.Row) error { rows = append(rows, row); return nil })
-		return rows, err
+	search := func(q eventstore.Query, limit int) error {
+		p.rows = nil
+		return c.o.Events.Search(ctx, q, limit, func(row eventstore.Row) error { p.rows = append(p.rows, row); return nil })
 	}
-	if piped {
-		p.rows, err = search(q, instantRows+1)
+	whole := func(q eventstore.Query) error { // what cannot be paged
+		err := search(q, instantRows+1)
 		if p.cut = len(p.rows) > instantRows; p.cut {
 			p.rows = p.rows[:instantRows]
 		}
+		return err
+	}
+	if piped {
+		err = whole(q)
 		return p, err
 	}
 	if !s.before.IsZero() && s.before.Before(q.To) {
 		q.To = s.before
 	}
-	if p.rows, err = search(q, huntRows+1); err != nil || len(p.rows) <= huntRows {
+	if err = search(q, huntRows+1); err != nil || len(p.rows) <= huntRows {
 		return p, err
 	}
 	last := rowTime(p.rows[huntRows])
@@ -289,12 +299,8 @@ func (c *Console) huntPage(ctx context.Context, s huntState, q eventstore.Query,
 		p.rows, p.next = p.rows[:end], last.Add(1)
 		return p, nil
 	}
-	q.From, q.To = last, last.Add(1) // more than a page of one instant
-	p.rows, err = search(q, instantRows+1)
-	if p.cut = len(p.rows) > instantRows; p.cut {
-		p.rows = p.rows[:instantRows]
-	}
-	p.next = last
+	q.From, q.To, p.next = last, last.Add(1), last // more than a page of one instant
+	err = whole(q)
 	return p, err
 }
 

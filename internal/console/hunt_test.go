@@ -23,6 +23,16 @@ import (
 
 func TestMain(m *testing.M) { eventstoretest.Main(m) }
 
+// A period stays what it is in the addresses that go on from it.
+func TestSpansInAddresses(t *testing.T) {
+	for _, d := range append(spans(), 10*time.Second, 90*time.Second, 10*time.Minute, 30*time.Minute, 90*time.Minute, 20*time.Hour, 1500*time.Millisecond) {
+		s := huntState{query: "*", span: d}
+		if got, err := readHunt(s.values()); err != nil || got.span != d {
+			t.Errorf("%v becomes %v, %v, in %s", d, got.span, err, s.href())
+		}
+	}
+}
+
 // keep gives the rig a store of events with these in it.
 func (r *rig) keep(events ...eventstore.Event) {
 	r.t.Helper()

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"time"
 
 	"pasban"
@@ -40,10 +39,7 @@ func (c *Console) savedRows(ctx context.Context, lang string, v Visitor) (out []
 	}
 	for _, h := range hunts {
 		s := huntOf(h)
-		q := s.values()
-		q.Set("saved", h.ID)
-		row := SavedRow{ID: h.ID, Name: h.Name, Note: h.Note, Query: h.Query, By: h.By, Made: stamp(h.Made), Href: s.href(), Rule: "/soc/hunt/rule?" + q.Encode(),
-			Window: c.huntView(lang, s, v, c.o.Now()).Window}
+		row := SavedRow{ID: h.ID, Name: h.Name, Note: h.Note, Query: h.Query, Window: c.windowOf(lang, s), By: h.By, Made: stamp(h.Made), Href: s.href(), Rule: s.ruleHref("rule", h.ID)}
 		row.MayDelete = v.Actor.Role == pasban.RoleSupervisor || v.Actor.Role == pasban.RoleAnalyst && v.Actor.ID == h.By
 		out = append(out, row)
 	}
@@ -63,35 +59,26 @@ func (c *Console) saved(w http.ResponseWriter, r *http.Request, v Visitor) {
 }
 
 // huntForm reads a form that goes on from a hunt.
-func (c *Console) huntForm(w http.ResponseWriter, r *http.Request) (huntState, error) {
-	r.Body = http.MaxBytesReader(w, r.Body, formMax)
-	if err := r.ParseForm(); err != nil {
-		return huntState{}, &pasban.Error{Kind: pasban.Invalid, Msg: "the form cannot be read", Err: err}
+func huntForm(w http.ResponseWriter, r *http.Request) (huntState, error) {
+	if err := readForm(w, r); err != nil {
+		return huntState{}, err
 	}
 	return readHunt(r.PostForm)
 }
 
 // saveHunt keeps a hunt for all analysts.
 func (c *Console) saveHunt(w http.ResponseWriter, r *http.Request, v Visitor) {
-	s, err := c.huntForm(w, r)
+	s, err := huntForm(w, r)
 	if err == nil {
 		h := s.kept()
 		h.Name, h.Note = r.PostForm.Get("name"), r.PostForm.Get("note")
 		_, err = c.o.Alerts.SaveHunt(r.Context(), v.Actor, h)
 	}
-	c.toSaved(w, r, err)
+	c.goOn(w, r, err, "/soc/hunt/saved")
 }
 
 func (c *Console) deleteHunt(w http.ResponseWriter, r *http.Request, v Visitor) {
-	c.toSaved(w, r, c.o.Alerts.DeleteHunt(r.Context(), v.Actor, r.PathValue("id")))
-}
-
-func (c *Console) toSaved(w http.ResponseWriter, r *http.Request, err error) {
-	if err != nil {
-		c.fail(w, r, err)
-		return
-	}
-	http.Redirect(w, r, "/soc/hunt/saved", http.StatusSeeOther)
+	c.goOn(w, r, c.o.Alerts.DeleteHunt(r.Context(), v.Actor, r.PathValue("id")), "/soc/hunt/saved")
 }
 
 // rowWriter writes rows in a format.
@@ -155,7 +142,7 @@ func (s *sender) Write(b []byte) (int, error) {
 // half-way breaks off, so that nobody takes a part for the whole; one that fails
 // before is an error page.
 func (c *Console) export(w http.ResponseWriter, r *http.Request, v Visitor) {
-	s, err := c.huntForm(w, r)
+	s, err := huntForm(w, r)
 	if err == nil {
 		err = eventstore.Check(s.query)
 	}
@@ -206,15 +193,4 @@ func (c *Console) export(w http.ResponseWriter, r *http.Request, v Visitor) {
 		slog.WarnContext(r.Context(), "console: an export broke off", "events", n, "err", err)
 		panic(http.ErrAbortHandler)
 	}
-}
-
-// ruleQuery is the address of the draft's file.
-func ruleQuery(r *http.Request) string {
-	q := url.Values{}
-	for name, values := range r.URL.Query() {
-		if name != "lang" {
-			q[name] = values
-		}
-	}
-	return q.Encode()
 }

@@ -14,8 +14,6 @@ import (
 const (
 	// around is how much time before and after something a hunt around it looks at.
 	around = 15 * time.Minute
-	// huntColumns is how many columns a hunt shows at most.
-	huntColumns = 30
 	// fieldForm is how browsers write the time of <input type=datetime-local>.
 	fieldForm = "2006-01-02T15:04:05.999"
 )
@@ -32,7 +30,7 @@ func spanName(d time.Duration) string {
 			return name
 		}
 	}
-	return strings.TrimSuffix(strings.TrimSuffix(d.String(), "0s"), "0m")
+	return d.String()
 }
 
 // parseSpan reads a period of an address.
@@ -62,7 +60,7 @@ type huntState struct {
 func readHunt(q url.Values) (s huntState, err error) {
 	s = huntState{query: strings.TrimSpace(q.Get("q")), run: q.Has("q"), field: q.Get("field")}
 	for _, c := range q["col"] {
-		if c != "" && !slices.Contains(s.columns, c) && len(s.columns) < huntColumns {
+		if c != "" && !slices.Contains(s.columns, c) && len(s.columns) < soc.MaxColumns {
 			s.columns = append(s.columns, c)
 		}
 	}
@@ -118,6 +116,16 @@ func (s huntState) values() url.Values {
 }
 
 func (s huntState) href() string { return "/soc/hunt?" + s.values().Encode() }
+
+// ruleHref is the address of the hunt as a rule draft: the page rule, or the file
+// rule.yml. saved is the hunt's id; "" if it is not kept.
+func (s huntState) ruleHref(name, saved string) string {
+	q := s.values()
+	if saved != "" {
+		q.Set("saved", saved)
+	}
+	return "/soc/hunt/" + name + "?" + q.Encode()
+}
 
 // with is the first page of another query, or of another time.
 func (s huntState) with(query string) huntState {

@@ -129,11 +129,12 @@ func huntFields(s huntState, counts []eventstore.FieldCount, total int64) (out [
 		row.Column = column.href()
 		out = append(out, row)
 	}
+	order := told()
 	rank := func(f HuntField) int {
-		if i := slices.Index(told(), f.Name); i >= 0 {
+		if i := slices.Index(order, f.Name); i >= 0 {
 			return i
 		}
-		return len(told())
+		return len(order)
 	}
 	slices.SortStableFunc(out, func(a, b HuntField) int { return cmp.Compare(rank(a), rank(b)) })
 	return out
@@ -254,7 +255,7 @@ func (res *HuntResults) take(s huntState, q hunt.Query, asked eventstore.Query, 
 	if res.Piped && len(columns) == 0 { // what pipes made is shown whole
 		for _, row := range p.rows {
 			for _, f := range row {
-				if !slices.Contains(columns, f.Name) && len(columns) < huntColumns {
+				if !slices.Contains(columns, f.Name) && len(columns) < soc.MaxColumns {
 					columns = append(columns, f.Name)
 				}
 			}
@@ -302,7 +303,7 @@ func huntRow(s huntState, q hunt.Query, row eventstore.Row, columns []string, fi
 		if piped && !slices.ContainsFunc(fields, func(f eventstore.FieldCount) bool { return f.Name == name }) {
 			return HuntCell{name, HuntValue{Value: clip(value)}}
 		}
-		return cellOf(s, q.Unpiped(), name, value, at)
+		return cellOf(s, q.Unpiped(), name, value, time.Time{}) // "around it" stands beside all fields
 	}
 	for _, name := range columns {
 		out.Cells = append(out.Cells, cell(name, row.Get(name)))
@@ -340,10 +341,10 @@ func clip(value string) string {
 
 // HuntEvent is the data of one event that was found: all its fields.
 type HuntEvent struct {
-	ID, Time string
-	Back     string // address of the hunt
-	Fact     string // the fact's id, for an event of the journal
-	Fields   []HuntCell
+	Time   string
+	Back   string // address of the hunt
+	Fact   string // the fact's id, for an event of the journal
+	Fields []HuntCell
 }
 
 // huntEvent shows all fields of one event: as a page, or as the part of one that
@@ -376,7 +377,7 @@ func (c *Console) huntEvent(w http.ResponseWriter, r *http.Request, v Visitor) {
 		c.fail(w, r, err)
 		return
 	}
-	view := HuntEvent{ID: id, Time: at.Format("2006-01-02 15:04:05.000"), Back: s.href()}
+	view := HuntEvent{Time: at.Format("2006-01-02 15:04:05.000"), Back: s.href()}
 	if row.Get(eventstore.FieldSource) == eventstore.SourceJournal && idForm.MatchString(id) {
 		view.Fact = id
 	}

@@ -57,14 +57,16 @@ type RuleRow struct {
 }
 
 // CostText is what the rule costs for an event, "" if it is not known.
-func (r RuleRow) CostText() string {
+func (r RuleRow) CostText() string { return costText(r.Cost) }
+
+func costText(d time.Duration) string {
 	switch {
-	case r.Cost <= 0:
+	case d <= 0:
 		return ""
-	case r.Cost < time.Microsecond:
-		return fmt.Sprintf("%d ns", r.Cost.Nanoseconds())
+	case d < time.Microsecond:
+		return fmt.Sprintf("%d ns", d.Nanoseconds())
 	}
-	return fmt.Sprintf("%.1f µs", float64(r.Cost.Nanoseconds())/1e3)
+	return fmt.Sprintf("%.1f µs", float64(d.Nanoseconds())/1e3)
 }
 
 // RulesView is the data of the list of rules.
@@ -217,12 +219,16 @@ func (c *Console) knowledge(ctx context.Context) (k ruleKnowledge, err error) {
 }
 
 // received are the logsources of which events came in the last week.
-func (c *Console) received(ctx context.Context) (out [][]detect.Logsource, err error) {
+func (c *Console) received(ctx context.Context) ([][]detect.Logsource, error) {
 	list, err := c.o.Alerts.Received(ctx, c.o.Now())
+	return sourcesOf(list), err
+}
+
+func sourcesOf(list []soc.Received) (out [][]detect.Logsource) {
 	for _, r := range list {
 		out = append(out, r.Sources)
 	}
-	return out, err
+	return out
 }
 
 func (k ruleKnowledge) row(rule *detect.Rule) RuleRow {
@@ -245,10 +251,7 @@ func (c *Console) rules(w http.ResponseWriter, r *http.Request, v Visitor) {
 	}
 	f := ruleFilterOf(r.URL.Query())
 	view := RulesView{Filter: f, Shows: ruleShows()}
-	for l := detect.Critical; l >= detect.Informational; l-- {
-		view.Levels = append(view.Levels, l.String())
-	}
-	products := map[string]bool{}
+	view.Levels = levels()
 	var rows []RuleRow
 	for _, rule := range c.o.Detection().Rules() {
 		row := k.row(rule)
@@ -256,9 +259,8 @@ func (c *Console) rules(w http.ResponseWriter, r *http.Request, v Visitor) {
 		if !row.Fed {
 			view.Blind++
 		}
-		if rule.Source.Product != "" && !products[rule.Source.Product] {
-			products[rule.Source.Product] = true
-			view.Products = append(view.Products, rule.Source.Product)
+		if p := rule.Source.Product; p != "" && !slices.Contains(view.Products, p) {
+			view.Products = append(view.Products, p)
 		}
 		if f.fits(rule, row) {
 			rows = append(rows, row)
@@ -283,7 +285,7 @@ func (c *Console) rules(w http.ResponseWriter, r *http.Request, v Visitor) {
 		view.RefusedMore = len(view.Refused) - refusedMax
 		view.Refused = view.Refused[:refusedMax]
 	}
-	if view.Suppressions, err = c.openSuppressions(r.Context(), ""); err != nil {
+	if view.Suppressions, err = c.o.Alerts.OpenSuppressions(r.Context()); err != nil {
 		c.fail(w, r, err)
 		return
 	}
@@ -326,7 +328,7 @@ func (c *Console) oneRule(w http.ResponseWriter, r *http.Request, v Visitor) {
 	lang := page.Lang(r)
 	view := RuleView{RuleRow: k.row(rule), Rule: rule, Asks: c.asksView(lang, rule, ""), Measured: k.costs[rule.ID]}
 	if m := view.Measured; m.Samples > 0 {
-		view.CostParts = CostParts{RuleRow{Cost: m.Condition}.CostText(), fmt.Sprintf("%.2f", float64(m.Asked)*100/float64(m.Samples)), RuleRow{Cost: m.Finding}.CostText()}
+		view.CostParts = CostParts{costText(m.Condition), fmt.Sprintf("%.2f", float64(m.Asked)*100/float64(m.Samples)), costText(m.Finding)}
 	}
 	for _, id := range rule.Techniques() {
 		view.Names = append(view.Names, techniqueOf(id))

@@ -207,7 +207,8 @@ func TestSuppress(t *testing.T) {
 	}
 	for name, form := range map[string]url.Values{
 		"nothing chosen": suppressForm(alert), "no reason": suppressForm(alert, "entity", "1", "reason", ""), "bad network": suppressForm(alert, "use", "SrcIP", "how SrcIP", "cidr", "value SrcIP", "x"),
-		"a field that is not there": suppressForm(alert, "use", "Nothing", "value Nothing", "x"),
+		"a field that is not there":                      suppressForm(alert, "use", "Nothing", "value Nothing", "x"),
+		"a field that is there no more, beside the rest": suppressForm(alert, "entity", "1", "use", "Nothing", "value Nothing", "x"),
 	} {
 		if name == "no reason" {
 			form.Set("reason", " ")
@@ -261,7 +262,7 @@ func TestSuppressCritical(t *testing.T) {
 	if w := r.do(http.MethodPost, "/soc/suppressions", form); w.Code != http.StatusSeeOther {
 		t.Fatalf("status %d", w.Code)
 	}
-	s, err := r.alerts.Suppressions(t.Context())
+	s, err := r.alerts.Suppressions(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,16 +47,13 @@ type SuppressionsView struct{ Rows []SuppressionRow }
 
 // suppressionRows lists suppressions, those of one rule if it is not "".
 func (c *Console) suppressionRows(ctx context.Context, lang string, v Visitor, rule string) ([]SuppressionRow, error) {
-	list, err := c.o.Alerts.Suppressions(ctx)
+	list, err := c.o.Alerts.Suppressions(ctx, rule)
 	if err != nil {
 		return nil, err
 	}
 	now := c.o.Now()
 	var out []SuppressionRow
 	for _, s := range list {
-		if rule != "" && s.Rule != rule {
-			continue
-		}
 		row := SuppressionRow{Suppression: s, State: stateOf(s, now), Ends: stamp(s.Until), Who: s.By, Conditions: c.conditionWords(lang, s)}
 		if s.ApprovedBy != "" {
 			row.Who += " → " + s.ApprovedBy
@@ -96,17 +93,6 @@ func stateOf(s soc.Suppression, now time.Time) string {
 		return "waiting"
 	}
 	return "on"
-}
-
-// openSuppressions counts those that are in force or wait.
-func (c *Console) openSuppressions(ctx context.Context, rule string) (n int, err error) {
-	list, err := c.o.Alerts.Suppressions(ctx)
-	for _, s := range list {
-		if state := stateOf(s, c.o.Now()); (state == "on" || state == "waiting") && (rule == "" || rule == s.Rule) {
-			n++
-		}
-	}
-	return n, err
 }
 
 // suppressions lists all suppressions.
@@ -158,26 +144,8 @@ func (c *Console) suppressing(ctx context.Context, id string) (a soc.Alert, rule
 	if rule = c.rule(a.RuleID); rule == nil {
 		return a, nil, nil, &pasban.Error{Kind: pasban.NotFound, Msg: "the alert's rule is no longer loaded, so there is nothing to suppress"}
 	}
-	events, err := c.o.Alerts.Events(ctx, id)
-	if err != nil {
-		return a, nil, nil, err
-	}
-	kept, err := c.o.Alerts.Kept(ctx, id)
-	if err != nil {
-		return a, nil, nil, err
-	}
-	for _, e := range slices.Backward(events) {
-		if ev := kept[e.Seq]; ev != nil {
-			return a, rule, ev, nil
-		}
-		if e.Seq >= detect.FirstReceived || e.Fact == "" {
-			continue
-		}
-		if entry, err := c.o.Journal.ByID(ctx, e.Fact); err == nil {
-			return a, rule, detect.FromEntry(entry), nil
-		}
-	}
-	return a, rule, nil, nil
+	ev, err = c.o.Alerts.Example(ctx, id)
+	return a, rule, ev, err
 }
 
 // offer lists the fields of an event that may be chosen. What tells one event
@@ -240,9 +208,8 @@ func (c *Console) suppressionForm(w http.ResponseWriter, r *http.Request, v Visi
 
 // asked reads the form, and the page that shows it again.
 func (c *Console) asked(w http.ResponseWriter, r *http.Request) (s soc.Suppression, view SuppressView, days int, err error) {
-	r.Body = http.MaxBytesReader(w, r.Body, formMax)
-	if err := r.ParseForm(); err != nil {
-		return s, view, 0, &pasban.Error{Kind: pasban.Invalid, Msg: "the form cannot be read", Err: err}
+	if err := readForm(w, r); err != nil {
+		return s, view, 0, err
 	}
 	f := r.PostForm
 	a, rule, ev, err := c.suppressing(r.Context(), f.Get("alert"))
@@ -274,6 +241,21 @@ func (c *Console) asked(w http.ResponseWriter, r *http.Request) (s soc.Suppressi
 	return s, view, days, nil
 }
 
+// wrongWith says what is wrong with a suppression for which these fields were
+// chosen. Each has become a condition, or the suppression would hide more than
+// it was chosen to: the newest event changes from one form to the next.
+func (c *Console) wrongWith(s soc.Suppression, view SuppressView, chosen []string) error {
+	if err := soc.CheckSuppression(s, c.o.Now()); err != nil {
+		return err
+	}
+	for _, name := range chosen {
+		if !slices.ContainsFunc(view.Fields, func(o OfferedField) bool { return o.Name == name }) {
+			return &pasban.Error{Kind: pasban.Invalid, Where: "field", Msg: "the newest event behind the alert has no field " + name}
+		}
+	}
+	return nil
+}
+
 // suppressionPreview says what the suppression in the form would have done.
 func (c *Console) suppressionPreview(w http.ResponseWriter, r *http.Request, v Visitor) {
 	s, view, days, err := c.asked(w, r)
@@ -281,12 +263,11 @@ func (c *Console) suppressionPreview(w http.ResponseWriter, r *http.Request, v V
 		c.fail(w, r, err)
 		return
 	}
-	now := c.o.Now()
-	if err := soc.CheckSuppression(s, now); err != nil {
+	if err := c.wrongWith(s, view, r.PostForm["use"]); err != nil {
 		c.suppressionRefused(w, r, v, view, err)
 		return
 	}
-	p, err := c.o.Alerts.PreviewSuppression(r.Context(), s, now.Add(-time.Duration(days)*day))
+	p, err := c.o.Alerts.PreviewSuppression(r.Context(), s, c.o.Now().Add(-time.Duration(days)*day))
 	if err != nil {
 		c.fail(w, r, err)
 		return
@@ -324,39 +305,26 @@ func (c *Console) suppress(w http.ResponseWriter, r *http.Request, v Visitor) {
 		c.fail(w, r, err)
 		return
 	}
-	if err := soc.CheckSuppression(s, c.o.Now()); err != nil {
+	if err := c.wrongWith(s, view, r.PostForm["use"]); err != nil {
 		c.suppressionRefused(w, r, v, view, err)
 		return
 	}
-	if _, err := c.o.Alerts.Suppress(r.Context(), v.Actor, s); err != nil {
-		c.fail(w, r, err)
-		return
-	}
-	http.Redirect(w, r, "/soc/suppressions", http.StatusSeeOther)
+	_, err = c.o.Alerts.Suppress(r.Context(), v.Actor, s)
+	c.goOn(w, r, err, "/soc/suppressions")
 }
 
 // endSuppression ends one early.
 func (c *Console) endSuppression(w http.ResponseWriter, r *http.Request, v Visitor) {
-	c.suppressionChanged(w, r, c.o.Alerts.EndSuppression(r.Context(), v.Actor, r.PathValue("id")))
+	c.goOn(w, r, c.o.Alerts.EndSuppression(r.Context(), v.Actor, r.PathValue("id")), "/soc/suppressions")
 }
 
 // decideSuppression is a supervisor's word on one that waits.
 func (c *Console) decideSuppression(w http.ResponseWriter, r *http.Request, v Visitor) {
-	r.Body = http.MaxBytesReader(w, r.Body, formMax)
-	do := r.PostFormValue("do")
-	if do != "approve" && do != "refuse" {
-		c.fail(w, r, &pasban.Error{Kind: pasban.Invalid, Msg: "approve or refuse"})
-		return
+	approve, err := decision(w, r)
+	if err == nil {
+		err = c.o.Alerts.DecideSuppression(r.Context(), v.Actor, r.PathValue("id"), approve)
 	}
-	c.suppressionChanged(w, r, c.o.Alerts.DecideSuppression(r.Context(), v.Actor, r.PathValue("id"), do == "approve"))
-}
-
-func (c *Console) suppressionChanged(w http.ResponseWriter, r *http.Request, err error) {
-	if err != nil {
-		c.fail(w, r, err)
-		return
-	}
-	http.Redirect(w, r, "/soc/suppressions", http.StatusSeeOther)
+	c.goOn(w, r, err, "/soc/suppressions")
 }
 
 // suppressionHref is the form for alerts like this one.

@@ -169,14 +169,9 @@ func (c *Console) askTables(w http.ResponseWriter, r *http.Request, v Visitor) {
 
 // decideTables is a supervisor's word on a request of somebody else.
 func (c *Console) decideTables(w http.ResponseWriter, r *http.Request, v Visitor) {
-	approve := r.PostFormValue("do") == "approve"
-	if !approve && r.PostFormValue("do") != "refuse" {
-		c.fail(w, r, &pasban.Error{Kind: pasban.Invalid, Msg: "approve or refuse"})
-		return
+	approve, err := decision(w, r)
+	if err == nil {
+		err = c.o.Tables.Decide(r.Context(), v.Actor, r.PathValue("id"), approve)
 	}
-	if err := c.o.Tables.Decide(r.Context(), v.Actor, r.PathValue("id"), approve); err != nil {
-		c.fail(w, r, err)
-		return
-	}
-	http.Redirect(w, r, "/soc/tables", http.StatusSeeOther)
+	c.goOn(w, r, err, "/soc/tables")
 }

@@ -277,9 +277,8 @@ func (c *Console) exclusionForm(w http.ResponseWriter, r *http.Request, v Visito
 // chosen reads the form. What it chooses must be the block's: rules, place,
 // route and site cannot be typed in.
 func (c *Console) chosen(w http.ResponseWriter, r *http.Request) (e soc.Exclusion, b soc.Block, site config.Site, err error) {
-	r.Body = http.MaxBytesReader(w, r.Body, formMax)
-	if err := r.ParseForm(); err != nil {
-		return e, b, site, &pasban.Error{Kind: pasban.Invalid, Msg: "the form cannot be read", Err: err}
+	if err := readForm(w, r); err != nil {
+		return e, b, site, err
 	}
 	if b, site, err = c.block(r.Context(), r.PostForm.Get("event")); err != nil {
 		return e, b, site, err
@@ -392,9 +391,5 @@ func (c *Console) retuned(w http.ResponseWriter, r *http.Request, err error) {
 	if err == nil {
 		err = c.o.Tune(context.WithoutCancel(r.Context()))
 	}
-	if err != nil {
-		c.fail(w, r, err)
-		return
-	}
-	http.Redirect(w, r, "/soc/waf", http.StatusSeeOther)
+	c.goOn(w, r, err, "/soc/waf")
 }

@@ -36,6 +36,18 @@ var reserved = []string{
 	FieldProduct, FieldCategory, FieldService, FieldMore, FieldCut, FieldOriginalTime, "",
 }
 
+// EventName is the name that an event itself has for a field of its row; "" if
+// the field is the store's own.
+func EventName(field string) string {
+	if slices.Contains(reserved, field) {
+		return ""
+	}
+	if original, ok := strings.CutPrefix(field, OriginalPrefix); ok && slices.Contains(reserved, original) {
+		return original
+	}
+	return field
+}
+
 // encoder writes events as the engine takes them: one JSON object a line.
 type encoder struct {
 	from, to time.Time // what time an event may have

@@ -130,9 +130,6 @@ func (c *Center) EndExclusion(ctx context.Context, actor pasban.Actor, id string
 func (c *Center) exclusionFact(actor pasban.Actor, action string, e Exclusion, reason string, now time.Time) pasban.Fact {
 	f := c.fact(actor, action, e.ID, reason, now)
 	f.Body.Service = "waf"
-	if f.Restricted.More == nil {
-		f.Restricted.More = map[string]string{}
-	}
 	f.Restricted.More["host"], f.Restricted.More["exclusion"], f.Restricted.More["expires"] = e.Host, e.Subject(), e.Expires
 	return f
 }
@@ -146,8 +143,8 @@ func (c *Center) Exclusions(ctx context.Context) ([]Exclusion, error) {
 
 // ExclusionsVersion changes whenever an exclusion is made or ended, by any node.
 func (c *Center) ExclusionsVersion(ctx context.Context) (string, error) {
-	var n, made, ended int64
-	err := c.st.QueryRow(ctx, `SELECT COUNT(*), COALESCE(MAX(at), 0), COALESCE(MAX(ended), 0) FROM soc_exclusion`).Scan(&n, &made, &ended)
+	var n, made, ended int64 // the sum of ends: the newest end is not the last to be written if clocks differ
+	err := c.st.QueryRow(ctx, `SELECT COUNT(*), COALESCE(MAX(at), 0), CAST(COALESCE(SUM(ended), 0) AS BIGINT) FROM soc_exclusion`).Scan(&n, &made, &ended)
 	if err != nil {
 		return "", unavailable("read exclusions", err)
 	}
@@ -193,12 +190,8 @@ func (c *Center) readExclusions(ctx context.Context, rest string, args ...any) (
 			return nil, err
 		}
 		e.Host, e.Exclusion, e.Event, e.By = d.Host, d.Exclusion, d.Event, d.By
-		if len(endings[i]) > 0 {
-			var by noteDetail
-			if err := c.unseal(ctx, endings[i], &by, "exclusion-end "+e.ID); err != nil {
-				return nil, err
-			}
-			e.EndedBy = by.Who
+		if e.EndedBy, err = c.who(ctx, endings[i], "exclusion-end "+e.ID); err != nil {
+			return nil, err
 		}
 	}
 	return list, nil

@@ -1,8 +1,10 @@
 package soc_test
 
 import (
+	"context"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pasban"
@@ -58,6 +60,36 @@ func TestExclusions(t *testing.T) {
 		r := entries[1].Fact.Restricted
 		if r.Actor != analyst.ID || r.More["note"] != "synthetic reason" || r.More["exclusion"] != "rule 942100 for ARGS:note on POST /apply" || r.More["host"] != "land.example" {
 			t.Errorf("the fact says %+v", r)
+		}
+	})
+}
+
+// Two exclusions that end at the same instant, or by clocks that differ, change
+// the version twice.
+func TestExclusionsVersionTellsEveryEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, storetest.SQLite(t))
+		ctx := context.WithoutCancel(t.Context())
+		var ids, versions []string
+		for range 2 {
+			made, err := w.c.Exclude(ctx, analyst, exclusion())
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids = append(ids, made.ID)
+		}
+		for _, id := range ids {
+			if err := w.c.EndExclusion(ctx, analyst, id); err != nil {
+				t.Fatal(err)
+			}
+			version, err := w.c.ExclusionsVersion(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			versions = append(versions, version)
+		}
+		if versions[0] == versions[1] {
+			t.Errorf("the version stays %q", versions[0])
 		}
 	})
 }

@@ -116,12 +116,12 @@ func (f RuleFigures) Noise() (percent int, ok bool) {
 // RuleFigures returns the figures of every rule that matched or has alerts, by id.
 func (c *Center) RuleFigures(ctx context.Context, now time.Time) (map[string]RuleFigures, error) {
 	out := map[string]RuleFigures{}
-	rates, err := c.rates(ctx, `SELECT rule, at, matches FROM soc_rule_count WHERE at > ?`, now)
+	rates, err := c.rates(ctx, "soc_rule_count", "rule", "matches", now)
 	if err != nil {
 		return nil, unavailable("read what rules found", err)
 	}
 	for id, r := range rates {
-		out[id] = RuleFigures{Matches: *r}
+		out[id] = RuleFigures{Matches: r}
 	}
 	rows, err := c.st.Query(ctx, `SELECT rule, state, verdict, COUNT(*) FROM soc_alert WHERE last_at >= ? GROUP BY rule, state, verdict`, now.Add(-noiseSpan).UnixMilli())
 	if err != nil {
@@ -164,13 +164,13 @@ type Received struct {
 
 // Received lists what came in the last week, most first.
 func (c *Center) Received(ctx context.Context, now time.Time) ([]Received, error) {
-	rates, err := c.rates(ctx, `SELECT source, at, events FROM soc_source_count WHERE at > ?`, now)
+	rates, err := c.rates(ctx, "soc_source_count", "source", "events", now)
 	if err != nil {
 		return nil, unavailable("read which logs came", err)
 	}
 	var out []Received
 	for name, r := range rates {
-		one := Received{Rate: *r}
+		one := Received{Rate: r}
 		if err := json.Unmarshal([]byte(name), &one.Sources); err != nil {
 			return nil, unavailable("read which logs came", err)
 		}
@@ -180,34 +180,25 @@ func (c *Center) Received(ctx context.Context, now time.Time) ([]Received, error
 	return out, nil
 }
 
-// rates sums up counts of the last week by name.
-func (c *Center) rates(ctx context.Context, query string, now time.Time) (map[string]*Rate, error) {
-	rows, err := c.st.Query(ctx, query, now.Add(-7*24*time.Hour).UnixMilli())
+// rates sums up the counts in a table's column, of the last week, by name. The
+// database does: a week has hundreds of rows for each name.
+func (c *Center) rates(ctx context.Context, table, name, column string, now time.Time) (map[string]Rate, error) {
+	sum := func(of string) string { return `CAST(SUM(` + of + `) AS BIGINT)` }
+	newer := `CASE WHEN at > ? THEN ` + column + ` ELSE 0 END`
+	rows, err := c.st.Query(ctx, `SELECT `+name+`, `+sum(newer)+`, `+sum(newer)+`, `+sum(column)+` FROM `+table+` WHERE at > ? GROUP BY `+name,
+		now.Add(-time.Hour-step).UnixMilli(), now.Add(-24*time.Hour).UnixMilli(), now.Add(-7*24*time.Hour).UnixMilli())
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	hour, day := now.Add(-time.Hour-step).UnixMilli(), now.Add(-24*time.Hour).UnixMilli()
-	out := map[string]*Rate{}
+	out := map[string]Rate{}
 	for rows.Next() {
-		var name string
-		var at int64
-		var n int
-		if err := rows.Scan(&name, &at, &n); err != nil {
+		var key string
+		var r Rate
+		if err := rows.Scan(&key, &r.Hour, &r.Day, &r.Week); err != nil {
 			return nil, err
 		}
-		r := out[name]
-		if r == nil {
-			r = &Rate{}
-			out[name] = r
-		}
-		r.Week += n
-		if at > day {
-			r.Day += n
-		}
-		if at > hour {
-			r.Hour += n
-		}
+		out[key] = r
 	}
 	return out, rows.Err()
 }

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"pasban"
 	"pasban/internal/eventstore"
@@ -18,8 +17,8 @@ const (
 	maxHunts = 500
 	// maxHuntName is the longest name of a hunt, in characters.
 	maxHuntName = 120
-	// maxColumns is how many columns a hunt shows at most.
-	maxColumns = 30
+	// MaxColumns is how many columns a hunt shows at most.
+	MaxColumns = 30
 )
 
 // Hunt is a search over the agency's events: what is looked for, in which time,
@@ -62,13 +61,13 @@ func checkHunt(h Hunt) error {
 	invalid := func(where, format string, args ...any) error {
 		return &pasban.Error{Kind: pasban.Invalid, Where: where, Msg: fmt.Sprintf(format, args...)}
 	}
-	switch n := utf8.RuneCountInString(h.Name); {
-	case n == 0 || n > maxHuntName || !utf8.ValidString(h.Name):
+	switch {
+	case h.Name == "" || !isText(h.Name, maxHuntName):
 		return invalid("name", "a hunt has a name of at most %d characters", maxHuntName)
-	case utf8.RuneCountInString(h.Note) > maxNote || !utf8.ValidString(h.Note):
+	case !isText(h.Note, maxNote):
 		return invalid("note", "a note is text of at most %d characters", maxNote)
-	case len(h.Columns) > maxColumns:
-		return invalid("columns", "a hunt shows at most %d columns", maxColumns)
+	case len(h.Columns) > MaxColumns:
+		return invalid("columns", "a hunt shows at most %d columns", MaxColumns)
 	case h.Span < 0 || h.Span == 0 && !h.From.IsZero() && !h.To.IsZero() && !h.From.Before(h.To):
 		return invalid("time", "the time of a hunt ends after it begins")
 	}
@@ -220,9 +219,6 @@ func (c *Center) recordHunt(ctx context.Context, f pasban.Fact) error {
 // which is sealed under the agency's key: it may name people.
 func (c *Center) huntFact(actor pasban.Actor, action string, h Hunt, now time.Time) pasban.Fact {
 	f := c.fact(actor, action, h.ID, h.Note, now)
-	if f.Restricted.More == nil {
-		f.Restricted.More = map[string]string{}
-	}
 	f.Restricted.More["query"] = h.Query
 	if h.Name != "" {
 		f.Restricted.More["name"] = h.Name

@@ -85,6 +85,41 @@ func (c *Center) keptRows(ctx context.Context, id string) (map[uint64][]byte, er
 	return out, rows.Err()
 }
 
+// Example returns the newest event behind an alert whose fields are at hand, nil
+// if there is none.
+func (c *Center) Example(ctx context.Context, id string) (pasban.Event, error) {
+	events, err := c.Events(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	kept, err := c.Kept(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range slices.Backward(events) {
+		if ev, err := c.seen(ctx, e, kept); ev != nil || err != nil {
+			return ev, err
+		}
+	}
+	return nil, nil
+}
+
+// seen is an event as detection saw it: one that its alert keeps, or of the
+// journal; nil if neither has its fields. It fails only once ctx is over.
+func (c *Center) seen(ctx context.Context, e Event, kept map[uint64]pasban.Event) (pasban.Event, error) {
+	if ev := kept[e.Seq]; ev != nil {
+		return ev, nil
+	}
+	if e.Seq >= detect.FirstReceived || e.Fact == "" {
+		return nil, nil
+	}
+	entry, err := c.j.ByID(ctx, e.Fact)
+	if err != nil {
+		return nil, ctx.Err()
+	}
+	return detect.FromEntry(entry), nil
+}
+
 // fieldsOf is the bounded copy of an event that is kept: short names first, as
 // those of Sigma's taxonomy are, then what lies deeper.
 func fieldsOf(ev pasban.Event) map[string]any {

@@ -95,7 +95,7 @@ func (c *Center) List(ctx context.Context, q Query) ([]Alert, error) {
 
 // Latest returns the newest alerts that are not suppressed, whatever their level.
 func (c *Center) Latest(ctx context.Context, n int) ([]Alert, error) {
-	return c.alerts(ctx, `WHERE state <> ? ORDER BY last_at DESC, id LIMIT ?`, string(Suppressed), n)
+	return c.List(ctx, Query{States: []State{New, Acknowledged, Closed}, Newest: true, Max: n})
 }
 
 // Get returns one alert, or an error of kind NotFound.
@@ -273,8 +273,8 @@ func (c *Center) Techniques(ctx context.Context, since time.Time) (map[string]in
 	return out, nil
 }
 
-// Raised counts the alerts, without suppressed ones, whose first event fell into each of n equal parts of
-// the time from since until then, oldest part first.
+// Raised counts the alerts, without suppressed ones, whose first event fell into
+// each of n equal parts of the time from since until then, oldest part first.
 func (c *Center) Raised(ctx context.Context, since, until time.Time, n int) ([]int, error) {
 	out := make([]int, n)
 	part := until.Sub(since).Milliseconds() / int64(n)

@@ -203,13 +203,13 @@ func (c *Center) loadKey(ctx context.Context) error {
 }
 
 // alertID names the alert that a match belongs to. What is suppressed and what
-// is not are two alerts.
+// is not are two alerts. The entity, which may be anything, is written last.
 func (c *Center) alertID(m detect.Match, suppression string) string {
 	mac := hmac.New(sha256.New, c.key)
-	fmt.Fprintf(mac, "%s\n%d\n%s", m.Rule.ID, m.Time.Unix()/int64(window/time.Second), m.Entity)
 	if suppression != "" {
-		fmt.Fprintf(mac, "\n%s", suppression)
+		fmt.Fprintf(mac, "suppressed %s\n", suppression)
 	}
+	fmt.Fprintf(mac, "%s\n%d\n%s", m.Rule.ID, m.Time.Unix()/int64(window/time.Second), m.Entity)
 	return hex.EncodeToString(mac.Sum(nil)[:16])
 }
 

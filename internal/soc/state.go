@@ -53,7 +53,7 @@ func (c *Center) SetState(ctx context.Context, actor pasban.Actor, ids []string,
 		return &pasban.Error{Kind: pasban.Invalid, Where: "verdict", Msg: "a verdict is for alerts that are closed"}
 	case state == Closed && note == "":
 		return &pasban.Error{Kind: pasban.Invalid, Where: "note", Msg: "say why the alert is closed"}
-	case utf8.RuneCountInString(note) > maxNote || !utf8.ValidString(note):
+	case !isText(note, maxNote):
 		return &pasban.Error{Kind: pasban.Invalid, Where: "note", Msg: fmt.Sprintf("a note is text of at most %d characters", maxNote)}
 	}
 	now := time.Now().UTC()
@@ -101,7 +101,7 @@ func (c *Center) AddNote(ctx context.Context, actor pasban.Actor, id, text strin
 	switch {
 	case actor.Role != pasban.RoleAnalyst:
 		return &pasban.Error{Kind: pasban.Forbidden, Msg: "only analysts write notes"}
-	case text == "" || utf8.RuneCountInString(text) > maxNote || !utf8.ValidString(text):
+	case text == "" || !isText(text, maxNote):
 		return &pasban.Error{Kind: pasban.Invalid, Where: "note", Msg: fmt.Sprintf("a note is text of at most %d characters", maxNote)}
 	}
 	now := time.Now().UTC()
@@ -125,11 +125,15 @@ func (c *Center) AddNote(ctx context.Context, actor pasban.Actor, id, text strin
 	return nil
 }
 
+// isText reports whether what a person wrote is text of at most so many characters.
+func isText(s string, most int) bool { return utf8.ValidString(s) && utf8.RuneCountInString(s) <= most }
+
 func (c *Center) fact(actor pasban.Actor, action, id, note string, now time.Time) pasban.Fact {
 	f := pasban.NewFact(pasban.KindAdmin, c.agency, actor, now)
 	f.Body.Service, f.Body.Action, f.Body.Resource = "soc", action, id
+	f.Restricted.More = map[string]string{}
 	if note != "" {
-		f.Restricted.More = map[string]string{"note": note}
+		f.Restricted.More["note"] = note
 	}
 	return f
 }
@@ -154,6 +158,17 @@ type noteDetail struct {
 	Who     string  `json:"who"`
 	Text    string  `json:"text"`
 	Verdict Verdict `json:"verdict,omitempty"`
+}
+
+// who opens the part of a row that says who changed it; "" if it is empty:
+// nobody did.
+func (c *Center) who(ctx context.Context, sealed []byte, aad string) (string, error) {
+	if len(sealed) == 0 {
+		return "", nil
+	}
+	var d noteDetail
+	err := c.unseal(ctx, sealed, &d, aad)
+	return d.Who, err
 }
 
 // tell hands the changed alerts to subscribers.

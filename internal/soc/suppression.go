@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -80,7 +81,7 @@ func CheckSuppression(s Suppression, now time.Time) error {
 		return bad("conditions", "a rule is not suppressed as a whole: choose whom it is about, or a field")
 	case len(s.Conditions) > maxConditions:
 		return bad("conditions", fmt.Sprintf("a suppression has at most %d conditions", maxConditions))
-	case strings.TrimSpace(s.Reason) == "" || utf8.RuneCountInString(s.Reason) > maxReason || !utf8.ValidString(s.Reason):
+	case strings.TrimSpace(s.Reason) == "" || !isText(s.Reason, maxReason):
 		return bad("reason", fmt.Sprintf("say why, in at most %d characters", maxReason))
 	}
 	for _, c := range s.Conditions {
@@ -136,7 +137,7 @@ func (c *Center) Suppress(ctx context.Context, actor pasban.Actor, s Suppression
 	}
 	_, err = c.j.Commit(ctx, func(tx *store.Tx) ([]pasban.Fact, error) {
 		var open int
-		if err := tx.QueryRow(`SELECT COUNT(*) FROM soc_suppression WHERE ended = 0 AND until > ?`, now.UnixMilli()).Scan(&open); err != nil {
+		if err := tx.QueryRow(countOpen, now.UnixMilli()).Scan(&open); err != nil {
 			return nil, err
 		}
 		if open >= maxOpen {
@@ -224,42 +225,36 @@ func (c *Center) suppressionFact(actor pasban.Actor, action string, s Suppressio
 }
 
 // Suppressions lists those that wait or are in force, and those that ended
-// within ninety days, newest first, with what they have suppressed.
-func (c *Center) Suppressions(ctx context.Context) ([]Suppression, error) {
+// within ninety days, newest first, with what they have suppressed: of one rule,
+// or of all if rule is "".
+func (c *Center) Suppressions(ctx context.Context, rule string) ([]Suppression, error) {
 	since := time.Now().Add(-remembered).UnixMilli()
-	list, err := c.readSuppressions(ctx, `WHERE until > ? AND (ended = 0 OR ended > ?) ORDER BY at DESC, id LIMIT ?`, since, since, 1000)
+	where, args := `WHERE until > ? AND (ended = 0 OR ended > ?)`, []any{since, since}
+	if rule != "" {
+		where, args = where+` AND rule = ?`, append(args, rule)
+	}
+	list, err := c.readSuppressions(ctx, where+` ORDER BY at DESC, id LIMIT ?`, append(args, 1000)...)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.countSuppressed(ctx, list); err != nil {
-		return nil, unavailable("count what is suppressed", err)
+	for i := range list {
+		err := c.st.QueryRow(ctx, `SELECT COUNT(*), CAST(COALESCE(SUM(count), 0) AS BIGINT) FROM soc_alert WHERE suppression = ?`, list[i].ID).Scan(&list[i].Alerts, &list[i].Events)
+		if err != nil {
+			return nil, unavailable("count what is suppressed", err)
+		}
 	}
 	return list, nil
 }
 
-// Suppression returns one by its id, or an error of kind NotFound.
-func (c *Center) Suppression(ctx context.Context, id string) (Suppression, error) {
-	list, err := c.readSuppressions(ctx, `WHERE id = ?`, id)
-	if err == nil && len(list) == 0 {
-		err = &pasban.Error{Kind: pasban.NotFound, Msg: "there is no such suppression"}
-	}
-	if err != nil {
-		return Suppression{}, err
-	}
-	if err := c.countSuppressed(ctx, list); err != nil {
-		return Suppression{}, unavailable("count what is suppressed", err)
-	}
-	return list[0], nil
-}
+// countOpen counts the suppressions that are in force or wait, given the time.
+const countOpen = `SELECT COUNT(*) FROM soc_suppression WHERE ended = 0 AND until > ?`
 
-func (c *Center) countSuppressed(ctx context.Context, list []Suppression) error {
-	for i := range list {
-		err := c.st.QueryRow(ctx, `SELECT COUNT(*), CAST(COALESCE(SUM(count), 0) AS BIGINT) FROM soc_alert WHERE suppression = ?`, list[i].ID).Scan(&list[i].Alerts, &list[i].Events)
-		if err != nil {
-			return err
-		}
+// OpenSuppressions counts those that are in force or wait.
+func (c *Center) OpenSuppressions(ctx context.Context) (n int, err error) {
+	if err := c.st.QueryRow(ctx, countOpen, time.Now().UnixMilli()).Scan(&n); err != nil {
+		return 0, unavailable("count suppressions", err)
 	}
-	return nil
+	return n, nil
 }
 
 func (c *Center) readSuppressions(ctx context.Context, rest string, args ...any) ([]Suppression, error) {
@@ -274,18 +269,11 @@ func (c *Center) readSuppressions(ctx context.Context, rest string, args ...any)
 			return nil, unavailable("read suppressions", err)
 		}
 		s.Title, s.Level, s.Entity, s.Conditions, s.Reason, s.Alert, s.By = d.Title, d.Level, d.Entity, d.Conditions, d.Reason, d.Alert, d.By
-		for n, place := range map[int]struct {
-			what string
-			who  *string
-		}{1: {"approve", &s.ApprovedBy}, 2: {"end", &s.EndedBy}} {
-			if len(sealed[i][n]) == 0 {
-				continue
-			}
-			var by noteDetail
-			if err := c.unseal(ctx, sealed[i][n], &by, "suppression-"+place.what+" "+s.ID); err != nil {
-				return nil, unavailable("read suppressions", err)
-			}
-			*place.who = by.Who
+		if s.ApprovedBy, err = c.who(ctx, sealed[i][1], "suppression-approve "+s.ID); err != nil {
+			return nil, unavailable("read suppressions", err)
+		}
+		if s.EndedBy, err = c.who(ctx, sealed[i][2], "suppression-end "+s.ID); err != nil {
+			return nil, unavailable("read suppressions", err)
 		}
 	}
 	return list, nil
@@ -352,8 +340,9 @@ func (c *Center) suppressions(ctx context.Context) ([]ready, error) {
 		s.list = nil
 		for _, one := range list {
 			selection, err := detect.NewSelection(one.Conditions)
-			if err != nil { // it was checked when it was made
-				return nil, fmt.Errorf("suppression %s: %w", one.ID, err)
+			if err != nil { // made by another version: it suppresses nothing, and alerts go on
+				slog.ErrorContext(ctx, "soc: a suppression's conditions make no sense here, so it is not in force", "suppression", one.ID) // the error may hold what is sealed
+				continue
 			}
 			s.list = append(s.list, ready{one, selection})
 		}
@@ -420,7 +409,7 @@ func (c *Center) PreviewSuppression(ctx context.Context, s Suppression, since ti
 		if s.Entity != "" && s.Entity != a.Entity {
 			continue
 		}
-		covered, free, err := c.previewAlert(ctx, &p, ready{s, selection}, a)
+		covered, free, err := c.previewAlert(ctx, &p, ready{s, selection}, a.ID)
 		if err != nil {
 			return p, err
 		}
@@ -439,31 +428,31 @@ func (c *Center) PreviewSuppression(ctx context.Context, s Suppression, since ti
 	return p, nil
 }
 
-// previewAlert counts the events of an alert that would have been suppressed,
-// and those that would not.
-func (c *Center) previewAlert(ctx context.Context, p *Preview, s ready, a Alert) (covered, free int, err error) {
-	events, err := c.Events(ctx, a.ID)
+// previewAlert counts the events of an alert, whose entity fits, that would have
+// been suppressed, and those that would not.
+func (c *Center) previewAlert(ctx context.Context, p *Preview, s ready, id string) (covered, free int, err error) {
+	events, err := c.Events(ctx, id)
 	if err != nil {
 		return 0, 0, err
 	}
-	kept, err := c.Kept(ctx, a.ID)
+	events = events[max(0, len(events)-previewEvents):]
+	p.Events += len(events)
+	if len(s.Conditions) == 0 { // their fields are not asked
+		p.Covered += len(events)
+		return len(events), 0, nil
+	}
+	kept, err := c.Kept(ctx, id)
 	if err != nil {
 		return 0, 0, err
 	}
-	for _, e := range events[max(0, len(events)-previewEvents):] {
-		ev, there := kept[e.Seq]
-		if !there && e.Seq < detect.FirstReceived && e.Fact != "" {
-			entry, err := c.j.ByID(ctx, e.Fact)
-			if ctx.Err() != nil {
-				return 0, 0, ctx.Err()
-			}
-			ev, there = detect.FromEntry(entry), err == nil
-		}
-		p.Events++
+	for _, e := range events {
+		ev, err := c.seen(ctx, e, kept)
 		switch {
-		case len(s.Conditions) > 0 && !there:
+		case err != nil:
+			return 0, 0, err
+		case ev == nil:
 			p.Unknown++
-		case s.covers(a.Entity, ev):
+		case s.selection.Holds(ev):
 			covered++
 		default:
 			free++

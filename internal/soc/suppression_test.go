@@ -68,7 +68,7 @@ func TestSuppression(t *testing.T) {
 		if err != nil || open[detect.High] != 1 || open[detect.Low] != 1 {
 			t.Errorf("open are %v, %v", open, err)
 		}
-		list, err := w.c.Suppressions(ctx)
+		list, err := w.c.Suppressions(ctx, "")
 		if err != nil || len(list) != 1 || list[0].Alerts != 1 || list[0].Events != 2 || list[0].Reason != "our own scanner" || list[0].By != analyst.ID || !list[0].InForce(time.Now()) {
 			t.Errorf("suppressions are %+v, %v", list, err)
 		}
@@ -81,9 +81,17 @@ func TestSuppression(t *testing.T) {
 		if a, err := w.c.Get(ctx, hidden[0].ID); err != nil || a.State != soc.Acknowledged || a.Count != 3 {
 			t.Errorf("taken out it is %+v, %v", a, err)
 		}
+		inForce := func(want int) {
+			t.Helper()
+			if n, err := w.c.OpenSuppressions(ctx); err != nil || n != want {
+				t.Errorf("%d suppressions are open, want %d; %v", n, want, err)
+			}
+		}
+		inForce(1)
 		if err := w.c.EndSuppression(ctx, supervisor, s.ID); err != nil {
 			t.Fatal(err)
 		}
+		inForce(0)
 		if err := w.c.EndSuppression(ctx, analyst, s.ID); pasban.KindOf(err) != pasban.NotFound {
 			t.Errorf("ended twice: %v", err)
 		}
@@ -134,8 +142,11 @@ func TestCriticalNeedsASecondPerson(t *testing.T) {
 	if got := states(w.list(t, soc.Query{})); got != "b suppressed 1, a new 1" {
 		t.Errorf("alerts are %s", got)
 	}
-	if s, err = w.c.Suppression(ctx, s.ID); err != nil || s.ApprovedBy != supervisor.ID {
-		t.Errorf("it is %+v, %v", s, err)
+	if list, err := w.c.Suppressions(ctx, bulk.ID); err != nil || len(list) != 1 || list[0].ApprovedBy != supervisor.ID {
+		t.Errorf("it is %+v, %v", list, err)
+	}
+	if list, err := w.c.Suppressions(ctx, odd.ID); err != nil || len(list) != 0 {
+		t.Errorf("of another rule there are %+v, %v", list, err)
 	}
 	refused, err := w.c.Suppress(ctx, analyst, ask)
 	if err != nil {
@@ -160,6 +171,20 @@ func TestCriticalNeedsASecondPerson(t *testing.T) {
 	}
 }
 
+// An entity that is written like another one's suppression is not suppressed.
+func TestEntityIsNoSuppression(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	s, err := w.c.Suppress(t.Context(), analyst, scanner(sqli))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.handle(t, from("192.0.2.7", match(sqli, "a", morning, 1)))
+	w.handle(t, from("203.0.113.9", match(sqli, "a\n"+s.ID, morning, 2)))
+	if hidden, open := w.list(t, soc.Query{States: []soc.State{soc.Suppressed}}), w.list(t, soc.Query{States: []soc.State{soc.New}}); len(hidden) != 1 || hidden[0].Count != 1 || len(open) != 1 {
+		t.Errorf("alerts are: %s", states(append(hidden, open...)))
+	}
+}
+
 // A suppression ends by itself.
 func TestSuppressionEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -175,6 +200,30 @@ func TestSuppressionEnds(t *testing.T) {
 			time.Sleep(24 * time.Hour)
 		}
 	})
+}
+
+// A suppression that makes no sense, as another version may leave one, suppresses
+// nothing, and alerts are kept as without it.
+func TestUnreadableSuppression(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	made, err := w.c.Suppress(t.Context(), analyst, scanner(sqli))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := w.sealer.Seal(t.Context(), "", []byte(`{"conditions":[{"field":"SrcIP","how":"resembles","values":["x"]}]}`), []byte("pasban/soc/v1 suppression "+made.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.st.Write(t.Context(), func(tx *store.Tx) error {
+		_, err := tx.Exec(`UPDATE soc_suppression SET detail = ? WHERE id = ?`, sealed, made.ID)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	w.handle(t, from("192.0.2.7", match(sqli, "a", morning, 1)))
+	if got := states(w.list(t, soc.Query{})); got != "a new 1" {
+		t.Errorf("alerts are: %s", got)
+	}
 }
 
 func TestBadSuppressions(t *testing.T) {

@@ -143,7 +143,7 @@ func (d Draft) Try(row eventstore.Row) (bool, error) {
 	if d.engine == nil {
 		return false, nil
 	}
-	raw, err := EventJSON(row)
+	raw, err := eventJSON(row)
 	if err != nil {
 		return false, err
 	}
@@ -156,12 +156,12 @@ func SourceOf(row eventstore.Row) detect.Logsource {
 	return detect.Logsource{Product: row.Get(eventstore.FieldProduct), Category: row.Get(eventstore.FieldCategory), Service: row.Get(eventstore.FieldService)}
 }
 
-// EventJSON is an event that was found as rules see it: without the store's own
+// eventJSON is an event that was found as rules see it: without the store's own
 // fields, and with lists, which the store keeps as JSON, as lists again.
-func EventJSON(row eventstore.Row) ([]byte, error) {
+func eventJSON(row eventstore.Row) ([]byte, error) {
 	event := map[string]any{}
 	for _, f := range row {
-		name := eventField(f.Name)
+		name := eventstore.EventName(f.Name)
 		switch {
 		case name == "":
 		case isList(f.Value):

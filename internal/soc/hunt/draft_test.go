@@ -30,6 +30,7 @@ func TestDraft(t *testing.T) {
 		{`_time:5m Kind:=block | sort by (_time) | stats count() n`, "    selection:\n        Kind|cased: 'block'\n    condition: selection\n", []string{whyTime, whyShow, whyPipe}},
 		{`Kind:=block {event_source="journal"} event_id:=x Path:len_range(1,2) WafRules:="[\"942100\"]" Count:>10KB SrcIP:ipv4_range(10.0.0.1, 10.0.0.5) Pa*:=x`, "    selection:\n        Kind|cased: 'block'\n    condition: selection\n",
 			[]string{whyStream, whyStored, whyForm, whyList, whyNumber, whyNetwork, whyWildcard}},
+		{`event_cut:=x event_more:=y original_event_id:=z original_event_more:=w`, "    selection:\n        event_id|cased: 'z'\n        event_more|cased: 'w'\n    condition: selection\n", []string{whyStored, whyStored}},
 		{`Path:="C:\\a\\*"`, "    selection:\n        Path|cased: 'C:\\a\\\\\\*'\n    condition: selection\n", nil},
 	} {
 		d, err := NewDraft(c.query, About{Source: detect.Logsource{Product: "pasban", Service: "gateway"}, Date: time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)})

@@ -295,7 +295,7 @@ func (t *translator) leaf(n *node) (condition, bool) {
 		return t.keyword(n)
 	case strings.HasSuffix(n.field, "*"):
 		why = whyWildcard
-	case eventField(n.field) == "":
+	case eventstore.EventName(n.field) == "":
 		why = whyStored
 	case !utf8.ValidString(n.field) || strings.Contains(n.field, "|"):
 		why = whyText
@@ -305,22 +305,8 @@ func (t *translator) leaf(n *node) (condition, bool) {
 		return condition{}, false
 	}
 	renamed := *n
-	renamed.field = eventField(n.field)
+	renamed.field = eventstore.EventName(n.field)
 	return t.ask(&renamed)
-}
-
-// eventField is the name that an event has for a field of its row; "" if the
-// field is the store's own.
-func eventField(name string) string {
-	own := []string{eventstore.FieldTime, eventstore.FieldStream, "_stream_id", eventstore.FieldMessage, eventstore.FieldID, eventstore.FieldSeq,
-		eventstore.FieldSource, eventstore.FieldProduct, eventstore.FieldCategory, eventstore.FieldService}
-	if slices.Contains(own, name) || name == eventstore.FieldOriginalTime {
-		return ""
-	}
-	if original, ok := strings.CutPrefix(name, eventstore.OriginalPrefix); ok && slices.Contains(own, original) {
-		return original
-	}
-	return name
 }
 
 // keyword is a condition on the message, or on any field.
@@ -351,9 +337,7 @@ func (t *translator) ask(n *node) (condition, bool) {
 	case "=", "in", "*":
 	case "=*":
 		mods = "|startswith"
-	case "word", "word*", "i", "i*", "contains_any":
-		mods = "|contains"
-	case "*x*":
+	case "word", "word*", "*x*", "i", "i*", "contains_any":
 		mods = "|contains"
 	case "contains_all":
 		mods, all = "|contains", true
