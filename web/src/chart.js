@@ -17,7 +17,8 @@ function narrow(from, to) {
 /** draw makes the chart as wide as its box. data: {times: [unix s], cut: part of
  * an ISO time that labels show, bars, series: [{label, colour, dash, values}]};
  * colours are names of CSS properties. Where there are bars, a part of the time
- * can be chosen: by dragging, or a bar's own. */
+ * can be chosen by dragging; a bar is the link in its row of the table, which
+ * ends where the hunt does. */
 function draw(data) {
   const css = getComputedStyle(document.documentElement);
   const colour = (name) => css.getPropertyValue(name).trim();
@@ -39,9 +40,8 @@ function draw(data) {
       if (u.select.width > 4) narrow(u.posToVal(u.select.left, "x"), u.posToVal(u.select.left + u.select.width, "x"));
     }] } : {},
   }, [data.times, ...data.series.map((s) => s.values)], box);
-  if (data.bars && step) plot.over.addEventListener("click", () => {
-    const i = plot.cursor.idx;
-    if (plot.select.width <= 4 && i != null && data.series[0].values[i]) narrow(data.times[i], data.times[i] + step);
+  if (data.bars) plot.over.addEventListener("click", () => {
+    if (plot.select.width <= 4) document.querySelectorAll("#chart-table tbody tr")[plot.cursor.idx]?.querySelector("a")?.click();
   });
   new ResizeObserver(() => plot.setSize({ width: box.clientWidth, height: 230 })).observe(box);
 }
