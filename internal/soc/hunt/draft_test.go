@@ -30,7 +30,6 @@ func TestDraft(t *testing.T) {
 		{`_time:5m Kind:=block | sort by (_time) | stats count() n`, "    selection:\n        Kind|cased: 'block'\n    condition: selection\n", []string{whyTime, whyShow, whyPipe}},
 		{`Kind:=block {event_source="journal"} event_id:=x Path:len_range(1,2) WafRules:="[\"942100\"]" Count:>10KB SrcIP:ipv4_range(10.0.0.1, 10.0.0.5) Pa*:=x`, "    selection:\n        Kind|cased: 'block'\n    condition: selection\n",
 			[]string{whyStream, whyStored, whyForm, whyList, whyNumber, whyNetwork, whyWildcard}},
-		{`event_cut:=x event_more:=y original_event_id:=z original_event_more:=w`, "    selection:\n        event_id|cased: 'z'\n        event_more|cased: 'w'\n    condition: selection\n", []string{whyStored, whyStored}},
 		{`Path:="C:\\a\\*"`, "    selection:\n        Path|cased: 'C:\\a\\\\\\*'\n    condition: selection\n", nil},
 	} {
 		d, err := NewDraft(c.query, About{Source: detect.Logsource{Product: "pasban", Service: "gateway"}, Date: time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)})
@@ -53,6 +52,18 @@ func TestDraft(t *testing.T) {
 		if !strings.Contains(d.Rule, "product: 'pasban'\n    service: 'gateway'") || !strings.Contains(d.Rule, "TITLE") || !strings.Contains(d.Rule, "LEVEL") {
 			t.Errorf("%s: the head of the rule is\n%s", c.query, d.Rule)
 		}
+	}
+}
+
+// TestDraftStored: what only a row has is not asked of events, and an event's own
+// field goes by the event's name for it.
+func TestDraftStored(t *testing.T) {
+	d, err := NewDraft(`event_cut:=x event_more:=y original_event_id:=z original_event_more:=w`, About{Source: detect.Logsource{Product: "linux"}})
+	if err != nil || len(d.Problems) > 0 || !strings.Contains(d.Rule, "    selection:\n        event_id|cased: 'z'\n        event_more|cased: 'w'\n    condition: selection\n") {
+		t.Errorf("%v, %v\n%s", err, d.Problems, d.Rule)
+	}
+	if len(d.Differences) != 2 || d.Differences[0].Why != whyStored || d.Differences[1].Why != whyStored {
+		t.Errorf("it differs by %+v", d.Differences)
 	}
 }
 
