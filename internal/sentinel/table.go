@@ -212,6 +212,7 @@ func (t *table) trouble(ctx context.Context, err error) {
 	t.mu.Lock()
 	t.status.Problem, t.status.Follows = err.Error(), false
 	t.mu.Unlock()
+	t.writeStatus(ctx) // who comes because of the alarm sees why
 	if err := t.alarm(ctx, "table-lag", "trouble", []string{err.Error()}, nil); err != nil {
 		t.log.Error("the alarm could not be recorded", "err", err)
 	}
