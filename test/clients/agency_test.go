@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,7 +41,8 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// command is one of Pasban's, from PASBAN_BIN's directory or bin/.
+// command is one of Pasban's, from PASBAN_BIN's directory or bin/; it is told to
+// end when ctx is done.
 func command(t *testing.T, ctx context.Context, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	dir := "../../bin"
@@ -54,7 +56,11 @@ func command(t *testing.T, ctx context.Context, name string, args ...string) *ex
 	if err != nil {
 		t.Fatalf("%v: `make build` makes it", err)
 	}
-	return exec.CommandContext(ctx, path, args...)
+	cmd := exec.CommandContext(ctx, path, args...)
+	// Ended in order, its processes are gone too and write nothing more.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = patience
+	return cmd
 }
 
 // start runs a command until the test ends and returns the first line that it
