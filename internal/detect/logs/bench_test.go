@@ -1,7 +1,6 @@
 package logs_test
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -25,7 +24,7 @@ func cpuTime(b *testing.B) time.Duration {
 }
 
 // BenchmarkReaders reads logs of each kind, from bytes to events with logsource
-// and time, and beside it splits the same bytes into lines.
+// and time.
 func BenchmarkReaders(b *testing.B) {
 	for _, log := range []struct {
 		name, line string // the line's number stands for each %[1]d
@@ -42,17 +41,11 @@ func BenchmarkReaders(b *testing.B) {
 			fmt.Fprintf(&in, log.line, i)
 		}
 		lines := 2000 * strings.Count(log.line, "\n")
-		perCPU := func(b *testing.B, read func()) {
+		b.Run(log.name, func(b *testing.B) {
 			runtime.GC()
 			b.SetBytes(int64(in.Len()))
 			began := cpuTime(b)
 			for b.Loop() {
-				read()
-			}
-			b.ReportMetric(float64(b.N*lines)/max(cpuTime(b)-began, 1).Seconds(), "lines/cpu-s")
-		}
-		b.Run(log.name, func(b *testing.B) {
-			perCPU(b, func() {
 				s := open(b, bytes.NewReader(in.Bytes()), logs.Options{})
 				for _, err := s.Next(); err != io.EOF; _, err = s.Next() {
 					if err != nil {
@@ -62,18 +55,8 @@ func BenchmarkReaders(b *testing.B) {
 				if rep := s.Report(); rep.Events != 2000 || rep.Refused > 0 {
 					b.Fatalf("read as %+v", rep)
 				}
-			})
-		})
-		b.Run(log.name+"-lines", func(b *testing.B) {
-			perCPU(b, func() {
-				n := 0
-				for sc := bufio.NewScanner(bytes.NewReader(in.Bytes())); sc.Scan(); {
-					n++
-				}
-				if n != lines {
-					b.Fatalf("%d lines, want %d", n, lines)
-				}
-			})
+			}
+			b.ReportMetric(float64(b.N*lines)/max(cpuTime(b)-began, 1).Seconds(), "lines/cpu-s")
 		})
 	}
 }
