@@ -25,22 +25,22 @@ func detection() []table {
 
 // readers is the tables about the readers of logs.
 func readers() []table {
-	var lines []row
-	for _, log := range []struct{ what, bench string }{
-		{"JSON, an object a line", "json"}, {"access log", "access"}, {"syslog, RFC 5424", "syslog"}, {"auditd, four lines an event", "auditd"},
-	} {
-		lines = append(lines, row{log.what, "BenchmarkReaders/" + log.bench, "", "lines/cpu-s"})
-	}
+	const readers = "BenchmarkReaders/"
 	return []table{{
 		"Log readers",
 		"2,000 entries of each kind, from bytes to events with their fields, logsource and time, on one processor. Figures are processor time.",
-		"./internal/detect/logs", lines,
+		"./internal/detect/logs", []row{
+			{"JSON, an object a line", readers + "json", "", "lines/cpu-s"},
+			{"access log", readers + "access", "", "lines/cpu-s"},
+			{"syslog, RFC 5424", readers + "syslog", "", "lines/cpu-s"},
+			{"auditd, four lines an event", readers + "auditd", "", "lines/cpu-s"},
+		},
 	}, {
 		"Windows event logs",
 		"EVTX, from bytes to an event's JSON, on one processor: a log of three full chunks of sign-ins, and SigmaHQ's regression cases, each opened as a file of its own; most hold one event in 68 KiB, with a template of its own (they need PASBAN_TESTDATA).",
 		"./internal/detect/evtx", []row{
-			{"a full log", "BenchmarkReaders/full", "", "events/cpu-s"},
-			{"files of one event", "BenchmarkReaders/single", "", "events/cpu-s"},
+			{"a full log", readers + "full", "", "events/cpu-s"},
+			{"files of one event", readers + "single", "", "events/cpu-s"},
 		},
 	}}
 }
