@@ -68,7 +68,7 @@ var migrations embed.FS
 // default.
 type Options struct {
 	Agency     string        // the agency's id, for alarms
-	Interval   time.Duration // between checkpoints; default 1 s, and at least what the storage takes
+	Interval   time.Duration // between checkpoints; default interval, and at least what the storage takes
 	MaxLag     uint64        // leaves not yet under a checkpoint before Healthy fails; default 100,000
 	MaxDelay   time.Duration // age of the oldest of them before Healthy fails; default 10 s
 	AuditEvery time.Duration // pause between audits; default 1 min, and never less than fifty times what the last audit took
@@ -83,9 +83,15 @@ type Options struct {
 	Witnesses Witnesses
 }
 
+// interval is the default between checkpoints. Whatever comes last before a quiet
+// moment waits for almost twice as long: the driver finds that it is too early for
+// the next one, and then looks after a whole interval again. A receipt is to be there
+// within two seconds.
+const interval = 700 * time.Millisecond
+
 func (o *Options) defaults() {
 	if o.Interval == 0 {
-		o.Interval = time.Second
+		o.Interval = interval
 	}
 	if o.MaxLag == 0 {
 		o.MaxLag = 100_000
