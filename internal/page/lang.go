@@ -3,6 +3,7 @@ package page
 import (
 	"net/http"
 	"strings"
+	"sync"
 
 	"golang.org/x/text/language"
 )
@@ -48,9 +49,11 @@ func Dir(lang string) string {
 
 func known(lang string) bool { return lang == "en" || lang == "ur" }
 
-func matcher() language.Matcher {
+// matcher finds the language nearest to what a browser accepts; to make one costs as
+// much as a small page does.
+var matcher = sync.OnceValue(func() language.Matcher {
 	return language.NewMatcher([]language.Tag{language.English, language.Urdu})
-}
+})
 
 // scriptCookie keeps a reader of Urdu's choice between Nastaliq and the simple
 // script (Naskh, the system's font), which some read more easily.
