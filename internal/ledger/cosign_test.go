@@ -360,6 +360,27 @@ func (n *node) stopped(t *testing.T) error {
 	return err
 }
 
+// backedUp is the data directory of a closed ledger of 40 leaves, which its one
+// witness has cosigned, and a copy of it with the first 20.
+func backedUp(t *testing.T) (dir, old string, a *watcher) {
+	t.Helper()
+	dir, old = t.TempDir(), filepath.Join(t.TempDir(), "old")
+	n, a := witnessedByOne(t, dir)
+	more := func() {
+		t.Helper()
+		n.record(t, 20)
+		n.finalAt(t)
+		if err := n.close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	more()
+	copyTree(t, dir, old)
+	n, _ = restart(t, dir, witnessed(1, a))
+	more()
+	return dir, old, a
+}
+
 // TestRestoredLedger: a whole data directory that was restored from an old backup
 // looks sound to itself. What the witnesses saw tells, before anything is signed.
 func TestRestoredLedger(t *testing.T) {
@@ -375,23 +396,10 @@ func TestRestoredLedger(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			dir, old := t.TempDir(), filepath.Join(t.TempDir(), "old")
-			n, a := witnessedByOne(t, dir)
-			n.record(t, 20)
-			n.finalAt(t)
-			if err := n.close(); err != nil {
-				t.Fatal(err)
-			}
-			copyTree(t, dir, old)
-			n, _ = restart(t, dir, witnessed(1, a))
-			n.record(t, 20)
-			n.finalAt(t)
-			if err := n.close(); err != nil {
-				t.Fatal(err)
-			}
+			dir, old, a := backedUp(t)
 			copyTree(t, old, dir)
 			if c.diverge > 0 {
-				n, _ = restart(t, dir, options)
+				n, _ := restart(t, dir, options)
 				n.record(t, c.diverge)
 				n.settle(t)
 				if err := n.close(); err != nil {
@@ -628,24 +636,11 @@ func TestRebuildBesideWitnesses(t *testing.T) {
 	for _, old := range []bool{false, true} {
 		t.Run(fmt.Sprintf("old store %v", old), func(t *testing.T) {
 			t.Parallel()
-			dir, copied := t.TempDir(), filepath.Join(t.TempDir(), "old")
-			n, a := witnessedByOne(t, dir)
-			n.record(t, 20)
-			n.finalAt(t)
-			if err := n.close(); err != nil {
-				t.Fatal(err)
-			}
-			copyTree(t, dir, copied)
-			n, _ = restart(t, dir, witnessed(1, a))
-			n.record(t, 20)
-			n.finalAt(t)
-			if err := n.close(); err != nil {
-				t.Fatal(err)
-			}
+			dir, copied, a := backedUp(t)
 			if old {
 				copyTree(t, copied, dir)
 			}
-			if err := os.RemoveAll(n.ledgerDir()); err != nil {
+			if err := os.RemoveAll(filepath.Join(dir, "ledger")); err != nil {
 				t.Fatal(err)
 			}
 			o := witnessed(1, a)
