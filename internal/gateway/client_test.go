@@ -101,13 +101,7 @@ func throughProxy(t *testing.T, g *Gateway, addr string, version byte) (string, 
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if version > 0 {
-		h := proxyproto.HeaderProxyFromAddrs(version, net.TCPAddrFromAddrPort(netip.MustParseAddrPort("198.51.100.9:1")),
-			net.TCPAddrFromAddrPort(netip.MustParseAddrPort("192.0.2.1:443")))
-		if _, err := h.WriteTo(conn); err != nil {
-			t.Fatal(err)
-		}
-	}
+	writeProxyHeader(t, conn, version)
 	secure := tls.Client(conn, trusting(t, g))
 	if _, err := io.WriteString(secure, "GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 6.6.6.6\r\nConnection: close\r\n\r\n"); err != nil {
 		return "", err
@@ -119,6 +113,49 @@ func throughProxy(t *testing.T, g *Gateway, addr string, version byte) (string, 
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
 	return string(body), err
+}
+
+// writeProxyHeader begins a connection with a PROXY header, or with none if
+// version is 0.
+func writeProxyHeader(t *testing.T, conn net.Conn, version byte) {
+	t.Helper()
+	if version > 0 {
+		h := proxyproto.HeaderProxyFromAddrs(version, net.TCPAddrFromAddrPort(netip.MustParseAddrPort("198.51.100.9:1")),
+			net.TCPAddrFromAddrPort(netip.MustParseAddrPort("192.0.2.1:443")))
+		if _, err := h.WriteTo(conn); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestProxyProtocolWithoutTLS: the listener that sends visitors to https takes what
+// balancers send as the other one does.
+func TestProxyProtocolWithoutTLS(t *testing.T) {
+	g, _ := newGateway(t, func(c *config.Config) {
+		withTLS(c)
+		c.Proxies, c.ClientAddress = []string{"127.0.0.1"}, inProxyProtocol
+	})
+	ln := listen(t)
+	f := g.plainFront(ln)
+	done := make(chan error, 1)
+	go func() { done <- f.serve() }()
+	defer func() {
+		f.abort()
+		<-done
+	}()
+	for version, want := range map[byte]int{0: 0, 1: http.StatusPermanentRedirect, 2: http.StatusPermanentRedirect} {
+		conn, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		writeProxyHeader(t, conn, version)
+		io.WriteString(conn, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if got := err == nil; got != (want != 0) || got && res.StatusCode != want {
+			t.Errorf("version %d: %v, %v", version, res, err)
+		}
+		conn.Close()
+	}
 }
 
 // FuzzForwarded: whatever a visitor writes before what the trusted proxy adds,

@@ -109,14 +109,20 @@ func (g *Gateway) fronts(base context.Context, ln net.Listener) (all []front, er
 			return nil, &pasban.Error{Kind: pasban.Unavailable, Where: st.config.File + ": tls.http", Msg: "cannot listen on " + st.config.TLS.HTTP, Err: err}
 		}
 		plain = pln.Addr()
-		srv := g.plainServer()
-		all = append(all, front{serve: func() error { return srv.Serve(g.limiter.Listener(pln)) }, drain: srv.Shutdown, abort: srv.Close})
+		all = append(all, g.plainFront(pln))
 	}
 	all = append(all, g.publicFront(base, g.proxyProtocol(g.limiter.Listener(ln)), handler))
 	if g.acme != nil {
 		g.acme.start(g.ctx, st.acme, addr, plain)
 	}
 	return all, nil
+}
+
+// plainFront sends who comes without TLS to where there is.
+func (g *Gateway) plainFront(ln net.Listener) front {
+	srv := g.plainServer()
+	ln = g.proxyProtocol(g.limiter.Listener(ln))
+	return front{serve: func() error { return srv.Serve(ln) }, drain: srv.Shutdown, abort: srv.Close}
 }
 
 // publicFront answers HTTP/1 and HTTP/2.
