@@ -352,6 +352,9 @@ func TestSubmittedTwice(t *testing.T) {
 		if _, err := j.Commit(t.Context(), func(*store.Tx) ([]pasban.Fact, error) { return []pasban.Fact{once}, nil }); err == nil || pasban.KindOf(err) != pasban.Conflict {
 			t.Errorf("committed again: %v", err)
 		}
+		if err := st.Healthy(); err != nil {
+			t.Errorf("the store after a refusal: %v", err)
+		}
 		if err := j.Healthy(t.Context()); err != nil {
 			t.Errorf("after a refusal: %v", err)
 		}

@@ -154,7 +154,8 @@ func (s *Store) OnCommit(before func(tx *Tx) error, after func(committed bool)) 
 }
 
 // Healthy returns nil if the last group of writes was committed, or why it was
-// not. It changes by itself when the storage works again.
+// not; a group in which the hook met a unique key ([Store.Unique]) does not count.
+// It changes by itself when the storage works again.
 func (s *Store) Healthy() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

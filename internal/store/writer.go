@@ -183,7 +183,9 @@ func (w *writer) group(group []*op) {
 			}
 		}
 	}
-	w.s.setHealth(w.doom)
+	if !w.s.Unique(w.doom) { // what is there already says nothing about the storage
+		w.s.setHealth(w.doom)
+	}
 	if hooks != nil {
 		hooks.after(w.doom == nil)
 	}
