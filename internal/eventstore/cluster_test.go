@@ -2,6 +2,7 @@ package eventstore_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -12,13 +13,16 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"pasban"
 	"pasban/internal/eventstore"
+	"pasban/internal/eventstore/archive"
 	"pasban/internal/eventstore/eventstoretest"
+	"pasban/internal/eventstore/parquet"
 
 	"github.com/VictoriaMetrics/VictoriaLogs/app/vlinsert"
 	"github.com/VictoriaMetrics/VictoriaLogs/app/vlinsert/insertutil"
@@ -115,6 +119,90 @@ func TestCluster(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+// TestArchiveOfServer: of a server, whose days go by its own clock, those that are
+// about to go are in files, each once and with all of its rows; they take no more
+// events before they are written.
+func TestArchiveOfServer(t *testing.T) {
+	const kept = 10
+	server, dir := startServer(t, "-storageDataPath="+t.TempDir()), t.TempDir()
+	folder, window := filepath.Join(dir, "archive"), &eventstore.Window{Retention: kept * 24 * time.Hour}
+	s, err := eventstore.Open("victorialogs://"+server, eventstore.TenantOf("a"), window)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	positions, err := eventstore.OpenPositions(filepath.Join(dir, "position.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().UTC().Truncate(24 * time.Hour).Add(12 * time.Hour)
+	add := func(events ...eventstore.Event) {
+		t.Helper()
+		if err := s.Add(t.Context(), events); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var all []eventstore.Event
+	for day := range kept {
+		for i := range 20 {
+			all = append(all, eventstore.Event{ID: fmt.Sprint(day, "-", i), Seq: uint64(day*100 + i + 1), Source: "s", Received: now,
+				Time: now.Add(-time.Duration(day) * 24 * time.Hour).Add(-time.Duration(i) * time.Minute)})
+		}
+	}
+	add(all...)
+	holds := func(n int) func() bool {
+		return func() bool {
+			var got int
+			if err := s.Search(t.Context(), eventstore.Query{}, 0, func(eventstore.Row) error { got++; return nil }); err != nil {
+				t.Fatal(err)
+			}
+			return got == n
+		}
+	}
+	eventstoretest.Await(t, holds(len(all)))
+	k, err := archive.New(archive.Options{Store: s, Dir: folder, Retention: window.Retention, Window: window, Positions: positions})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := func() []string {
+		t.Helper()
+		names, err := filepath.Glob(filepath.Join(folder, "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return names
+	}
+	if err := k.Once(t.Context(), now); err != nil || len(files()) != 0 {
+		t.Fatalf("written before the days were closed: %v, %v", files(), err)
+	}
+	add(eventstore.Event{ID: "late", Seq: 5000, Source: "s", Time: all[len(all)-1].Time, Received: now})
+	eventstoretest.Await(t, holds(len(all)+1))
+	for range 2 { // the second time there is nothing to do
+		if err := k.Once(t.Context(), now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := files(); len(got) != 2 || k.Status().Archived != 2 {
+		t.Fatalf("%v, %+v", got, k.Status())
+	}
+	rows := map[string]int{}
+	for _, name := range files() {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := parquet.Read(bytes.NewReader(data), int64(len(data)), func(r eventstore.Row) error { rows[r.Get(eventstore.FieldID)]++; return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(rows) != 40 || rows["late"] != 0 {
+		t.Errorf("%d rows in the archive: %v", len(rows), rows)
+	}
+	if !holds(len(all) + 1)() {
+		t.Error("something was deleted")
+	}
 }
 
 // A server that is not there, that is something else, or that breaks off is

@@ -187,16 +187,26 @@ func (k *Keeper) end(ctx context.Context, own days, day time.Time) error {
 	return nil
 }
 
-// server archives the days that a server is about to delete.
+// server archives the days that a server is about to delete. They take no more
+// events from one look to the next before they are written: what was on its way to
+// them can be found by then.
 func (k *Keeper) server(ctx context.Context, now time.Time) error {
 	if k.Dir == "" {
 		return nil
 	}
-	last := now.Add(-k.Retention).Truncate(24 * time.Hour)
-	for day := last; !day.After(last.Add(early)); day = day.Add(24 * time.Hour) {
-		if !day.Add(24 * time.Hour).Before(now) {
-			break
+	first := now.Add(-k.Retention).Truncate(24 * time.Hour)
+	floor := first.Add(early + 24*time.Hour)
+	if today := now.Truncate(24 * time.Hour); floor.After(today) {
+		floor = today
+	}
+	if k.Positions.Floor().Before(floor) {
+		if err := k.Positions.SetFloor(floor); err != nil {
+			return err
 		}
+		k.Window.Raise(floor)
+		return nil
+	}
+	for day := first; day.Before(floor); day = day.Add(24 * time.Hour) {
 		if _, err := os.Stat(k.file(day, 1)); errors.Is(err, fs.ErrNotExist) {
 			if err := k.archive(ctx, day); err != nil {
 				return err
@@ -214,7 +224,7 @@ func (k *Keeper) file(day time.Time, n int) string {
 	return filepath.Join(k.Dir, name+".parquet")
 }
 
-// archive writes a day into a file, unless one holds the same already.
+// archive writes a day into a file, unless it is empty or one holds the same already.
 func (k *Keeper) archive(ctx context.Context, day time.Time) (err error) {
 	if k.Dir == "" {
 		return nil
@@ -244,6 +254,9 @@ func (k *Keeper) archive(ctx context.Context, day time.Time) (err error) {
 	}
 	if count[0].Count != wrote.Rows {
 		return fmt.Errorf("the store has %d events of %s, the archive %d", count[0].Count, day.Format(time.DateOnly), wrote.Rows)
+	}
+	if wrote.Rows == 0 {
+		return os.Remove(f.Name())
 	}
 	if err := same(f.Name(), wrote); err != nil {
 		return err
