@@ -38,20 +38,23 @@ func (s *source) serveUDP(ctx context.Context, pc net.PacketConn) {
 	}
 	buf := make([]byte, 64<<10)
 	var batch []byte
-	count := int64(0)
+	var since time.Time // when the batch was begun
+	count, open := int64(0), false
 	flush := func() {
 		if len(batch) > 0 && s.take(batch) != nil {
 			s.dropped.Add(count) // no way to tell the sender
 		}
-		batch, count = batch[:0], 0
+		batch, count, open = batch[:0], 0, false
 	}
 	defer flush()
 	for {
+		var until time.Time
 		if len(batch) > 0 {
-			pc.SetReadDeadline(time.Now().Add(batchWait))
-		} else {
-			pc.SetReadDeadline(time.Time{})
+			if until = since.Add(batchWait); open {
+				until = until.Add(batchWait)
+			}
 		}
+		pc.SetReadDeadline(until)
 		n, _, err := pc.ReadFrom(buf)
 		if err != nil {
 			if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
@@ -63,11 +66,21 @@ func (s *source) serveUDP(ctx context.Context, pc net.PacketConn) {
 			}
 			continue // what the network says of one datagram
 		}
-		batch = appendMessage(batch, buf[:n])
-		if count++; len(batch) >= batchBytes {
+		if count++; len(batch) == 0 {
+			since = time.Now()
+		}
+		batch, open = appendMessage(batch, buf[:n]), logs.Unfinished(buf[:n])
+		if full(batch, open) {
 			flush()
 		}
 	}
+}
+
+// full reports whether a batch is to be spooled, whatever comes. Records of one
+// audit event that are in two batches are not put together: while one is open, a
+// batch may grow.
+func full(batch []byte, open bool) bool {
+	return len(batch) >= batchBytes && !open || len(batch) >= 2*batchBytes
 }
 
 // appendMessage adds a message as one line: newlines within are spaces.
@@ -136,15 +149,16 @@ func (s *source) conversation(ctx context.Context, conn net.Conn) {
 	in := bufio.NewReaderSize(conn, 64<<10)
 	var batch, message []byte
 	for {
-		conn.SetReadDeadline(time.Now().Add(idle))
-		if ctx.Err() != nil {
-			conn.SetReadDeadline(time.Now()) // what is in the buffer is still taken
-		}
-		if len(batch) > 0 && (in.Buffered() == 0 || len(batch) >= batchBytes) {
+		open := logs.Unfinished(message)
+		if len(batch) > 0 && (full(batch, open) || in.Buffered() == 0 && !(open && soon(conn, in))) {
 			if !s.insist(ctx, batch) {
 				return
 			}
 			batch = batch[:0]
+		}
+		conn.SetReadDeadline(time.Now().Add(idle))
+		if ctx.Err() != nil {
+			conn.SetReadDeadline(time.Now()) // what is in the buffer is still taken
 		}
 		var err error
 		message, err = readMessage(in, message[:0])
@@ -161,6 +175,13 @@ func (s *source) conversation(ctx context.Context, conn net.Conn) {
 			return
 		}
 	}
+}
+
+// soon waits a moment for more of a connection.
+func soon(conn net.Conn, in *bufio.Reader) bool {
+	conn.SetReadDeadline(time.Now().Add(batchWait))
+	_, err := in.Peek(1)
+	return err == nil
 }
 
 // insist spools a batch; while there is no room the connection is not read,

@@ -1,10 +1,10 @@
 package logs
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -164,18 +164,60 @@ type auditEvent struct {
 	key     string
 	milli   int64
 	records []auditRecord
+	carrier map[string]any // the syslog message of the first record; nil without syslog
+	lines   []string       // the records as syslog brought them
 	done    bool
 }
 
+// entry is what an auditJoiner reads: a record, or something else.
+type entry struct {
+	record  auditRecord // key is "" if it is none
+	carrier map[string]any
+	line    string
+	offset  int64
+}
+
 // auditJoiner puts the records of one event together. Events come out in the
-// order of their first records.
+// order of their first records, and what is no record at once.
 type auditJoiner struct {
-	lines   *lineReader
+	read    func() (entry, error)
 	refuse  func(offset int64, why, text string)
 	mapping *Mapping
 	open    []*auditEvent
 	newest  int64
 	err     error
+}
+
+// fromLines reads records as the daemon writes them to its file.
+func (j *auditJoiner) fromLines(lines *lineReader) {
+	j.read = func() (entry, error) {
+		for {
+			line, err := lines.next()
+			if err != nil {
+				return entry{}, err
+			}
+			if r := parseAudit(line); r.key != "" {
+				return entry{record: r, line: line, offset: lines.offset}, nil
+			}
+			j.refuse(lines.offset, errAudit.Error(), line)
+		}
+	}
+}
+
+// fromSyslog reads records out of syslog messages. Hosts count their events each
+// for itself.
+func (j *auditJoiner) fromSyslog(lines *lineReader, next func() (map[string]any, error)) {
+	j.read = func() (entry, error) {
+		ev, err := next()
+		e := entry{carrier: ev, offset: lines.offset}
+		if message := text(ev["message"]); err == nil && isAudit(message) {
+			e.record, e.line = parseAudit(message), message
+		}
+		if e.record.key != "" {
+			e.record.key = text(ev["hostname"]) + " " + e.record.key
+		}
+		return e, err
+	}
 }
 
 // next returns the next event with all its records' fields. A field that
@@ -194,45 +236,56 @@ func (j *auditJoiner) next() (map[string]any, error) {
 		} else if j.err != nil {
 			return nil, j.err
 		}
-		line, err := j.lines.next()
-		if err != nil {
-			if j.err = err; !errors.Is(err, io.EOF) {
-				j.open = slices.Clip(j.open)
-			}
-			continue
+		e, err := j.read()
+		switch {
+		case err != nil:
+			j.err = err
+		case e.record.key == "":
+			return e.carrier, nil
+		default:
+			j.add(e)
 		}
-		r := parseAudit(line)
-		if r.key == "" {
-			j.refuse(j.lines.offset, errAudit.Error(), line)
-			continue
-		}
-		j.add(r, line)
 	}
 }
 
-func (j *auditJoiner) add(r auditRecord, line string) {
+func (j *auditJoiner) add(e entry) {
+	r := e.record
 	j.newest = max(j.newest, r.milli)
 	i := slices.IndexFunc(j.open, func(e *auditEvent) bool { return e.key == r.key && !e.done })
 	if i < 0 {
-		if r.typ == "EOE" {
+		if r.typ == endOfEvent {
 			return
 		}
-		j.open = append(j.open, &auditEvent{key: r.key, milli: r.milli})
+		j.open = append(j.open, &auditEvent{key: r.key, milli: r.milli, carrier: e.carrier})
 		i = len(j.open) - 1
 	}
-	e := j.open[i]
+	ev := j.open[i]
 	switch {
-	case r.typ == "EOE":
-		e.done = true
-	case len(e.records) >= auditRecords:
-		j.refuse(j.lines.offset, fmt.Sprintf("the event has more than %d records", auditRecords), line)
+	case r.typ == endOfEvent:
+		ev.done = true
+	case len(ev.records) >= auditRecords:
+		j.refuse(e.offset, fmt.Sprintf("the event has more than %d records", auditRecords), e.line)
 	default:
-		e.records = append(e.records, r)
+		ev.records = append(ev.records, r)
+		if ev.carrier != nil {
+			ev.lines = append(ev.lines, e.line)
+		}
 	}
 }
 
+// endOfEvent is the type of the record behind an event's last.
+const endOfEvent = "EOE"
+
+// Unfinished reports whether a message or line is a record of an audit event of
+// which more records are to be expected.
+func Unfinished(message []byte) bool {
+	_, behind, ok := bytes.Cut(message, []byte("type="))
+	return ok && bytes.Contains(behind, []byte(" msg=audit(")) && !bytes.HasPrefix(behind, []byte(endOfEvent+" "))
+}
+
 // join makes one event of the records, with the fields of Sigma's categories
-// for Linux where they can be told.
+// for Linux where they can be told. What the syslog message says stays, but for
+// the time.
 func (e *auditEvent) join(m *Mapping) map[string]any {
 	ev := map[string]any{}
 	var argv []string
@@ -251,6 +304,14 @@ func (e *auditEvent) join(m *Mapping) map[string]any {
 		ev["SYSCALL"] = name
 	}
 	e.categories(ev, argv)
+	for name, v := range e.carrier {
+		if _, has := ev["time"]; name != "time" || !has {
+			ev[name] = v
+		}
+	}
+	if e.carrier != nil {
+		ev["message"] = strings.Join(e.lines, "\n")
+	}
 	return ev
 }
 

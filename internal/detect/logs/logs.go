@@ -182,11 +182,14 @@ func (s *Stream) start(buf *bufio.Reader) error {
 		decoder := newDecoder(s.opt.Limits)
 		s.next = func() (map[string]any, error) { return s.nextObject(objects, decoder) }
 	case Syslog:
-		s.next = s.each(lines, newSyslogParser(s.opt).parse)
+		j := &auditJoiner{refuse: s.refuse, mapping: s.opt.Mapping}
+		j.fromSyslog(lines, s.each(lines, newSyslogParser(s.opt).parse))
+		s.next = j.next
 	case Access:
 		s.next = s.each(lines, parseAccess)
 	case Auditd:
-		j := &auditJoiner{lines: lines, refuse: s.refuse, mapping: s.opt.Mapping}
+		j := &auditJoiner{refuse: s.refuse, mapping: s.opt.Mapping}
+		j.fromLines(lines)
 		s.next = j.next
 	default:
 		s.next = s.each(lines, func(line string) (map[string]any, error) {

@@ -225,6 +225,67 @@ func TestAuditd(t *testing.T) {
 	}
 }
 
+// TestAuditdInSyslog: what is in the daemon's file means the same when syslog
+// brings it, from several hosts at once and among other messages.
+func TestAuditdInSyslog(t *testing.T) {
+	plain, _ := readAll(t, strings.NewReader(audit), logs.Options{})
+	var in strings.Builder
+	lines := strings.Split(strings.TrimSuffix(audit, "\ngarbage\n"), "\n")
+	for _, line := range lines {
+		fmt.Fprintf(&in, "<13>Nov 28 07:05:09 web1 audispd: %s\n", line)
+		fmt.Fprintf(&in, "<13>1 2025-11-28T07:05:09Z web2 audisp-syslog 77 - - %s\n", line)
+		fmt.Fprintf(&in, "<38>Nov 28 07:05:09 web1 sshd[5]: between %q\n", line[:4])
+	}
+	events, report := readAll(t, strings.NewReader(in.String()), logs.Options{Now: time.Date(2025, 12, 1, 0, 0, 0, 0, time.UTC)})
+	if report.Format != logs.Syslog || report.Refused != 0 || len(events) != 2*len(plain)+len(lines) {
+		t.Fatalf("%d events; %+v", len(events), report)
+	}
+	found := map[string]int{}
+	for _, ev := range events {
+		host := fmt.Sprint(ev["hostname"])
+		if _, is := ev["type"]; !is {
+			found["others"]++
+			continue
+		}
+		want := plain[found[host]]
+		found[host]++
+		for name, v := range want {
+			switch name {
+			case "pid": // the message's own, if it has one; the process is ProcessId
+			case detect.LogsourceKey:
+				if sources(ev) != sources(want) {
+					t.Errorf("%s: logsource %s, want %s", host, sources(ev), sources(want))
+				}
+			default:
+				if got := fmt.Sprint(ev[name]); got != fmt.Sprint(v) {
+					t.Errorf("%s: %s is %q, want %q", host, name, got, v)
+				}
+			}
+		}
+		if kinds, _ := want["type"].([]any); len(kinds) > 0 && strings.Count(fmt.Sprint(ev["message"]), "msg=audit(") != len(kinds) {
+			t.Errorf("%s: the message is %q", host, ev["message"])
+		}
+	}
+	if found["web1"] != len(plain) || found["web2"] != len(plain) || found["others"] != len(lines) {
+		t.Errorf("%v", found)
+	}
+}
+
+func TestUnfinished(t *testing.T) {
+	for message, want := range map[string]bool{
+		"type=SYSCALL msg=audit(1764300000.123:71): arch=c000003e":       true,
+		"<13>Nov 28 07:05:09 db1 audispd: node=a type=PATH msg=audit(1)": true,
+		"type=EOE msg=audit(1764300000.123:71): ":                        false,
+		"<38>Nov 28 07:05:09 web1 sshd[5]: hello":                        false,
+		"the type= of msg=audit":                                         false,
+		"":                                                               false,
+	} {
+		if logs.Unfinished([]byte(message)) != want {
+			t.Errorf("%q: %t", message, !want)
+		}
+	}
+}
+
 // TestObjects cuts JSON apart, sound and broken.
 func TestObjects(t *testing.T) {
 	for _, tt := range []struct {

@@ -273,7 +273,7 @@ func (m *Mapping) windowsSource(ev pasban.Event) {
 // linux/syslog, unless a network device wrote it.
 func (m *Mapping) syslog(raw map[string]any) pasban.Event {
 	ev := pasban.Event(raw)
-	if _, audit := raw["type"]; audit && raw["msg"] == nil && isAudit(text(raw["message"])) {
+	if _, audit := raw["type"]; audit && isAudit(text(raw["message"])) {
 		return m.audit(raw)
 	}
 	message := text(raw["message"])

@@ -14,7 +14,7 @@ import (
 // syslogParser reads one message after another: RFC 5424, RFC 3164, and the
 // lines that syslog daemons write to files, which have no priority and may
 // begin with an RFC 3339 time. What a message holds in turn (JSON, an access
-// log's line, an audit record) is read as well.
+// log's line) is read as well; an audit record is for [auditJoiner].
 type syslogParser struct {
 	now     time.Time
 	new     syslog.Machine
@@ -198,8 +198,6 @@ func (p *syslogParser) inner(ev map[string]any) {
 	switch {
 	case strings.HasPrefix(message, "{"):
 		found, _ = p.decoder.object([]byte(message))
-	case isAudit(message):
-		found = parseAudit(message).fields
 	case strings.Contains(message, " ["):
 		found, _ = parseAccess(message)
 	}
