@@ -1,7 +1,7 @@
 // How long a proof takes in the browser: `node speed.mjs PROOFS ROUNDS` presses the
-// buttons of the citizen's page and prints the times in milliseconds, from the
-// press to the verdict, on a page that was opened a second before, at full speed and with the processor six times slower.
-// PROOFS is what test/bench makes (browserProofs).
+// buttons of the citizen's page, opened a second before, and prints the times in
+// milliseconds, from the press to the verdict, at full speed and with the processor
+// six times slower. PROOFS is what test/bench makes (browserProofs).
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";

@@ -48,11 +48,12 @@ function ready(vkey) {
   return key;
 }
 
-/** prepare does beforehand what needs no receipt: it reads the key, and hashes
- * as much as makes a browser compile that. */
+/** prepare does beforehand what needs no receipt: it reads the key, hashes as
+ * much as makes a browser compile that, and wakes the browser's Ed25519. */
 export async function prepare(vkey) {
-  const { id } = await ready(vkey);
+  const { id, pub } = await ready(vkey);
   for (let i = 0; i < 200; i++) sha256(id);
+  await crypto.subtle.verify("Ed25519", pub, new Uint8Array(64), id);
 }
 
 /** open reads a checkpoint: its origin, size and root, and whether its
