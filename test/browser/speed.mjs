@@ -1,7 +1,7 @@
 // How long a proof takes in the browser: `node speed.mjs PROOFS ROUNDS` presses the
-// buttons of the citizen's page and prints the times in milliseconds, from the
-// press to the verdict, at full speed and with the processor six times slower.
-// PROOFS is what test/bench makes (browserProofs).
+// buttons of the citizen's page, opened a second before, and prints the times in
+// milliseconds, from the press to the verdict, at full speed and with the processor
+// six times slower. PROOFS is what test/bench makes (browserProofs).
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
@@ -24,14 +24,14 @@ ${Object.entries(texts(body, words)).map(([k, text]) => `<p data-k="${k}">${text
 /** html is a page with as many cards as the portal shows. */
 const html = (cards) => `<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>speed</title>
 <script type="application/json" id="words">${JSON.stringify(words).replaceAll("<", "\\u003c")}</script>
-<script type="module" src="/data.js"></script><script type="module" src="/list.js"></script>
+<script type="module" src="/data.js"></script>
 ${cards.map(card).join("")}
-<button type="button" data-whole data-vkey="${proofs.vkey}">whole</button><output id="whole"></output></html>`;
+<div data-list="/list.js"><button type="button" data-whole data-vkey="${proofs.vkey}">whole</button><output id="whole"></output></div></html>`;
 const pages = { "/receipts": html([proofs.receipt]), "/lists": html(proofs.statement.entries.slice(-20)) };
 
 const server = http.createServer((req, res) => {
   const [type, body] = scripts[req.url] ? ["text/javascript", scripts[req.url]] : json[req.url] ? ["application/json", json[req.url]] : ["text/html; charset=utf-8", pages[req.url] ?? ""];
-  res.writeHead(200, { "Content-Type": type, "Content-Length": Buffer.byteLength(body) }).end(body);
+  res.writeHead(200, { "Content-Type": type, "Content-Length": Buffer.byteLength(body), "Cache-Control": "no-store" }).end(body);
 }).listen(0, "127.0.0.1");
 await once(server, "listening");
 
@@ -57,6 +57,7 @@ for (let i = 0; i < rounds; i++) {
   for (const rate of [1, 6]) {
     for (const [what, [button, output]] of Object.entries(all)) {
       await page.goto(`http://127.0.0.1:${server.address().port}/${what}`);
+      await page.waitForTimeout(1000); // nobody presses sooner
       await cdp.send("Emulation.setCPUThrottlingRate", { rate });
       const [ms, verdict, said] = await page.evaluate(press, [button, output]);
       await cdp.send("Emulation.setCPUThrottlingRate", { rate: 1 });

@@ -1,11 +1,17 @@
 // Bytes as the proofs need them: base64 in both alphabets, hashes, numbers.
 import { digest } from "./sha256.js";
 
+const encoder = new TextEncoder();
+
 /** utf8 writes text as bytes. */
-export const utf8 = (text) => new TextEncoder().encode(text);
+export const utf8 = (text) => encoder.encode(text);
 
 /** bytes reads standard base64. */
-export const bytes = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+export function bytes(base64) {
+  const text = atob(base64), b = new Uint8Array(text.length);
+  for (let i = 0; i < b.length; i++) b[i] = text.charCodeAt(i);
+  return b;
+}
 
 /** fromURL and toURL are base64url without padding. */
 export const fromURL = (s) => bytes(s.replaceAll("-", "+").replaceAll("_", "/"));
@@ -22,11 +28,32 @@ export function join(...parts) {
   return all;
 }
 
-/** sha256 hashes lists of bytes, one behind the other. */
+// What is hashed is put together in room, which grows: a list has a thousand
+// entries, and memory of its own for each takes longer than hashing it.
+let room = new Uint8Array(2048);
+const state = new Int32Array(8);
+
+/** sha256 hashes lists of bytes and texts, one behind the other. */
 export function sha256(...parts) {
-  const length = parts.reduce((n, p) => n + p.length, 0), hash = new DataView(new ArrayBuffer(32));
-  digest(new Int32Array(8), join(...parts, new Uint8Array(72)), length).forEach((word, i) => hash.setInt32(4 * i, word));
-  return new Uint8Array(hash.buffer);
+  let length = 0;
+  for (const p of parts) {
+    const most = length + 3 * p.length + 72; // of UTF-8, and the padding
+    if (most > room.length) {
+      const more = new Uint8Array(2 * most);
+      more.set(room.subarray(0, length));
+      room = more;
+    }
+    if (typeof p === "string") {
+      length += encoder.encodeInto(p, room.subarray(length)).written;
+    } else {
+      room.set(p, length);
+      length += p.length;
+    }
+  }
+  digest(state, room, length);
+  const hash = new Uint8Array(32);
+  for (let i = 0; i < 32; i++) hash[i] = state[i >> 2] >> (24 - 8 * (i & 3));
+  return hash;
 }
 
 /** big writes a number as 8 bytes, big-endian. */

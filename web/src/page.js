@@ -54,7 +54,18 @@ async function list(button) {
   }
 }
 
+/** beforehand fetches what verifies and has it made ready, when the browser has
+ * nothing else to do: what a press waits for is the proof alone. */
+async function beforehand() {
+  const card = document.querySelector("[data-proof]");
+  if (!card || !globalThis.crypto?.subtle || navigator.connection?.saveData) return;
+  try {
+    await (await import(card.dataset.proof)).prepare(card.dataset.vkey);
+  } catch { /* the press says it */ }
+}
+
 document.documentElement.classList.add("js");
+(globalThis.requestIdleCallback ?? setTimeout)(beforehand);
 document.addEventListener("click", async (event) => {
   const whole = event.target.closest("[data-whole],[data-watch]");
   if (whole) return list(whole);
@@ -62,10 +73,13 @@ document.addEventListener("click", async (event) => {
   if (!button) return;
   const card = button.closest("[data-index]");
   const out = card.querySelector("output");
-  out.dataset.s = "";
-  out.textContent = m["check.busy"];
-  button.setAttribute("aria-disabled", "true");
+  const late = setTimeout(() => { // most are answered before anyone could read it
+    out.dataset.s = "";
+    out.textContent = m["check.busy"];
+    button.setAttribute("aria-disabled", "true");
+  }, 100);
   const result = await check(card);
+  clearTimeout(late);
   out.dataset.s = result === "ok" ? "ok" : result === "bad" || result === "changed" ? "bad" : "";
   out.textContent = m["check." + result];
   button.removeAttribute("aria-disabled");

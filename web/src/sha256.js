@@ -26,16 +26,12 @@ function compress(state, bytes, at) {
   for (let i = 0; i < 16; i++, at += 4) w[i] = bytes[at] << 24 | bytes[at + 1] << 16 | bytes[at + 2] << 8 | bytes[at + 3];
   for (let i = 16; i < 64; i++) {
     const x = w[i - 15], y = w[i - 2];
-    const s0 = (x >>> 7 | x << 25) ^ (x >>> 18 | x << 14) ^ x >>> 3;
-    const s1 = (y >>> 17 | y << 15) ^ (y >>> 19 | y << 13) ^ y >>> 10;
-    w[i] = w[i - 16] + s0 + w[i - 7] + s1 | 0;
+    w[i] = w[i - 16] + w[i - 7] + ((x >>> 7 | x << 25) ^ (x >>> 18 | x << 14) ^ x >>> 3) + ((y >>> 17 | y << 15) ^ (y >>> 19 | y << 13) ^ y >>> 10) | 0;
   }
-  let [a, b, c, d, e, f, g, j] = state;
+  let a = state[0], b = state[1], c = state[2], d = state[3], e = state[4], f = state[5], g = state[6], j = state[7];
   for (let i = 0; i < 64; i++) {
-    const s1 = (e >>> 6 | e << 26) ^ (e >>> 11 | e << 21) ^ (e >>> 25 | e << 7);
-    const t1 = j + s1 + (e & f ^ ~e & g) + k[i] + w[i] | 0;
-    const s0 = (a >>> 2 | a << 30) ^ (a >>> 13 | a << 19) ^ (a >>> 22 | a << 10);
-    const t2 = s0 + (a & b ^ a & c ^ b & c) | 0;
+    const t1 = j + ((e >>> 6 | e << 26) ^ (e >>> 11 | e << 21) ^ (e >>> 25 | e << 7)) + (g ^ e & (f ^ g)) + k[i] + w[i] | 0;
+    const t2 = ((a >>> 2 | a << 30) ^ (a >>> 13 | a << 19) ^ (a >>> 22 | a << 10)) + (a & b | c & (a | b)) | 0;
     j = g; g = f; f = e; e = d + t1 | 0; d = c; c = b; b = a; a = t1 + t2 | 0;
   }
   state[0] += a; state[1] += b; state[2] += c; state[3] += d;
@@ -48,7 +44,7 @@ export function digest(state, bytes, length) {
   const size = (length + 9 + 63) & ~63;
   bytes.fill(0, length, size);
   bytes[length] = 0x80;
-  new DataView(bytes.buffer).setUint32(size - 4, length * 8);
+  for (let i = 1, bits = length * 8; i <= 4; i++, bits >>>= 8) bytes[size - i] = bits;
   state.set(h);
   for (let at = 0; at < size; at += 64) compress(state, bytes, at);
   return state;

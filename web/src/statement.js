@@ -21,7 +21,7 @@ const must = (holds, what, entry) => { if (!holds) throw new Broken(what, entry)
 function leafHash({ kind, salt, body }, at) {
   const s = bytes(salt);
   must(Object.hasOwn(kinds, kind) && kind !== "heads" && s.length === 32 && body.v === 1 && body.kind === kind, "altered", at);
-  return sha256([0, 1, kinds[kind]], sha256(s, utf8(canonical(body))));
+  return sha256([0, 1, kinds[kind]], sha256(s, canonical(body)));
 }
 
 /** chain checks that the entries follow each other; it returns how many the

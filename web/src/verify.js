@@ -3,7 +3,7 @@
 // tree, and that the leaf commits to the body. Byte formats: the Go package
 // pasban, RFC 6962 (hashes, section 2.1), C2SP signed-note and tlog-checkpoint.
 
-import { bytes, join, sha256, toURL, utf8 } from "./bytes.js";
+import { bytes, sha256, toURL, utf8 } from "./bytes.js";
 
 /** Bad is a receipt that does not hold; any other error means that this
  * browser could not tell. */
@@ -14,34 +14,61 @@ export const kinds = { look: 1, change: 2, decision: 3, admin: 4, heads: 5, open
 const same = (a, b) => a.length === b.length && a.every((v, i) => v === b[i]);
 const must = (holds, what) => { if (!holds) throw new Bad(what); };
 
+/** ordered reports whether an object's keys, and those in it, stand in order. */
+const ordered = (v) => !v || typeof v !== "object" ||
+  (Array.isArray(v) || Object.keys(v).every((k, i, all) => !i || all[i - 1] < k)) && Object.values(v).every(ordered);
+
 /** canonical writes JSON as RFC 8785 does. Bodies hold strings, lists of
- * strings and one small integer, for which this is all there is to it. */
+ * strings and one small integer, for which this is all there is to it. Most
+ * come in order: the browser's own writing is the same then, and faster. */
 export function canonical(v) {
+  if (ordered(v)) return JSON.stringify(v);
   if (Array.isArray(v)) return "[" + v.map(canonical).join(",") + "]";
-  if (!v || typeof v !== "object") return JSON.stringify(v);
   return "{" + Object.keys(v).sort().map((k) => JSON.stringify(k) + ":" + canonical(v[k])).join(",") + "}";
 }
 
-/** open checks a checkpoint's signature with a verifier key
- * (name+hash+base64) and returns its size and root. */
-async function open(checkpoint, vkey) {
+/** read checks a verifier key (name+hash+base64) and hands it to the browser. */
+async function read(vkey) {
   const [, name, hash, b64] = vkey.match(/^([^+]+)\+([0-9a-f]{8})\+(.+)$/) || [];
   must(name, "key");
   const key = bytes(b64); // algorithm 1, then 32 bytes of Ed25519
   must(key[0] === 1 && key.length === 33, "key");
-  const id = sha256(utf8(name + "\n"), key).slice(0, 4);
+  const id = sha256(name + "\n", key).slice(0, 4);
   must([...id].map((b) => b.toString(16).padStart(2, "0")).join("") === hash, "key");
+  return { name, id, pub: await crypto.subtle.importKey("raw", key.slice(1), { name: "Ed25519" }, false, ["verify"]) };
+}
 
+let last = {};
+
+/** ready returns the verifier key, which is read once. */
+function ready(vkey) {
+  if (last.vkey !== vkey) last = { vkey, key: read(vkey) };
+  const { key } = last;
+  key.catch(() => { last = {}; });
+  return key;
+}
+
+/** prepare does beforehand what needs no receipt: it reads the key, hashes as
+ * much as makes a browser compile that, and wakes the browser's Ed25519. */
+export async function prepare(vkey) {
+  const { id, pub } = await ready(vkey);
+  for (let i = 0; i < 200; i++) sha256(id);
+  await crypto.subtle.verify("Ed25519", pub, new Uint8Array(64), id);
+}
+
+/** open reads a checkpoint: its origin, size and root, and whether its
+ * signature holds, which the browser finds out in a thread of its own. */
+function open(checkpoint, { name, id, pub }) {
   const end = checkpoint.lastIndexOf("\n\n") + 1;
   const [origin, size, root] = checkpoint.slice(0, end).split("\n");
   must(end > 0 && checkpoint.endsWith("\n") && origin === name && /^(0|[1-9]\d{0,15})$/.test(size), "checkpoint");
-  const pub = await crypto.subtle.importKey("raw", key.slice(1), { name: "Ed25519" }, false, ["verify"]);
   for (const line of checkpoint.slice(end + 1).split("\n")) {
     if (!line.startsWith("— " + name + " ")) continue;
     const sig = bytes(line.slice(name.length + 3));
     if (!same(sig.slice(0, 4), id)) continue;
-    must(await crypto.subtle.verify("Ed25519", pub, sig.slice(4), utf8(checkpoint.slice(0, end))), "signature");
-    return { origin, size: +size, root: bytes(root) };
+    const signed = crypto.subtle.verify("Ed25519", pub, sig.slice(4), utf8(checkpoint.slice(0, end)));
+    signed.catch(() => {}); // who awaits it is told; the rest may have failed before
+    return { origin, size: +size, root: bytes(root), signed };
   }
   throw new Bad("signature");
 }
@@ -90,12 +117,13 @@ export async function verify(receipt, vkey) {
   try {
     const { body, kind, index, salt, proof } = receipt;
     must(receipt.schema === "pasban.receipt.v1" && Object.hasOwn(kinds, kind), "schema");
-    const cp = await open(receipt.checkpoint, vkey);
+    const cp = open(receipt.checkpoint, await ready(vkey));
     must(receipt.origin === cp.origin && Number.isSafeInteger(index) && index >= 0 && index < cp.size, "index");
     const s = bytes(salt);
     must(s.length === 32 && body.v === 1 && body.kind === kind, "body");
-    const leaf = join([1, kinds[kind]], sha256(s, utf8(canonical(body))));
-    must(same(climb(sha256([0], leaf), index, cp.size, proof.map(bytes)), cp.root), "proof");
+    const leaf = sha256([0, 1, kinds[kind]], sha256(s, canonical(body)));
+    must(same(climb(leaf, index, cp.size, proof.map(bytes)), cp.root), "proof");
+    must(await cp.signed, "signature");
     return unfold(body, receipt.hidden);
   } catch (e) {
     // what cannot be read is not a receipt; a DOMException but atob's is the browser's

@@ -31,7 +31,7 @@ async function press(answer, bodies = statement.entries.slice(8).map((e) => e.bo
   [out, cards] = [node(), bodies.map((b) => (b.dataset ? b : card(b)))];
   globalThis.fetch = async (url) => {
     assert.equal(url, "/ledger/statement");
-    return typeof answer === "function" ? answer() : { ok: true, status: 200, json: async () => structuredClone(answer) };
+    return typeof answer === "function" ? answer() : new Response(JSON.stringify(answer));
   };
   const button = { ...node({ vkey }), closest: (s) => (s === "[data-whole]" ? button : null) };
   await click({ target: button });
@@ -81,7 +81,7 @@ test("a card of no entry is warned of", async () => {
 
 for (const [name, answer, s, key] of [
   ["a proof that is none", { schema: "pasban.statement.v1" }, "bad", "whole.bad"],
-  ["an answer that is not JSON", () => ({ ok: true, status: 200, json: async () => JSON.parse("<") }), "bad", "whole.bad"],
+  ["an answer that is not JSON", () => new Response("<"), "bad", "whole.bad"],
   ["no epoch yet", () => ({ ok: false, status: 503 }), "", "whole.pending"],
   ["a session that has ended", () => ({ ok: false, status: 401 }), "", "check.unreachable"],
   ["no network", () => { throw new TypeError("offline"); }, "", "check.unreachable"],

@@ -22,11 +22,14 @@ function card() {
   return { el, output, field: (k) => shown.find((n) => n.dataset.k === k) };
 }
 
-let click;
+let click, idle, first;
+globalThis.navigator ??= {}; // Node before 21
+globalThis.requestIdleCallback = (f) => { idle = f; };
 globalThis.document = {
   getElementById: () => node({}, JSON.stringify(words)),
   documentElement: { classList: { add() {} } },
   addEventListener: (_, f) => { click = f; },
+  querySelector: () => first,
 };
 await import("../src/page.js");
 
@@ -83,6 +86,26 @@ test("what verifies cannot be fetched: unreachable", async () => {
   const c = card();
   c.el.dataset.proof = "./nowhere.js";
   assert.equal((await press(c, receipt)).textContent, words["check.unreachable"]);
+});
+
+test("what verifies is fetched beforehand, and that it cannot be is said only when it is asked for", async () => {
+  const script = (text) => "data:text/javascript," + encodeURIComponent(text);
+  const ready = script("export const prepare = async (vkey) => { globalThis.prepared = vkey; }");
+  for (const proof of [ready, script("throw new Error('no network')"), null]) {
+    first = proof && { dataset: { proof, vkey: "key" } };
+    await idle();
+  }
+  assert.equal(globalThis.prepared, "key");
+});
+
+test("waiting is said when it takes long", async () => {
+  const c = card();
+  let answer;
+  const done = press(c, () => new Promise((go) => { answer = go; }));
+  assert.equal(c.output.textContent, "");
+  while (c.output.textContent !== words["check.busy"]) await new Promise((go) => setTimeout(go, 5));
+  answer({ ok: false, status: 503 });
+  assert.equal((await done).textContent, words["check.pending"]);
 });
 
 test("a click elsewhere does nothing", async () => {

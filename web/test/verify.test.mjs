@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
-import { Bad, canonical, closed, texts, unfold, verify } from "../src/verify.js";
+import { Bad, canonical, closed, prepare, texts, unfold, verify } from "../src/verify.js";
 
 const cards = JSON.parse(await readFile(new URL("../../internal/portal/testdata/cards.json", import.meta.url)));
 const names = { title: "Title", tag: "Tag", who: "Who", when: "When", what: "What", why: "Why", basis: "Basis" };
@@ -115,11 +115,29 @@ test("refuses another key", async () => {
 });
 
 test("a browser without Ed25519 cannot tell", async (t) => {
+  const { Bad, verify } = await import("../src/verify.js?anew"); // that has read no key
   t.mock.method(crypto.subtle, "importKey", () => Promise.reject(new DOMException("unknown", "NotSupportedError")));
   await assert.rejects(verify(cards.cases[0].receipt, cards.vkey), (e) => !(e instanceof Bad));
+});
+
+test("a key that was read before is the same key, and one that was not is refused", async () => {
+  await prepare(cards.vkey);
+  await verify(cards.cases[0].receipt, cards.vkey);
+  await assert.rejects(prepare(cut(cards.vkey)), Bad);
+  await assert.rejects(verify(cards.cases[0].receipt, cut(cards.vkey)), Bad);
+  await verify(cards.cases[0].receipt, cards.vkey);
+});
+
+test("a body in another order is the same body", async () => {
+  const r = structuredClone(cards.cases[0].receipt);
+  const turn = (v) => (!v || typeof v !== "object" || Array.isArray(v) ? v : Object.fromEntries(Object.entries(v).reverse().map(([k, w]) => [k, turn(w)])));
+  r.body = turn(r.body);
+  assert.notEqual(JSON.stringify(r.body), canonical(r.body));
+  assert.deepEqual(await verify(r, cards.vkey), await verify(cards.cases[0].receipt, cards.vkey));
 });
 
 test("canonical JSON sorts keys by code units and escapes like RFC 8785", () => {
   assert.equal(canonical({ b: ["\u20ac", "\u2028", "\n\u001f"], "\ud83d\ude00": 1, a: { z: "/", y: "\"" } }),
     '{"a":{"y":"\\"","z":"/"},"b":["€","\u2028","\\n\\u001f"],"😀":1}');
+  assert.equal(canonical([{ 9: 1, 10: { y: [], x: null } }]), '[{"10":{"x":null,"y":[]},"9":1}]'); // a browser keeps such keys by number
 });
