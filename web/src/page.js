@@ -73,8 +73,8 @@ document.addEventListener("click", async (event) => {
   if (!button) return;
   const card = button.closest("[data-index]");
   const out = card.querySelector("output");
+  out.dataset.s = out.textContent = ""; // or the same verdict again would not be read out
   const late = setTimeout(() => { // most are answered before anyone could read it
-    out.dataset.s = "";
     out.textContent = m["check.busy"];
     button.setAttribute("aria-disabled", "true");
   }, 100);
