@@ -155,6 +155,7 @@ func (c *Client) Add(ctx context.Context, events []Event) error {
 	now := time.Now()
 	enc := encoder{from: c.window.from(now), to: now.Add(ahead), maxEvent: c.max,
 		columns: func(s stream) (map[string]struct{}, error) { return c.columnsOf(ctx, s) }}
+	enc.buf.Grow(min(roomFor(events), insertBytes))
 	for _, ev := range events {
 		c.naming.Lock()
 		err := enc.add(ev)
@@ -162,13 +163,29 @@ func (c *Client) Add(ctx context.Context, events []Event) error {
 		if err != nil {
 			return err
 		}
-		if enc.buf.Len() > 8<<20 {
+		if enc.buf.Len() > insertBytes {
 			if err := c.insert(ctx, &enc); err != nil {
 				return err
 			}
 		}
 	}
 	return c.insert(ctx, &enc)
+}
+
+// insertBytes is from how many bytes on no more is added to one request.
+const insertBytes = 8 << 20
+
+// roomFor is about how many bytes events take as JSON: a buffer that grows on the
+// way copies everything again and again.
+func roomFor(events []Event) (n int) {
+	const own = 300 // of the store's own fields
+	for _, ev := range events {
+		n += own + len(ev.Message)
+		for _, f := range ev.Fields {
+			n += len(f.Name) + len(f.Value) + len(f.Value)/8 + len(`"":"",`)
+		}
+	}
+	return n
 }
 
 func (c *Client) insert(ctx context.Context, enc *encoder) error {

@@ -128,7 +128,7 @@ func (s *sightings) count() int {
 }
 
 // huntPause is how long after an answer the hunting page is asked for again.
-const huntPause = 100 * time.Millisecond
+const huntPause = 200 * time.Millisecond
 
 // hunt asks for the hunting page with the marked events of the last quarter of an
 // hour again and again, until ctx is done; pages is how long each took.

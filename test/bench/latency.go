@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"math/big"
@@ -286,9 +287,37 @@ func (r *latencyRun) after(s *sightings) (took []time.Duration, unseen int) {
 	return took, unseen
 }
 
+// defaultSending is the pace that is aimed at.
+func defaultSending() sending {
+	return sending{Machines: 10, Rate: 5000, Batch: 50, Every: 19, Length: time.Minute}
+}
+
+// latency sends at another pace and prints what was seen.
+func latency(args []string) error {
+	s := defaultSending()
+	fs := flag.NewFlagSet("latency", flag.ContinueOnError)
+	fs.IntVar(&s.Rate, "rate", s.Rate, "events a second")
+	fs.IntVar(&s.Batch, "batch", s.Batch, "events of one request")
+	fs.IntVar(&s.Machines, "machines", s.Machines, "connections that they come over")
+	fs.DurationVar(&s.Length, "length", s.Length, "for how long")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "pasban-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	r, err := runLatency(context.Background(), dir, s)
+	if err == nil {
+		fmt.Print(r.table(s))
+	}
+	return err
+}
+
 // latencySection writes what was found.
 func latencySection(ctx context.Context, dir string) (section, error) {
-	s := sending{Machines: 10, Rate: 5000, Batch: 50, Every: 19, Length: time.Minute}
+	s := defaultSending()
 	load := busy()
 	r, err := runLatency(ctx, dir, s)
 	if err != nil {

@@ -107,7 +107,7 @@ func main() {
 		fail(child(os.Args[2], os.Args[3], os.Args[4], os.Args[5]))
 	}
 	if len(os.Args) > 1 {
-		other := map[string]func([]string) error{"flood": flood, "flood-gateway": floodGateway, "flood-bots": floodBots, "log-senders": logSenders}[os.Args[1]]
+		other := map[string]func([]string) error{"flood": flood, "flood-gateway": floodGateway, "flood-bots": floodBots, "latency": latency, "log-senders": logSenders}[os.Args[1]]
 		if other != nil {
 			fail(other(os.Args[2:]))
 			return
