@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -38,6 +39,7 @@ type latencyRun struct {
 	wall         time.Duration // of what follows, from the first event until all were seen
 	node, engine time.Duration // processor time
 	self         time.Duration // of the analyst's two pages
+	others       time.Duration // of everything else on the machine
 	alerts, hunt []time.Duration
 	unseen       [2]int // marks that no alert, or no search, ever showed
 	pages        []time.Duration
@@ -192,7 +194,7 @@ func runLatency(ctx context.Context, dir string, s sending) (r *latencyRun, err 
 	if err := errors.Join(err, err2); err != nil {
 		return nil, err
 	}
-	selfBefore, began := ownCPU(), time.Now()
+	selfBefore, allBefore, began := ownCPU(), machineCPU(), time.Now()
 	alerts, found := &sightings{seen: map[string]time.Time{}}, &sightings{seen: map[string]time.Time{}}
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
@@ -206,10 +208,12 @@ func runLatency(ctx context.Context, dir string, s sending) (r *latencyRun, err 
 	}
 	r.await(ctx, alerts, found)
 	r.wall, r.self = time.Since(began), ownCPU()-selfBefore
+	all := machineCPU() - allBefore
 	nodeAfter, err := c.cpuOf(pids[0])
 	engineAfter, err2 := c.cpuOf(pids[1:]...)
 	stop()
 	watchers.Wait()
+	r.others = max(0, all-(nodeAfter-nodeBefore)-(engineAfter-engineBefore)-r.self-r.CPU)
 	r.node, r.engine = nodeAfter-nodeBefore, engineAfter-engineBefore
 	if err := errors.Join(append(errs[:], err, err2)...); err != nil {
 		return nil, err
@@ -289,7 +293,7 @@ func (r *latencyRun) after(s *sightings) (took []time.Duration, unseen int) {
 
 // defaultSending is the pace that is aimed at.
 func defaultSending() sending {
-	return sending{Machines: 10, Rate: 5000, Batch: 50, Every: 19, Length: time.Minute}
+	return sending{Machines: 10, Rate: 5000, Batch: 50, Every: 19, Length: 30 * time.Second}
 }
 
 // latency sends at another pace and prints what was seen.
@@ -360,5 +364,22 @@ func (r *latencyRun) table(s sending) string {
 	told("waiting at most: for detection, until the store has it for good, in MiB", "%.1f, %.1f", r.spool/(1<<20), r.unkept/(1<<20))
 	told("processor-seconds a second: node, engine, together", "%.2f, %.2f, %.2f", each(r.node), each(r.engine), each(r.node+r.engine))
 	told("the same of senders and of the analyst's two pages", "%.2f, %.2f", r.CPU.Seconds()/r.Wall.Seconds(), each(r.self))
+	told(fmt.Sprintf("what other work on the machine took meanwhile, of %d", runtime.NumCPU()), "%.2f", each(r.others))
 	return b.String()
+}
+
+// machineCPU is the processor time of everything on the machine, 0 if nobody
+// counts it.
+func machineCPU() time.Duration {
+	text, _ := os.ReadFile("/proc/stat")
+	f := strings.Fields(string(text))
+	if len(f) < 9 || f[0] != "cpu" {
+		return 0
+	}
+	var ticks int64
+	for _, i := range []int{1, 2, 3, 6, 7, 8} { // not idle, and not waiting for disks
+		n, _ := strconv.ParseInt(f[i], 10, 64)
+		ticks += n
+	}
+	return time.Duration(ticks) * (time.Second / 100)
 }
