@@ -74,12 +74,13 @@ func (w *Window) from(now time.Time) time.Time {
 // Client is a Store behind the HTTP API of VictoriaLogs: a server, a cluster,
 // or Pasban's own engine.
 type Client struct {
-	base   url.URL
-	http   *http.Client
-	tenant Tenant
-	window *Window
-	max    int // bytes of one event
-	slots  chan struct{}
+	buffers sync.Pool // of *bytes.Buffer: of the last requests, empty
+	base    url.URL
+	http    *http.Client
+	tenant  Tenant
+	window  *Window
+	max     int // bytes of one event
+	slots   chan struct{}
 
 	naming  sync.Mutex // covers columns and what is in it
 	columns map[stream]map[string]struct{}
@@ -155,6 +156,9 @@ func (c *Client) Add(ctx context.Context, events []Event) error {
 	now := time.Now()
 	enc := encoder{from: c.window.from(now), to: now.Add(ahead), maxEvent: c.max,
 		columns: func(s stream) (map[string]struct{}, error) { return c.columnsOf(ctx, s) }}
+	if used, ok := c.buffers.Get().(*bytes.Buffer); ok {
+		enc.buf = *used
+	}
 	for _, ev := range events {
 		c.naming.Lock()
 		err := enc.add(ev)
@@ -162,14 +166,21 @@ func (c *Client) Add(ctx context.Context, events []Event) error {
 		if err != nil {
 			return err
 		}
-		if enc.buf.Len() > 8<<20 {
+		if enc.buf.Len() > insertBytes {
 			if err := c.insert(ctx, &enc); err != nil {
 				return err
 			}
 		}
 	}
-	return c.insert(ctx, &enc)
+	if err := c.insert(ctx, &enc); err != nil {
+		return err // a request that failed may still be read from
+	}
+	c.buffers.Put(&enc.buf)
+	return nil
 }
+
+// insertBytes is from how many bytes on no more is added to one request.
+const insertBytes = 8 << 20
 
 func (c *Client) insert(ctx context.Context, enc *encoder) error {
 	if enc.buf.Len() > 0 {

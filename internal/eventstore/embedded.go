@@ -34,6 +34,9 @@ const (
 	// flushEvery is how long the engine holds what it took in memory only, unless
 	// it is told otherwise. A crash loses nothing by it: feeds add it again.
 	flushEvery = 5 * time.Second
+	// showAfter is how long what was added may wait for more, before all of it is
+	// made ready to be found: each time makes a part that is merged later.
+	showAfter = 250 * time.Millisecond
 	// minFree keeps the engine from filling the disk, which the node needs as well.
 	minFree = 128 << 20
 	// stopTime is how long the engine may take to write what it holds.
@@ -67,12 +70,13 @@ type EmbeddedOptions struct {
 // again when it ends. While it is not there, its methods return Unavailable.
 type Embedded struct {
 	*Client
-	opt    EmbeddedOptions
-	log    *slog.Logger
-	socket string
-	epoch  atomic.Uint64 // changes when the engine starts and when it ends
-	stop   context.CancelFunc
-	done   chan struct{}
+	opt     EmbeddedOptions
+	log     *slog.Logger
+	socket  string
+	showing atomic.Bool   // what was added is about to be made ready
+	epoch   atomic.Uint64 // changes when the engine starts and when it ends
+	stop    context.CancelFunc
+	done    chan struct{}
 
 	mu      sync.Mutex    // covers what follows
 	ready   chan struct{} // closed while the engine answers
@@ -377,6 +381,23 @@ func (e *Embedded) Days(ctx context.Context) ([]string, error) {
 	}
 	slices.Sort(days)
 	return days, nil
+}
+
+// Add implements Store. What was taken is found soon after: the engine by itself
+// takes a second.
+func (e *Embedded) Add(ctx context.Context, events []Event) error {
+	err := e.Client.Add(ctx, events)
+	if err == nil && len(events) > 0 && e.showing.CompareAndSwap(false, true) {
+		time.AfterFunc(showAfter, func() {
+			e.showing.Store(false) // before: what is added meanwhile is shown the next time
+			ctx, cancel := context.WithTimeout(context.Background(), insertTime)
+			defer cancel()
+			if err := e.Flush(ctx); err != nil {
+				e.log.Debug("events are shown later", "err", err)
+			}
+		})
+	}
+	return err
 }
 
 // Flush makes what was taken ready to be found. It is not yet on disk.

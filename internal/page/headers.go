@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // SetHeaders sets the security headers that every answer of Pasban's own
@@ -71,7 +72,9 @@ func send(w http.ResponseWriter, r *http.Request, status int, body []byte) {
 		if r.Method == http.MethodHead {
 			return
 		}
-		z := gzip.NewWriter(w)
+		z := packers.Get().(*gzip.Writer)
+		defer packers.Put(z)
+		z.Reset(w)
 		z.Write(body) // a failed write is a visitor who left
 		z.Close()
 		return
@@ -82,6 +85,9 @@ func send(w http.ResponseWriter, r *http.Request, status int, body []byte) {
 		w.Write(body)
 	}
 }
+
+// packers are gzip writers for the next page: each is most of a megabyte.
+var packers = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
 
 // acceptsGzip reports whether Accept-Encoding names gzip without refusing it.
 func acceptsGzip(r *http.Request) bool {

@@ -107,7 +107,7 @@ func main() {
 		fail(child(os.Args[2], os.Args[3], os.Args[4], os.Args[5]))
 	}
 	if len(os.Args) > 1 {
-		other := map[string]func([]string) error{"flood": flood, "flood-gateway": floodGateway, "flood-bots": floodBots}[os.Args[1]]
+		other := map[string]func([]string) error{"flood": flood, "flood-gateway": floodGateway, "flood-bots": floodBots, "latency": latency, "log-senders": logSenders}[os.Args[1]]
 		if other != nil {
 			fail(other(os.Args[2:]))
 			return
@@ -115,7 +115,7 @@ func main() {
 	}
 	rounds := flag.Int("rounds", 5, "how often the whole list is run")
 	length := flag.String("benchtime", "1s", "of each Go benchmark in each round")
-	only := flag.String("only", "", "firewalls: only the comparison with other firewalls; packages: only the Go benchmarks; detection: only those of detection; readers: only those of the log readers; events: only the store of events; flood: only the floods; proofs: only the proofs in the browser; ledger: only journal and ledger. The document's other sections stay as they are")
+	only := flag.String("only", "", "firewalls: only the comparison with other firewalls; packages: only the Go benchmarks; detection: only those of detection; readers: only those of the log readers; events: only the store of events; latency: only the time from a sender to the console; flood: only the floods; proofs: only the proofs in the browser; ledger: only journal and ledger. The document's other sections stay as they are")
 	out := flag.String("out", "docs/benchmarks.md", "the document to write")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -151,6 +151,10 @@ func run(ctx context.Context, rounds int, length, only, out string) error {
 		{"packages", func(dir string) ([]section, error) { return comparePackages(dir, tables(), rounds, length) }},
 		{"detection", func(dir string) ([]section, error) { return comparePackages(dir, detection(), rounds, length) }},
 		{"readers", func(dir string) ([]section, error) { return comparePackages(dir, readers(), rounds, length) }},
+		{"latency", func(dir string) ([]section, error) {
+			s, err := latencySection(ctx, dir)
+			return []section{s}, err
+		}},
 		{"events", func(dir string) ([]section, error) { return comparePackages(dir, eventTables(), 1, "1x") }},
 	}
 	var done []section
@@ -167,7 +171,7 @@ func run(ctx context.Context, rounds int, length, only, out string) error {
 		done = append(done, s...)
 	}
 	if !ran {
-		return fmt.Errorf("-only %s: firewalls, flood, proofs, ledger, packages, detection, readers or events", only)
+		return fmt.Errorf("-only %s: firewalls, flood, proofs, ledger, packages, detection, readers, latency or events", only)
 	}
 	old, err := os.ReadFile(out)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

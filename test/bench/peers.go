@@ -3,9 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -71,8 +69,13 @@ func (p *peer) cpu() (time.Duration, error) {
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", p.name, err)
 	}
+	return p.cpuOf(tree...)
+}
+
+// cpuOf is that of some of them.
+func (p *peer) cpuOf(pids ...int) (time.Duration, error) {
 	var ticks int64
-	for _, pid := range tree {
+	for _, pid := range pids {
 		stat, err := stat(pid)
 		if err != nil {
 			return 0, fmt.Errorf("%s: %w", p.name, err)
@@ -156,19 +159,36 @@ func (p *peer) allocated() (float64, error) {
 	if p.metrics == "" {
 		return 0, nil
 	}
-	res, err := http.Get("http://" + p.metrics + "/metrics")
+	all, err := p.figures()
 	if err != nil {
 		return 0, err
 	}
+	v, ok := all["go_memstats_mallocs_total"]
+	if !ok {
+		return 0, fmt.Errorf("%s does not say what it allocated", p.name)
+	}
+	return v, nil
+}
+
+// figures are the process' figures: by name, or name and labels.
+func (p *peer) figures() (map[string]float64, error) {
+	res, err := http.Get("http://" + p.metrics + "/metrics")
+	if err != nil {
+		return nil, err
+	}
 	defer res.Body.Close()
+	all := map[string]float64{}
 	lines := bufio.NewScanner(res.Body)
 	for lines.Scan() {
-		if v, ok := strings.CutPrefix(lines.Text(), "go_memstats_mallocs_total "); ok {
-			io.Copy(io.Discard, res.Body)
-			return strconv.ParseFloat(v, 64)
+		at := strings.LastIndexByte(lines.Text(), ' ')
+		if strings.HasPrefix(lines.Text(), "#") || at < 0 {
+			continue
+		}
+		if all[lines.Text()[:at]], err = strconv.ParseFloat(lines.Text()[at+1:], 64); err != nil {
+			return nil, err
 		}
 	}
-	return 0, errors.Join(fmt.Errorf("%s does not say what it allocated", p.name), lines.Err())
+	return all, lines.Err()
 }
 
 // freeAddr is a loopback address at which nobody listens.

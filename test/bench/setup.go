@@ -71,11 +71,9 @@ func startPeers(ctx context.Context, dir string) (_ peers, err error) {
 	if err := add(startNginx(dir, upstream.URL)); err != nil {
 		return nil, err
 	}
-	binary := filepath.Join(dir, "pasban")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binary, "./cmd/pasban")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build pasban: %w\n%s", err, out)
+	binary, err := buildPasban(ctx, dir)
+	if err != nil {
+		return nil, err
 	}
 	for name, mode := range map[string]string{gatewayOff: "off", gatewayOn: "block"} {
 		if err := add(startPasban(dir, binary, name, mode, upstream.URL)); err != nil {
@@ -83,6 +81,17 @@ func startPeers(ctx context.Context, dir string) (_ peers, err error) {
 		}
 	}
 	return all, nil
+}
+
+// buildPasban builds the binary as it is released.
+func buildPasban(ctx context.Context, dir string) (string, error) {
+	binary := filepath.Join(dir, "pasban")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binary, "./cmd/pasban")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build pasban: %w\n%s", err, out)
+	}
+	return binary, nil
 }
 
 // answer is the upstream's fixed page of 60 bytes.

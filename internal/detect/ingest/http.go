@@ -31,6 +31,8 @@ const (
 	maxBody = 16 << 20
 	// maxBodies is how many requests are read at a time; others wait.
 	maxBodies = 16
+	// firstRoom is the largest body that memory is set aside for before it has come.
+	firstRoom = 1 << 20
 )
 
 // serveHTTP receives over HTTPS, with the source's token as bearer:
@@ -157,14 +159,17 @@ func readBody(r *http.Request) ([]byte, error) {
 	default:
 		return nil, &httpError{http.StatusUnsupportedMediaType, "only gzip is understood"}
 	}
-	body, err := io.ReadAll(io.LimitReader(in, maxBody+1))
-	if err != nil {
+	var body bytes.Buffer
+	if said := r.ContentLength; said > 0 && said <= firstRoom { // what is said is not yet sent: it gets no more room than that
+		body.Grow(int(said) + bytes.MinRead)
+	}
+	if _, err := body.ReadFrom(io.LimitReader(in, maxBody+1)); err != nil {
 		return nil, &httpError{http.StatusBadRequest, "the body ends early or is damaged"}
 	}
-	if len(body) > maxBody {
+	if body.Len() > maxBody {
 		return nil, &httpError{http.StatusRequestEntityTooLarge, "the body is over 16 MiB: send less at once"}
 	}
-	return body, nil
+	return body.Bytes(), nil
 }
 
 // takeJSON takes objects as they are; those that are none are refused when they

@@ -209,19 +209,54 @@ func (r *Receiver) Addr(name string) net.Addr {
 // Run matches the events of the spool and hands the matches on, until ctx is
 // done. It returns ctx's error, or why the spool cannot be read. While sink
 // fails, the matches are kept and handed on again.
+//
+// Matching does not wait for sink: what was found while sink was at work goes
+// together in the next call. A sink that makes every call durable would bound how
+// many requests a second can be matched.
 func (r *Receiver) Run(ctx context.Context, m Matcher, sink detect.Sink) error {
-	return r.spool.Each(ctx, func(f Frame) error {
-		return r.read(f, true, func(events []pasban.Event) error {
-			var matches []detect.Match
-			for _, ev := range events {
-				matches = append(matches, m.Match(ev)...)
+	reading, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	found := newFindings()
+	var handing sync.WaitGroup
+	handing.Go(func() { r.handOn(ctx, found, sink, stop) })
+	err := r.spool.read(reading, func(f Frame) error {
+		if f.Data != nil {
+			if err := r.read(f, true, func(events []pasban.Event) error {
+				var matches []detect.Match
+				for _, ev := range events {
+					matches = append(matches, m.Match(ev)...)
+				}
+				return found.put(reading, f.Source, matches, f.Offset)
+			}); err != nil {
+				return err
 			}
-			if len(matches) == 0 {
-				return nil
-			}
-			return r.insist(ctx, sink, f.Source, matches)
-		})
+		}
+		return found.put(reading, f.Source, nil, f.next)
 	})
+	close(found.ended)
+	handing.Wait()
+	if cause := context.Cause(reading); cause != nil {
+		return cause
+	}
+	return err
+}
+
+// handOn hands on what was found, all that waits together, and notes in the spool
+// what was taken. When that fails it has the reading stopped, and hands on the
+// rest: nothing is matched twice while the node runs.
+func (r *Receiver) handOn(ctx context.Context, found *findings, sink detect.Sink, stop context.CancelCauseFunc) {
+	for {
+		source, matches, next, ok := found.take(ctx)
+		if !ok {
+			return
+		}
+		if len(matches) > 0 && r.insist(ctx, sink, source, matches) != nil {
+			return // ctx is done
+		}
+		if err := r.spool.done(next); err != nil {
+			stop(err)
+		}
+	}
 }
 
 // Keep says how far the store of events has got in the spool; see [Spool.Keep].

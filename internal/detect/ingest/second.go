@@ -60,11 +60,8 @@ func (s *Spool) Follow(ctx context.Context, from uint64, take func(Frame) error)
 			return err
 		}
 		s.mu.Lock()
-		at, end, wake := max(from, s.kept), s.end, s.wake
+		at, end, wake := max(from, s.kept), s.synced, s.wake // what is not on disk yet may still be taken back
 		s.mu.Unlock()
-		s.syncing.Lock()
-		end = min(end, s.synced) // what is not on disk yet may still be taken back
-		s.syncing.Unlock()
 		if at >= end {
 			select {
 			case <-ctx.Done():

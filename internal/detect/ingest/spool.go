@@ -28,6 +28,9 @@ const (
 	// frameHead is a frame's length and checksum.
 	frameHead    = 4 + 4
 	positionName = "position"
+	// noteEvery is how often the position is written at most while everything is
+	// taken at once: it is two syncs, which senders would wait for.
+	noteEvery = time.Second
 )
 
 var (
@@ -54,10 +57,12 @@ type Spool struct {
 	dir string
 	max int64
 
-	syncing sync.Mutex // covers synced; held while a file is synced
-	synced  uint64
+	noted time.Time // when the position was written; of who calls done alone
+
+	syncing sync.Mutex // held while a file is synced
 
 	mu      sync.Mutex    // covers everything below
+	synced  uint64        // everything before it is on stable storage
 	file    *os.File      // the last segment, open for writing
 	starts  []uint64      // of the segments that there are, in order
 	end     uint64        // where the next frame goes
@@ -215,18 +220,18 @@ func (s *Spool) write(b []byte) (uint64, error) {
 func (s *Spool) sync(at uint64) error {
 	s.syncing.Lock()
 	defer s.syncing.Unlock()
-	if s.synced >= at {
+	s.mu.Lock()
+	f, end, synced := s.file, s.end, s.synced
+	s.mu.Unlock()
+	if synced >= at {
 		return nil
 	}
-	s.mu.Lock()
-	f, end := s.file, s.end
-	s.mu.Unlock()
 	if err := f.Sync(); err != nil && !errors.Is(err, os.ErrClosed) { // a closed segment was synced
 		return err
 	}
-	s.synced = end
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.synced = end
 	close(s.wake)
 	s.wake = make(chan struct{})
 	return nil
@@ -250,6 +255,19 @@ func (s *Spool) Damaged() int {
 // more, until ctx is done or take fails. A frame is removed when take has
 // returned nil; after a crash the last ones may come again.
 func (s *Spool) Each(ctx context.Context, take func(Frame) error) error {
+	return s.read(ctx, func(f Frame) error {
+		if f.Data != nil {
+			if err := take(f); err != nil {
+				return err
+			}
+		}
+		return s.done(f.next)
+	})
+}
+
+// read is Each for those who say themselves, by done, what was taken. In the place
+// of frames that cannot be read they get one without data.
+func (s *Spool) read(ctx context.Context, take func(Frame) error) error {
 	var f *os.File
 	var start uint64
 	defer func() {
@@ -257,8 +275,11 @@ func (s *Spool) Each(ctx context.Context, take func(Frame) error) error {
 			f.Close()
 		}
 	}()
+	s.mu.Lock()
+	at := s.taken
+	s.mu.Unlock()
 	for {
-		at, segment, wait := s.next()
+		segment, wait := s.next(at)
 		if wait != nil {
 			select {
 			case <-ctx.Done():
@@ -272,48 +293,45 @@ func (s *Spool) Each(ctx context.Context, take func(Frame) error) error {
 				f.Close()
 			}
 			var err error
-			if f, err = os.Open(s.name(segment)); errors.Is(err, fs.ErrNotExist) {
-				f = nil
-				if err := s.passOver(at); err != nil {
-					return err
-				}
-				continue
-			} else if err != nil {
+			if f, err = os.Open(s.name(segment)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 			start = segment
 		}
-		if _, err := f.Seek(int64(at-start), io.SeekStart); err != nil {
-			return err
-		}
-		fr, err := readFrame(f, at)
+		fr, err := readAt(f, start, at)
 		if err != nil {
-			if err := s.passOver(at); err != nil {
-				return err
-			}
-			continue
+			fr = Frame{Offset: at, next: s.passOver(at)}
 		}
 		if err := take(fr); err != nil {
 			return err
 		}
-		if err := s.done(fr.next); err != nil {
-			return err
-		}
+		at = fr.next
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 	}
 }
 
-// next returns where the next frame is, and in which segment; or what to wait for,
-// if there is none.
-func (s *Spool) next() (at, segment uint64, wait <-chan struct{}) {
+// readAt reads the frame at an offset from the segment's file, nil if it is gone.
+func readAt(f *os.File, start, at uint64) (Frame, error) {
+	if f == nil {
+		return Frame{}, errFrame
+	}
+	if _, err := f.Seek(int64(at-start), io.SeekStart); err != nil {
+		return Frame{}, err
+	}
+	return readFrame(f, at)
+}
+
+// next returns the segment of the frame at an offset, or what to wait for if there
+// is none yet.
+func (s *Spool) next(at uint64) (segment uint64, wait <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.taken >= s.end {
-		return 0, 0, s.wake
+	if at >= s.end {
+		return 0, s.wake
 	}
-	return s.taken, s.starts[s.holds(s.taken)], nil
+	return s.starts[s.holds(at)], nil
 }
 
 // holds says which segment holds a place. The caller holds mu.
@@ -326,20 +344,20 @@ func (s *Spool) holds(at uint64) int {
 }
 
 // done notes that everything before at was taken, and removes what is not
-// needed any more. The position is written for every segment and when nothing
-// is left; in between a crash hands frames out again.
+// needed any more. The position is written for every segment, and at most once a
+// second when nothing is left; in between a crash hands frames out again. It is
+// called by one goroutine at a time.
 func (s *Spool) done(at uint64) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.taken = at
 	removed, err := s.remove()
-	if err != nil {
+	drained := at == s.end
+	s.mu.Unlock()
+	if err != nil || !removed && !(drained && time.Since(s.noted) >= noteEvery) {
 		return err
 	}
-	if removed || at == s.end {
-		return durable.WriteFile(filepath.Join(s.dir, positionName), []byte(strconv.FormatUint(at, 10)+"\n"), 0o600)
-	}
-	return nil
+	s.noted = time.Now()
+	return durable.WriteFile(filepath.Join(s.dir, positionName), []byte(strconv.FormatUint(at, 10)+"\n"), 0o600)
 }
 
 // remove removes the segments that nobody needs any more. The caller holds mu.
@@ -358,19 +376,18 @@ func (s *Spool) remove() (removed bool, err error) {
 	return removed, nil
 }
 
-// passOver goes on behind a damaged frame: with the next segment, or the end.
-func (s *Spool) passOver(at uint64) error {
+// passOver counts a damaged frame and returns where to go on behind it: with the
+// next segment, or the end.
+func (s *Spool) passOver(at uint64) uint64 {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.damaged++
-	to := s.end
 	for _, start := range s.starts {
 		if start > at {
-			to = start
-			break
+			return start
 		}
 	}
-	s.mu.Unlock()
-	return s.done(to)
+	return s.end
 }
 
 // Close closes the spool; what waits in it is there at the next start.

@@ -20,6 +20,7 @@ type decoder struct {
 	dec    *jsontext.Decoder
 	in     bytes.Reader
 	fields int
+	before int // members of the object before: the next is often like it
 	queue  []map[string]any
 }
 
@@ -45,6 +46,7 @@ func (d *decoder) object(text []byte) (map[string]any, error) {
 	if !ok {
 		return nil, errors.New("not a JSON object")
 	}
+	d.before = min(len(m), 1000)
 	return m, nil
 }
 
@@ -91,7 +93,11 @@ func (d *decoder) value(depth int) (any, error) {
 }
 
 func (d *decoder) members(depth int) (any, error) {
-	m := map[string]any{}
+	room := 0
+	if depth == 0 {
+		room = d.before
+	}
+	m := make(map[string]any, room)
 	for d.dec.PeekKind() != '}' {
 		tok, err := d.dec.ReadToken()
 		if err != nil {

@@ -138,7 +138,11 @@ func Open(in io.Reader, opt Options) (*Stream, error) {
 		opt.Now = time.Now()
 	}
 	s := &Stream{opt: opt}
-	buf := bufio.NewReaderSize(in, peekSize)
+	size := peekSize
+	if whole, ok := in.(*bytes.Reader); ok { // many small ones are read in turn
+		size = min(size, whole.Len())
+	}
+	buf := bufio.NewReaderSize(in, size)
 	for range 2 { // a compressed file may have been compressed again in transit
 		head, err := buf.Peek(2)
 		if err != nil && !errors.Is(err, io.EOF) {

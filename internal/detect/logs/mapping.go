@@ -148,7 +148,7 @@ func like(pattern, s string) bool {
 }
 
 func (m *Mapping) shaped(s *shape, raw map[string]any) pasban.Event {
-	ev := pasban.Event{}
+	ev := make(pasban.Event, len(raw)+len(s.Fields)+len(s.Lift))
 	if s.Keep == nil || *s.Keep {
 		maps.Copy(ev, raw)
 	}
