@@ -42,9 +42,9 @@ const (
 	firstRows  = 8       // states that a table begins with room for
 	stateWords = 32      // what a state takes beside its row and its instructions
 	mostClosed = 1 << 14 // instructions in what is remembered of each
-	firstMoney = 1 << 14 // transitions that may be made before texts have earned any
-	mostMoney  = 1 << 15
-	bytesEarn  = 128 // bytes of text that earn one transition: more would be spent on states that nobody asks for again
+	firstMoney = 1 << 13 // states that may be made before texts have earned any, of several expressions steps
+	mostMoney  = 1 << 12
+	bytesEarn  = 128 // bytes of text that earn one: more would be spent on those that nobody asks for again
 )
 
 // DFA is a set of compiled expressions. It is safe for concurrent use.

@@ -22,7 +22,7 @@ type automaton struct {
 	search search
 	slots  int // most words in a table's states
 	table  atomic.Pointer[table]
-	money  atomic.Int64 // transitions that may be made
+	money  atomic.Int64 // states that may be made, or steps for several expressions
 
 	mu     sync.Mutex // covers making states: what follows and the inner parts of tables
 	work   workspace
@@ -148,26 +148,22 @@ type begin struct {
 	insts []uint32
 }
 
-// earn gives credit for the bytes of a text beyond what its own transitions
-// have used up. A text for which there was no credit earns too: without
-// transitions it takes more time than they would.
+// earn gives credit for the bytes of a text beyond what its own states have used
+// up. A text for which there was no credit earns too: without them it takes more
+// time than they would.
 func (a *automaton) earn(bytes, made int) {
 	if n := bytes/bytesEarn - made; n > 0 && a.money.Load() < mostMoney {
 		a.money.Add(int64(n))
 	}
 }
 
-// make finds where a class of characters leads from a state, and counts what it
-// made. Without credit nothing is kept of it: an automaton of one expression
-// goes on, which takes less time than package regexp, and others return 0.
+// make finds where a class of characters leads from a state, and counts what is
+// to be paid for it. One expression pays for states that are new. Without credit
+// nothing is kept of them, and the walk goes on beside the table until it comes
+// back to a state that is there: that takes less time than package regexp.
+// Several expressions pay for every step, since what they have together is seldom
+// there already; without credit the walk gets 0, and each goes by itself.
 func (a *automaton) make(w *walk, at uint32, class int, made *int) uint32 {
-	paid := a.money.Add(-1) >= 0
-	if !paid {
-		a.money.Store(0)
-		if a.search == anywhere {
-			return a.known(w, at, class)
-		}
-	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := w.loose
@@ -178,15 +174,15 @@ func (a *automaton) make(w *walk, at uint32, class int, made *int) uint32 {
 		}
 		s = w.table.states[int(at&rowMask)/a.stride()]
 	}
-	next := a.step(s, class, paid)
-	if paid {
-		*made++
+	if a.search == anywhere && !a.pay(made) {
+		return 0
 	}
-	now := a.table.Load()
+	next := a.step(s, class, made)
 	if next.word&rowMask == rowMask {
 		w.loose = next
 		return next.word
 	}
+	now := a.table.Load()
 	rows := *now.rows.Load()
 	if w.loose == nil && w.table == now {
 		atomic.StoreUint32(&rows[int(at&rowMask)+class], next.word)
@@ -195,14 +191,18 @@ func (a *automaton) make(w *walk, at uint32, class int, made *int) uint32 {
 	return next.word
 }
 
-// known is what the newest rows tell, for a walk on older ones.
-func (a *automaton) known(w *walk, at uint32, class int) uint32 {
-	w.rows = *w.table.rows.Load()
-	return peek(w.rows, at, class)
+// pay takes from the credit, if there is any.
+func (a *automaton) pay(made *int) bool {
+	if a.money.Load() <= 0 {
+		return false
+	}
+	a.money.Add(-1)
+	*made++
+	return true
 }
 
-// step is make without credit and lock.
-func (a *automaton) step(s *state, class int, keep bool) *state {
+// step is where a class leads from a state, in the table or in no table.
+func (a *automaton) step(s *state, class int, made *int) *state {
 	hits, insts := uint64(0), a.work.next[:0]
 	if len(s.insts) > 0 {
 		hits, insts = a.advance(insts, s.insts, s.before, class)
@@ -220,7 +220,7 @@ func (a *automaton) step(s *state, class int, keep bool) *state {
 	if class == a.end() {
 		like.insts, like.before = nil, nothing
 	}
-	return a.intern(like, keep)
+	return a.intern(like, made)
 }
 
 // begin is where a match leads that begins before a character of the class.
@@ -283,8 +283,8 @@ func (a *automaton) tidy(insts []uint32) []uint32 {
 }
 
 // intern returns the state that is like this, the one in the table if it is
-// there; a new one is put there to be kept.
-func (a *automaton) intern(like *state, keep bool) *state {
+// there; a new one is put there if there is credit for it.
+func (a *automaton) intern(like *state, made *int) *state {
 	hash := like.hash()
 	t := a.table.Load()
 	for s := t.known[hash]; s != nil; s = s.other {
@@ -293,7 +293,7 @@ func (a *automaton) intern(like *state, keep bool) *state {
 		}
 	}
 	s := &state{hits: like.hits, insts: slices.Clone(like.insts), before: like.before, done: like.done}
-	if !keep {
+	if a.search != anywhere && !a.pay(made) {
 		s.word = s.wordAt(rowMask)
 		return s
 	}
