@@ -45,6 +45,7 @@ const (
 	firstMoney = 1 << 13 // states that may be made before texts have earned any, of several expressions steps
 	mostMoney  = 1 << 12
 	bytesEarn  = 128 // bytes of text that earn one: more would be spent on those that nobody asks for again
+	manyEarn   = 512 // and of several expressions
 )
 
 // DFA is a set of compiled expressions. It is safe for concurrent use.

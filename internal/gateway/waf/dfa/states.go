@@ -152,7 +152,11 @@ type begin struct {
 // up. A text for which there was no credit earns too: without them it takes more
 // time than they would.
 func (a *automaton) earn(bytes, made int) {
-	if n := bytes/bytesEarn - made; n > 0 && a.money.Load() < mostMoney {
+	each := bytesEarn
+	if a.search == anywhere {
+		each = manyEarn
+	}
+	if n := bytes/each - made; n > 0 && a.money.Load() < mostMoney {
 		a.money.Add(int64(n))
 	}
 }
