@@ -88,7 +88,8 @@ func compile(exprs []string, bytes bool) (*DFA, error) {
 }
 
 // Scan reports which of the wanted expressions match anywhere in the text; bit
-// i stands for expression i. Without ok it does not know: ask package regexp.
+// i stands for expression i. Without ok it does not know of those that it does
+// not report: ask package regexp.
 func (d *DFA) Scan(text string, want uint64) (hits uint64, ok bool) {
 	w, at := d.walk(nothing)
 	p, rows, made := d.program, w.rows, 0
@@ -104,7 +105,7 @@ func (d *DFA) Scan(text string, want uint64) (hits uint64, ok bool) {
 		if next == 0 {
 			if next = d.make(&w, at, class, &made); next == 0 {
 				d.earn(len(text), made)
-				return 0, false
+				return hits, false
 			}
 			rows = w.rows
 		}
@@ -120,7 +121,7 @@ func (d *DFA) Scan(text string, want uint64) (hits uint64, ok bool) {
 	if next == 0 {
 		if next = d.make(&w, at, d.end(), &made); next == 0 {
 			d.earn(len(text), made)
-			return 0, false
+			return hits, false
 		}
 	}
 	d.earn(len(text), made)

@@ -426,3 +426,16 @@ func BenchmarkFind(b *testing.B) {
 		}
 	})
 }
+
+// TestKnownSoFar shows that what several expressions have found before credit
+// ran out is still told.
+func TestKnownSoFar(t *testing.T) {
+	d, err := Compile(`a.{20}b`, `d`, `e`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.money.Store(8)
+	if hits, ok := d.Scan("cd"+strings.Repeat("acaac", 20)+"e", 7); ok || hits != 2 {
+		t.Errorf("%b, %v", hits, ok)
+	}
+}
