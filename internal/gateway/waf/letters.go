@@ -3,7 +3,7 @@ package waf
 import (
 	"bytes"
 	"io/fs"
-	"strconv"
+	"math/bits"
 	"strings"
 	"unicode/utf8"
 
@@ -51,10 +51,10 @@ func utf8ToUnicodeNotArabic(s string) (string, bool, error) {
 		case arabic(c):
 			out = utf8.AppendRune(out, c)
 		default:
-			hex := strconv.FormatUint(uint64(c), 16)
-			out = append(out, "%u"...)
-			out = append(out, "0000"[min(len(hex), 4):]...)
-			out = append(out, hex...)
+			out = append(out, '%', 'u')
+			for shift := max(12, (bits.Len32(uint32(c))-1)/4*4); shift >= 0; shift -= 4 {
+				out = append(out, "0123456789abcdef"[c>>shift&15])
+			}
 		}
 	}
 	return string(out), true, nil

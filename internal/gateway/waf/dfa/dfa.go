@@ -37,13 +37,15 @@ const (
 	// Most is how many expressions one automaton holds.
 	Most       = 64
 	maxClasses = 250     // classes of characters; expressions with more are refused
-	maxSlots   = 1 << 14 // transitions of wide states kept for one expression, eight bytes each
-	manySlots  = 1 << 17 // and for several
-	mostNarrow = 1 << 11 // narrow states kept for one expression, a quarter of a kilobyte each
+	maxSlots   = 1 << 17 // words of four bytes in the states kept for one expression
+	manySlots  = 1 << 18 // and for several
+	firstRows  = 8       // states that a table begins with room for
+	stateWords = 32      // what a state takes beside its row and its instructions
 	mostClosed = 1 << 14 // instructions in what is remembered of each
-	firstMoney = 1 << 14 // transitions that may be made before texts have earned any
-	mostMoney  = 1 << 15
-	bytesEarn  = 128 // bytes of text that earn one transition: more would be spent on states that nobody asks for again
+	firstMoney = 1 << 13 // states that may be made before texts have earned any, of several expressions steps
+	mostMoney  = 1 << 12
+	bytesEarn  = 128 // bytes of text that earn one: more would be spent on those that nobody asks for again
+	manyEarn   = 512 // and of several expressions
 )
 
 // DFA is a set of compiled expressions. It is safe for concurrent use.
@@ -86,10 +88,11 @@ func compile(exprs []string, bytes bool) (*DFA, error) {
 }
 
 // Scan reports which of the wanted expressions match anywhere in the text; bit
-// i stands for expression i. Without ok it does not know: ask package regexp.
+// i stands for expression i. Without ok it does not know of those that it does
+// not report: ask package regexp.
 func (d *DFA) Scan(text string, want uint64) (hits uint64, ok bool) {
-	s, p := d.table.Load().starts[nothing], d.program
-	made := 0
+	w, at := d.walk(nothing)
+	p, rows, made := d.program, w.rows, 0
 	for i := 0; i < len(text); {
 		class, n := 0, 1
 		if c := text[i]; c < utf8.RuneSelf {
@@ -98,30 +101,31 @@ func (d *DFA) Scan(text string, want uint64) (hits uint64, ok bool) {
 			class, n = p.wide(text[i:])
 		}
 		i += n
-		next := s.next(class)
-		if next == nil {
-			if next = d.make(s, class, &made); next == nil {
+		next := peek(rows, at, class)
+		if next == 0 {
+			if next = d.make(&w, at, class, &made); next == 0 {
 				d.earn(len(text), made)
-				return 0, false
+				return hits, false
 			}
+			rows = w.rows
 		}
-		s = next
-		if s.hits != 0 {
-			if hits |= s.hits & want; hits == want {
+		at = next
+		if at&isHit != 0 {
+			if hits |= w.hits(at, p.stride()) & want; hits == want {
 				d.earn(i, made)
 				return hits, true
 			}
 		}
 	}
-	next := s.next(d.end())
-	if next == nil {
-		if next = d.make(s, d.end(), &made); next == nil {
+	next := peek(rows, at, d.end())
+	if next == 0 {
+		if next = d.make(&w, at, d.end(), &made); next == 0 {
 			d.earn(len(text), made)
-			return 0, false
+			return hits, false
 		}
 	}
 	d.earn(len(text), made)
-	return hits | next.hits&want, true
+	return hits | w.hits(next, p.stride())&want, true
 }
 
 // Since looks for the first match of an automaton's only expression. No match
@@ -132,22 +136,22 @@ func (d *DFA) Since(text string) (from int, found, ok bool) {
 	if d.search != preferred {
 		return 0, false, false
 	}
-	s := d.table.Load().starts[nothing]
+	w, at := d.walk(nothing)
 	made, i := 0, 0
 	defer func() { d.earn(i, made) }()
 	for {
-		if len(s.insts) == 0 && d.forgets(s.before) {
+		if at&isBare != 0 && d.forgets(before(at)) {
 			from = i // whatever began before this has come to nothing
 		}
 		class, n := d.at(text, i)
-		next := s.next(class)
-		if next == nil {
-			next = d.make(s, class, &made)
+		next := peek(w.rows, at, class)
+		if next == 0 {
+			next = d.make(&w, at, class, &made)
 		}
-		if next.hits != 0 || i >= len(text) {
-			return from, next.hits != 0, true
+		if next&isHit != 0 || i >= len(text) {
+			return from, next&isHit != 0, true
 		}
-		s, i = next, i+n
+		at, i = next, i+n
 	}
 }
 

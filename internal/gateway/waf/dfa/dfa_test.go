@@ -120,8 +120,8 @@ func TestFullTable(t *testing.T) {
 	if d.table.Load() == first {
 		t.Error("the table never filled: the test shows nothing")
 	}
-	if table := d.table.Load(); table.slots > maxSlots || table.narrow > mostNarrow {
-		t.Errorf("a table of %d slots and %d narrow states", table.slots, table.narrow)
+	if n := d.table.Load().words; n > maxSlots {
+		t.Errorf("a table of %d words", n)
 	}
 }
 
@@ -168,14 +168,7 @@ func TestCredit(t *testing.T) {
 }
 
 // states counts those in the table.
-func (a *automaton) states() (n int) {
-	for _, s := range a.table.Load().states {
-		for ; s != nil; s = s.other {
-			n++
-		}
-	}
-	return n
-}
+func (a *automaton) states() int { return len(a.table.Load().states) }
 
 func TestTooManyClasses(t *testing.T) {
 	if _, err := Compile(`\p{L}`); err == nil {
@@ -344,8 +337,8 @@ func TestFindWithoutCredit(t *testing.T) {
 		t.Error("the table never filled: the test shows less than it should")
 	}
 	for _, a := range []*automaton{d.automaton, d.back()} {
-		if n := a.table.Load().slots; n > maxSlots || a.table.Load().narrow > mostNarrow {
-			t.Errorf("a table of %d slots and %d narrow states", n, a.table.Load().narrow)
+		if n := a.table.Load().words; n > maxSlots {
+			t.Errorf("a table of %d words", n)
 		}
 	}
 }
@@ -432,4 +425,17 @@ func BenchmarkFind(b *testing.B) {
 			re.FindStringIndex(s)
 		}
 	})
+}
+
+// TestKnownSoFar shows that what several expressions have found before credit
+// ran out is still told.
+func TestKnownSoFar(t *testing.T) {
+	d, err := Compile(`a.{20}b`, `d`, `e`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.money.Store(8)
+	if hits, ok := d.Scan("cd"+strings.Repeat("acaac", 20)+"e", 7); ok || hits != 2 {
+		t.Errorf("%b, %v", hits, ok)
+	}
 }

@@ -64,25 +64,26 @@ func (d *DFA) Find(text string) (begin, end int, found, ok bool) {
 // preferredEnd is where the first match ends, -1 if nothing matches, and a
 // position before which it does not begin.
 func (a *automaton) preferredEnd(text string) (from, end int) {
-	s, end := a.table.Load().starts[nothing], -1
+	w, at := a.walk(nothing)
 	made, i := 0, 0
+	end = -1
 	defer func() { a.earn(i, made) }()
 	for {
-		if len(s.insts) == 0 && !s.done {
+		if at&(isBare|isDone) == isBare {
 			from = i // whatever began before this has come to nothing
 		}
 		class, n := a.at(text, i)
-		next := s.next(class)
-		if next == nil {
-			next = a.make(s, class, &made)
+		next := peek(w.rows, at, class)
+		if next == 0 {
+			next = a.make(&w, at, class, &made)
 		}
-		if next.hits != 0 {
+		if next&isHit != 0 {
 			end = i
 		}
-		if i >= len(text) || next.done && len(next.insts) == 0 {
+		if i >= len(text) || next&(isBare|isDone) == isBare|isDone {
 			return from, end
 		}
-		s, i = next, i+n
+		at, i = next, i+n
 	}
 }
 
@@ -90,22 +91,22 @@ func (a *automaton) preferredEnd(text string) (from, end int) {
 // begin before from, -1 if there is none.
 func (a *automaton) farthest(text string, from, end int) (begin int) {
 	class, _ := a.at(text, end)
-	s := a.table.Load().starts[a.around(class)]
+	w, at := a.walk(a.around(class))
 	made, begin, i := 0, -1, end
 	defer func() { a.earn(end-i, made) }()
 	for {
 		class, n := a.before(text, i)
-		next := s.next(class)
-		if next == nil {
-			next = a.make(s, class, &made)
+		next := peek(w.rows, at, class)
+		if next == 0 {
+			next = a.make(&w, at, class, &made)
 		}
-		if next.hits != 0 {
+		if next&isHit != 0 {
 			begin = i
 		}
-		if i <= from || len(next.insts) == 0 {
+		if i <= from || next&isBare != 0 {
 			return begin
 		}
-		s, i = next, i-n
+		at, i = next, i-n
 	}
 }
 

@@ -218,6 +218,9 @@ func (p *program) wide(text string) (class, n int) {
 	if c := text[0]; c >= 0xc2 && c <= 0xdf && len(text) > 1 && text[1]&0xc0 == 0x80 {
 		return int(p.class[int(c&0x1f)<<6|int(text[1]&0x3f)]), 2
 	}
+	if c := text[0]; c < 0xc2 || c > 0xf4 {
+		return p.invalid, 1
+	}
 	r, n := utf8.DecodeRuneInString(text)
 	if r == utf8.RuneError {
 		return p.invalid, n

@@ -1,7 +1,6 @@
 package dfa
 
 import (
-	"bytes"
 	"regexp/syntax"
 	"slices"
 	"sync"
@@ -21,11 +20,11 @@ const (
 type automaton struct {
 	*program
 	search search
-	slots  int // most transitions of a table's wide states
+	slots  int // most words in a table's states
 	table  atomic.Pointer[table]
-	money  atomic.Int64 // transitions that may be made
+	money  atomic.Int64 // states that may be made, or steps for several expressions
 
-	mu     sync.Mutex // covers making states: what follows and the maps of tables
+	mu     sync.Mutex // covers making states: what follows and the inner parts of tables
 	work   workspace
 	begins []*begin // by context and class: where matches that begin there lead
 
@@ -44,61 +43,92 @@ func newAutomaton(p *program, how search, slots int) *automaton {
 }
 
 // table is one generation of states; a full one is left to those who walk on it.
+// Walks read nothing but rows: a step is one word, which is where the next state's
+// row begins and all that most walks ask about it, or 0 if nobody has asked for
+// it yet. Rows grow by being copied; who walks on a copy that others have left
+// behind misses what was added since, asks for it, and goes on in the new one.
 type table struct {
-	starts [contexts]*state  // by what precedes the walk
-	states map[uint64]*state // by a hash of what they are
-	slots  int               // transitions of wide states
-	narrow int               // narrow states
+	starts [contexts]uint32 // by what precedes the walk
+	rows   atomic.Pointer[[]uint32]
+	// What follows is for making states.
+	states []*state          // by their row
+	known  map[uint64]*state // by a hash of what they are
+	words  int               // that the states take, rows and all
 }
 
+// What a step tells about the state that it leads to.
+const (
+	rowMask    = 1<<24 - 1       // where its row begins; all ones if it has none
+	beforeBits = 24              // from here its context, two bits
+	isBare     = uint32(1) << 29 // no match is under way
+	isDone     = uint32(1) << 30 // no match begins any more
+	isHit      = uint32(1) << 31 // something has matched
+)
+
+// peek is where a class leads by these rows, 0 if they do not tell.
+func peek(rows []uint32, at uint32, class int) uint32 {
+	if i := int(at&rowMask) + class; i < len(rows) {
+		return atomic.LoadUint32(&rows[i])
+	}
+	return 0
+}
+
+func before(at uint32) context { return context(at >> beforeBits & 3) }
+
+// walk is where a walk stands.
+type walk struct {
+	table *table
+	rows  []uint32
+	loose *state // if its state is in no table
+}
+
+// walk begins a walk.
+func (a *automaton) walk(before context) (w walk, at uint32) {
+	t := a.table.Load()
+	return walk{table: t, rows: *t.rows.Load()}, t.starts[before]
+}
+
+// hits are the expressions that match where a state is entered.
+func (w *walk) hits(at uint32, stride int) uint64 {
+	if at&isHit == 0 {
+		return 0
+	}
+	if w.loose != nil {
+		return w.loose.hits
+	}
+	i := int(at&rowMask) + stride - 2
+	if i+1 >= len(w.rows) {
+		w.rows = *w.table.rows.Load()
+	}
+	return uint64(w.rows[i]) | uint64(w.rows[i+1])<<32
+}
+
+// stride is the length of a row: classes, and what matches.
+func (p *program) stride() int { return len(p.example) + 2 }
+
 // state is the instructions that wait for the next character, and what the
-// previous one was. The first states of a table are wide, with a place for every
-// class; those that a text asks for after them have a list.
+// previous one was.
 type state struct {
 	hits   uint64 // the expressions that match where this state is entered
 	insts  []uint32
 	before context
-	done   bool                    // nothing begins any more
-	wide   []atomic.Pointer[state] // where classes lead, nil until it is asked for
-	narrow atomic.Pointer[leads]   // likewise, if wide is nil
-	other  *state                  // with the same hash
+	done   bool   // nothing begins any more
+	word   uint32 // what leads to it
+	other  *state // with the same hash
 }
 
-// leads is where some classes lead.
-type leads struct {
-	classes []byte
-	to      []*state
-}
-
-// next is where a class leads, nil if nobody has asked for it yet.
-func (s *state) next(class int) *state {
-	if class < len(s.wide) {
-		return s.wide[class].Load()
+func (s *state) wordAt(row uint32) uint32 {
+	w := row | uint32(s.before)<<beforeBits
+	if s.hits != 0 {
+		w |= isHit
 	}
-	return s.listed(class)
-}
-
-func (s *state) listed(class int) *state {
-	if l := s.narrow.Load(); l != nil {
-		if i := bytes.IndexByte(l.classes, byte(class)); i >= 0 {
-			return l.to[i]
-		}
+	if s.done {
+		w |= isDone
 	}
-	return nil
-}
-
-// lead notes where a class leads. Only one goroutine may be in it.
-func (s *state) lead(class int, to *state) {
-	if s.wide != nil {
-		s.wide[class].Store(to)
-		return
+	if len(s.insts) == 0 {
+		w |= isBare
 	}
-	l := s.narrow.Load()
-	if l == nil {
-		l = &leads{}
-	}
-	// Who reads the list as it was does not look beyond its end.
-	s.narrow.Store(&leads{append(l.classes, byte(class)), append(l.to, to)})
+	return w
 }
 
 func (s *state) is(like *state) bool {
@@ -118,41 +148,65 @@ type begin struct {
 	insts []uint32
 }
 
-// earn gives credit for the bytes of a text beyond what its own transitions
-// have used up. A text for which there was no credit earns too: without
-// transitions it takes more time than they would.
+// earn gives credit for the bytes of a text beyond what its own states have used
+// up. A text for which there was no credit earns too: without them it takes more
+// time than they would.
 func (a *automaton) earn(bytes, made int) {
-	if n := bytes/bytesEarn - made; n > 0 && a.money.Load() < mostMoney {
+	each := bytesEarn
+	if a.search == anywhere {
+		each = manyEarn
+	}
+	if n := bytes/each - made; n > 0 && a.money.Load() < mostMoney {
 		a.money.Add(int64(n))
 	}
 }
 
-// make finds where a class of characters leads from a state, and counts what it
-// made. Without credit nothing is kept of it: an automaton of one expression
-// goes on, which takes less time than package regexp, and others return nil.
-func (a *automaton) make(s *state, class int, made *int) *state {
-	paid := a.money.Add(-1) >= 0
-	if !paid {
-		a.money.Store(0)
-		if a.search == anywhere {
-			return nil
-		}
-	}
+// make finds where a class of characters leads from a state, and counts what is
+// to be paid for it. One expression pays for states that are new. Without credit
+// nothing is kept of them, and the walk goes on beside the table until it comes
+// back to a state that is there: that takes less time than package regexp.
+// Several expressions pay for every step, since what they have together is seldom
+// there already; without credit the walk gets 0, and each goes by itself.
+func (a *automaton) make(w *walk, at uint32, class int, made *int) uint32 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if next := s.next(class); next != nil {
-		return next // someone was faster
+	s := w.loose
+	if s == nil {
+		w.rows = *w.table.rows.Load()
+		if next := peek(w.rows, at, class); next != 0 {
+			return next // someone was faster
+		}
+		s = w.table.states[int(at&rowMask)/a.stride()]
 	}
-	next := a.step(s, class, paid)
-	if paid {
-		s.lead(class, next)
-		*made++
+	if a.search == anywhere && !a.pay(made) {
+		return 0
 	}
-	return next
+	next := a.step(s, class, made)
+	if next.word&rowMask == rowMask {
+		w.loose = next
+		return next.word
+	}
+	now := a.table.Load()
+	rows := *now.rows.Load()
+	if w.loose == nil && w.table == now {
+		atomic.StoreUint32(&rows[int(at&rowMask)+class], next.word)
+	}
+	w.table, w.rows, w.loose = now, rows, nil
+	return next.word
 }
 
-// step is make without credit and lock.
-func (a *automaton) step(s *state, class int, keep bool) *state {
+// pay takes from the credit, if there is any.
+func (a *automaton) pay(made *int) bool {
+	if a.money.Load() <= 0 {
+		return false
+	}
+	a.money.Add(-1)
+	*made++
+	return true
+}
+
+// step is where a class leads from a state, in the table or in no table.
+func (a *automaton) step(s *state, class int, made *int) *state {
 	hits, insts := uint64(0), a.work.next[:0]
 	if len(s.insts) > 0 {
 		hits, insts = a.advance(insts, s.insts, s.before, class)
@@ -170,7 +224,7 @@ func (a *automaton) step(s *state, class int, keep bool) *state {
 	if class == a.end() {
 		like.insts, like.before = nil, nothing
 	}
-	return a.intern(like, keep)
+	return a.intern(like, made)
 }
 
 // begin is where a match leads that begins before a character of the class.
@@ -233,32 +287,48 @@ func (a *automaton) tidy(insts []uint32) []uint32 {
 }
 
 // intern returns the state that is like this, the one in the table if it is
-// there; a new one is put there to be kept.
-func (a *automaton) intern(like *state, keep bool) *state {
+// there; a new one is put there if there is credit for it.
+func (a *automaton) intern(like *state, made *int) *state {
 	hash := like.hash()
 	t := a.table.Load()
-	for s := t.states[hash]; s != nil; s = s.other {
+	for s := t.known[hash]; s != nil; s = s.other {
 		if s.is(like) {
 			return s
 		}
 	}
 	s := &state{hits: like.hits, insts: slices.Clone(like.insts), before: like.before, done: like.done}
-	if !keep {
+	if a.search != anywhere && !a.pay(made) {
+		s.word = s.wordAt(rowMask)
 		return s
 	}
-	if t.slots+len(a.example) > a.slots && (a.search == anywhere || t.narrow >= mostNarrow) {
+	if t.words+a.words(s) > a.slots {
 		t = a.newTable()
 		a.table.Store(t)
 	}
-	if t.slots+len(a.example) <= a.slots {
-		t.slots += len(a.example)
-		s.wide = make([]atomic.Pointer[state], len(a.example))
-	} else {
-		t.narrow++
-	}
-	s.other = t.states[hash]
-	t.states[hash] = s
+	a.put(t, s, hash)
 	return s
+}
+
+// words is what a state takes of a table.
+func (a *automaton) words(s *state) int { return a.stride() + len(s.insts) + stateWords }
+
+// put gives a state a row.
+func (a *automaton) put(t *table, s *state, hash uint64) {
+	n := a.stride()
+	row := len(t.states) * n
+	rows := *t.rows.Load()
+	if row+n > len(rows) {
+		more := make([]uint32, max(len(rows)*2, row+n))
+		copy(more, rows)
+		rows = more
+		defer t.rows.Store(&more)
+	}
+	rows[row+n-2], rows[row+n-1] = uint32(s.hits), uint32(s.hits>>32)
+	s.word = s.wordAt(uint32(row))
+	t.states = append(t.states, s)
+	t.words += a.words(s)
+	s.other = t.known[hash]
+	t.known[hash] = s
 }
 
 // hash is FNV-1a (draft-eastlake-fnv) by words instead of bytes.
@@ -276,13 +346,18 @@ func (s *state) hash() uint64 {
 }
 
 func (a *automaton) newTable() *table {
-	t := &table{states: map[uint64]*state{}}
+	t := &table{known: map[uint64]*state{}}
+	// Nothing leads to the first row, so that 0 stands for what is not known.
+	t.states = append(t.states, nil)
+	rows := make([]uint32, a.stride()*(firstRows))
+	t.rows.Store(&rows)
 	for before := range contexts {
-		t.starts[before] = &state{before: before, wide: make([]atomic.Pointer[state], len(a.example))}
+		s := &state{before: before}
 		if a.search == here {
-			t.starts[before].insts, t.starts[before].done = a.program.starts, true
+			s.insts, s.done = a.program.starts, true
 		}
-		t.slots += len(a.example)
+		a.put(t, s, s.hash())
+		t.starts[before] = s.word
 	}
 	return t
 }

@@ -518,7 +518,7 @@ func (u *use) decide(v variant, found bits) {
 	} else {
 		var ok bool
 		if hits, ok = u.dfa.Scan(v.text, want); !ok {
-			hits = u.each(v.text, want)
+			hits |= u.each(v.text, want&^hits)
 		}
 	}
 	hits = (hits ^ u.negated) & want
