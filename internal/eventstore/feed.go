@@ -403,7 +403,8 @@ func (f *Feed) Status() FeedStatus {
 }
 
 // Gather lets a source give its events in small lots, and adds them in larger
-// ones: what is there when the store is free goes together.
+// ones: what is there when the store is free goes together. What was given is
+// Gather's.
 func (f *Feed) Gather(ctx context.Context, read func(ctx context.Context, give func(events []Event, next uint64) error) error) error {
 	type lot struct {
 		events []Event
@@ -411,36 +412,35 @@ func (f *Feed) Gather(ctx context.Context, read func(ctx context.Context, give f
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	lots := make(chan lot, lotsWaiting)
+	waiting := make(chan lot, 1)
 	var adding sync.WaitGroup
 	adding.Go(func() {
-		for first := range lots {
-			events, next := first.events, first.next
-			for full := false; !full && len(events) < addTogether; {
-				select {
-				case more, ok := <-lots:
-					if full = !ok; ok {
-						events, next = append(events, more.events...), more.next
-					}
-				default:
-					full = true
-				}
-			}
-			if err := f.Add(ctx, events, next); err != nil {
+		for l := range waiting {
+			if err := f.Add(ctx, l.events, l.next); err != nil {
 				cancel(err)
 				return
 			}
 		}
 	})
 	err := read(ctx, func(events []Event, next uint64) error {
+		l := lot{events, next}
 		select {
-		case lots <- lot{events, next}:
+		case before := <-waiting: // it grows
+			if len(before.events) < addTogether {
+				l.events = append(before.events, events...)
+			} else {
+				waiting <- before // nobody else sends: there is room
+			}
+		default:
+		}
+		select {
+		case waiting <- l:
 			return nil
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	})
-	close(lots)
+	close(waiting)
 	adding.Wait()
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
@@ -448,9 +448,5 @@ func (f *Feed) Gather(ctx context.Context, read func(ctx context.Context, give f
 	return err
 }
 
-const (
-	// addTogether is from how many events on no more are gathered.
-	addTogether = 2000
-	// lotsWaiting is how many lots may wait; a source gives at most 500 events in one.
-	lotsWaiting = 16
-)
+// addTogether is from how many events on a lot does not grow.
+const addTogether = 2000
