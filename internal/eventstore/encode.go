@@ -251,7 +251,7 @@ func appendJSON(dst []byte, s string) []byte {
 // Flatten turns an event of detection into flat fields, ordered by name:
 // nested names are joined by dots, lists are JSON. skip names what is left out.
 func Flatten(ev pasban.Event, skip ...string) []Field {
-	var out []Field
+	out := make([]Field, 0, 2*len(ev))
 	var walk func(prefix string, m map[string]any, depth int)
 	walk = func(prefix string, m map[string]any, depth int) {
 		for k, v := range m {
