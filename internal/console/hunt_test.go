@@ -399,7 +399,7 @@ func TestComplete(t *testing.T) {
 // FuzzComplete: no text makes completion panic, and what it replaces stands at
 // the text's end.
 func FuzzComplete(f *testing.F) {
-	for _, s := range []string{"", "a:", `a:="x`, "a | st", `"`, "`", "a:in(b,", "\xff:", "'a':b", `a\"b:c`} {
+	for _, s := range []string{"", "a:", `a:="x`, "a | st", `"`, "`", "a:in(b,", "\xff:", "'a':b", `a\"b:c`, `"":`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

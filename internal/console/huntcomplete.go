@@ -109,11 +109,11 @@ func closing(text string, i int) int {
 // partialValue is a value of the field whose name and colon stand before it.
 func partialValue(name, prefix, whole string) partial {
 	field, ok := strings.CutSuffix(strings.TrimSuffix(name, "="), ":")
-	if !ok || field == "" {
-		return partial{}
-	}
 	if unquoted, err := strconv.Unquote(field); err == nil {
 		field = unquoted
+	}
+	if !ok || field == "" {
+		return partial{}
 	}
 	prefix = strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(prefix)
 	return partial{text: whole, kind: "value", field: field, prefix: prefix}
