@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -297,20 +298,16 @@ func (e *auditEvent) join(m *Mapping) map[string]any {
 			argv = r.argv
 		}
 	}
-	if e.milli != 0 {
-		ev["time"] = e.milli
-	}
 	if name := m.syscall(ev); name != "" && ev["SYSCALL"] == nil {
 		ev["SYSCALL"] = name
 	}
 	e.categories(ev, argv)
-	for name, v := range e.carrier {
-		if _, has := ev["time"]; name != "time" || !has {
-			ev[name] = v
-		}
-	}
 	if e.carrier != nil {
+		maps.Copy(ev, e.carrier)
 		ev["message"] = strings.Join(e.lines, "\n")
+	}
+	if e.milli != 0 {
+		ev["time"] = e.milli
 	}
 	return ev
 }

@@ -157,13 +157,13 @@ func Open(in io.Reader, opt Options) (*Stream, error) {
 		}
 		buf = bufio.NewReaderSize(zr, peekSize)
 	}
-	head, err := buf.Peek(peekSize)
+	head, err := buf.Peek(buf.Size())
 	if err != nil && !errors.Is(err, io.EOF) && len(head) == 0 {
 		return nil, err
 	}
 	if bytes.HasPrefix(head, []byte("\xff\xfe")) || bytes.HasPrefix(head, []byte("\xfe\xff")) {
 		buf = bufio.NewReaderSize(transform.NewReader(buf, unicode.BOMOverride(unicode.UTF8.NewDecoder())), peekSize)
-		head, _ = buf.Peek(peekSize)
+		head, _ = buf.Peek(buf.Size())
 	}
 	s.report.Format = opt.Format
 	if opt.Format == "" {

@@ -271,6 +271,25 @@ func TestAuditdInSyslog(t *testing.T) {
 	}
 }
 
+// TestAuditdIsNoAccessLog: what a user has written into an audit record is not read
+// as another log's line.
+func TestAuditdIsNoAccessLog(t *testing.T) {
+	in := `<13>Nov 28 07:05:09 web1 audispd: type=USER_CMD msg=audit(1764300000.123:71): pid=1 [10/Oct/2025:13:55:36 -0700] "GET /x HTTP/1.0" 200 1` + "\n"
+	events, _ := readAll(t, strings.NewReader(in), logs.Options{Now: time.Date(2025, 12, 1, 0, 0, 0, 0, time.UTC)})
+	if len(events) != 1 || events[0]["type"] != "USER_CMD" || events[0]["cs-uri"] != nil {
+		t.Errorf("%v", events)
+	}
+}
+
+// TestNothing: an empty input has no events, and that is all.
+func TestNothing(t *testing.T) {
+	for _, in := range []io.Reader{bytes.NewReader(nil), strings.NewReader("")} {
+		if events, report := readAll(t, in, logs.Options{}); len(events) != 0 || report.Refused != 0 {
+			t.Errorf("%v, %+v", events, report)
+		}
+	}
+}
+
 func TestUnfinished(t *testing.T) {
 	for message, want := range map[string]bool{
 		"type=SYSCALL msg=audit(1764300000.123:71): arch=c000003e":       true,

@@ -198,6 +198,7 @@ func (p *syslogParser) inner(ev map[string]any) {
 	switch {
 	case strings.HasPrefix(message, "{"):
 		found, _ = p.decoder.object([]byte(message))
+	case isAudit(message):
 	case strings.Contains(message, " ["):
 		found, _ = parseAccess(message)
 	}
