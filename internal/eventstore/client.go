@@ -154,11 +154,12 @@ func (c *Client) Add(ctx context.Context, events []Event) error {
 	c.window.adding.RLock()
 	defer c.window.adding.RUnlock()
 	now := time.Now()
-	enc := encoder{from: c.window.from(now), to: now.Add(ahead), maxEvent: c.max,
-		columns: func(s stream) (map[string]struct{}, error) { return c.columnsOf(ctx, s) }}
-	if used, ok := c.buffers.Get().(*bytes.Buffer); ok {
-		enc.buf = *used
+	buf, ok := c.buffers.Get().(*bytes.Buffer)
+	if !ok {
+		buf = new(bytes.Buffer)
 	}
+	enc := encoder{buf: buf, from: c.window.from(now), to: now.Add(ahead), maxEvent: c.max,
+		columns: func(s stream) (map[string]struct{}, error) { return c.columnsOf(ctx, s) }}
 	for _, ev := range events {
 		c.naming.Lock()
 		err := enc.add(ev)
@@ -175,7 +176,7 @@ func (c *Client) Add(ctx context.Context, events []Event) error {
 	if err := c.insert(ctx, &enc); err != nil {
 		return err // a request that failed may still be read from
 	}
-	c.buffers.Put(&enc.buf)
+	c.buffers.Put(buf)
 	return nil
 }
 

@@ -53,7 +53,7 @@ type encoder struct {
 	from, to time.Time // what time an event may have
 	maxEvent int       // bytes of one line
 	columns  func(stream) (map[string]struct{}, error)
-	buf      bytes.Buffer
+	buf      *bytes.Buffer
 
 	refused, retimed, cut int64
 }

@@ -1,6 +1,7 @@
 package eventstore
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -43,7 +44,7 @@ func FuzzEncode(f *testing.F) {
 	f.Add("event_id", strings.Repeat("x", 9000), strings.Repeat("ں", 9000), int64(32503679999))
 	f.Fuzz(func(t *testing.T, name, value, message string, sec int64) {
 		now := time.Now()
-		e := encoder{from: now.Add(-time.Hour), to: now.Add(time.Hour), maxEvent: 8192, columns: noColumns}
+		e := encoder{buf: new(bytes.Buffer), from: now.Add(-time.Hour), to: now.Add(time.Hour), maxEvent: 8192, columns: noColumns}
 		e.add(Event{ID: "id", Source: "s", Time: time.Unix(sec, 0), Received: now, Message: message, Fields: []Field{{name, value}, {name, message}, {value, name}}})
 		line := e.buf.Bytes()
 		if e.buf.Len() > 8192 || strings.Count(e.buf.String(), "\n") != 1 {
@@ -78,7 +79,7 @@ func TestEncodeFits(t *testing.T) {
 			{ID: "names", Fields: names, Message: strings.Repeat("m", 1<<21)}, {ID: "odd", Fields: odd},
 			{ID: "halves", Message: halves}, {ID: "run", Message: run}, {ID: "both", Fields: []Field{{"a", run}}, Message: halves},
 		} {
-			e := encoder{from: now.Add(-time.Hour), to: now.Add(time.Hour), maxEvent: limit, columns: noColumns}
+			e := encoder{buf: new(bytes.Buffer), from: now.Add(-time.Hour), to: now.Add(time.Hour), maxEvent: limit, columns: noColumns}
 			ev.Time = now
 			e.add(ev)
 			var doc map[string]string

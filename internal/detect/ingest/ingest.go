@@ -216,9 +216,37 @@ func (r *Receiver) Addr(name string) net.Addr {
 func (r *Receiver) Run(ctx context.Context, m Matcher, sink detect.Sink) error {
 	reading, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	found := newFindings()
+	waiting := make(chan finding, 1)
 	var handing sync.WaitGroup
-	handing.Go(func() { r.handOn(ctx, found, sink, stop) })
+	handing.Go(func() {
+		for f := range waiting {
+			if len(f.matches) > 0 && r.insist(ctx, sink, f.source, f.matches) != nil {
+				return // ctx is done, and nothing behind these may be noted as taken
+			}
+			if err := r.spool.done(f.next); err != nil {
+				stop(err) // the rest is handed on: nothing is matched twice while the node runs
+			}
+		}
+	})
+	put := func(f finding) error {
+		select {
+		case before := <-waiting: // what was found goes together
+			if len(before.matches) > 0 {
+				f.source, f.matches = before.source, append(before.matches, f.matches...)
+			}
+		default:
+		}
+		waiting <- f // nobody else sends: there is room
+		if len(f.matches) < matchesWaiting {
+			return nil
+		}
+		select {
+		case waiting <- finding{next: f.next}: // it was taken
+			return nil
+		case <-reading.Done():
+			return context.Cause(reading)
+		}
+	}
 	err := r.spool.read(reading, func(f Frame) error {
 		if f.Data != nil {
 			if err := r.read(f, true, func(events []pasban.Event) error {
@@ -226,14 +254,14 @@ func (r *Receiver) Run(ctx context.Context, m Matcher, sink detect.Sink) error {
 				for _, ev := range events {
 					matches = append(matches, m.Match(ev)...)
 				}
-				return found.put(reading, f.Source, matches, f.Offset)
+				return put(finding{f.Source, matches, f.Offset})
 			}); err != nil {
 				return err
 			}
 		}
-		return found.put(reading, f.Source, nil, f.next)
+		return put(finding{f.Source, nil, f.next})
 	})
-	close(found.ended)
+	close(waiting)
 	handing.Wait()
 	if cause := context.Cause(reading); cause != nil {
 		return cause
@@ -241,22 +269,15 @@ func (r *Receiver) Run(ctx context.Context, m Matcher, sink detect.Sink) error {
 	return err
 }
 
-// handOn hands on what was found, all that waits together, and notes in the spool
-// what was taken. When that fails it has the reading stopped, and hands on the
-// rest: nothing is matched twice while the node runs.
-func (r *Receiver) handOn(ctx context.Context, found *findings, sink detect.Sink, stop context.CancelCauseFunc) {
-	for {
-		source, matches, next, ok := found.take(ctx)
-		if !ok {
-			return
-		}
-		if len(matches) > 0 && r.insist(ctx, sink, source, matches) != nil {
-			return // ctx is done
-		}
-		if err := r.spool.done(next); err != nil {
-			stop(err)
-		}
-	}
+// matchesWaiting is from how many matches on the reading waits for the sink: they hold
+// on to their events.
+const matchesWaiting = 2000
+
+// finding is what was found up to a place in the spool.
+type finding struct {
+	source  string // of the first match
+	matches []detect.Match
+	next    uint64
 }
 
 // Keep says how far the store of events has got in the spool; see [Spool.Keep].

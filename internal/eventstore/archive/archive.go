@@ -164,13 +164,9 @@ func (k *Keeper) once(ctx context.Context, now time.Time) error {
 
 // end archives a day and deletes it.
 func (k *Keeper) end(ctx context.Context, own days, day time.Time) error {
-	floor := day.Add(24 * time.Hour)
-	if k.Positions.Floor().Before(floor) {
-		if err := k.Positions.SetFloor(floor); err != nil {
-			return err
-		}
+	if err := k.raise(day.Add(24 * time.Hour)); err != nil {
+		return err
 	}
-	k.Window.Raise(floor)
 	if err := own.Flush(ctx); err != nil { // or the last events would be neither archived nor counted
 		return err
 	}
@@ -187,6 +183,17 @@ func (k *Keeper) end(ctx context.Context, own days, day time.Time) error {
 	return nil
 }
 
+// raise has no more events taken of before an instant; that is on disk first.
+func (k *Keeper) raise(floor time.Time) error {
+	if k.Positions.Floor().Before(floor) {
+		if err := k.Positions.SetFloor(floor); err != nil {
+			return err
+		}
+	}
+	k.Window.Raise(floor)
+	return nil
+}
+
 // server archives the days that a server is about to delete. They take no more
 // events from one look to the next before they are written: what was on its way to
 // them can be found by then.
@@ -200,11 +207,7 @@ func (k *Keeper) server(ctx context.Context, now time.Time) error {
 		floor = today
 	}
 	if k.Positions.Floor().Before(floor) {
-		if err := k.Positions.SetFloor(floor); err != nil {
-			return err
-		}
-		k.Window.Raise(floor)
-		return nil
+		return k.raise(floor)
 	}
 	for day := first; day.Before(floor); day = day.Add(24 * time.Hour) {
 		if _, err := os.Stat(k.file(day, 1)); errors.Is(err, fs.ErrNotExist) {
