@@ -30,6 +30,7 @@ import (
 	"pasban/examples/landregistry"
 	"pasban/internal/config"
 	"pasban/internal/identity"
+	"pasban/internal/identity/identitytest"
 	"pasban/internal/node"
 )
 
@@ -338,9 +339,17 @@ func (s *serving) visitor() *visitor {
 // enrolled is a visitor who has used the link and is signed in with a passkey.
 func (s *serving) enrolled(link string) *visitor {
 	s.t.Helper()
-	v, key := s.visitor(), newPasskey(s.t, s.base)
-	v.want(200, v.post(link+"/finish", key.create(v.want(200, v.post(link+"/begin", nil)).body)))
-	v.want(200, v.post("/pasban/signin/finish", key.get(v.want(200, v.post("/pasban/signin/begin", nil)).body)))
+	v, key := s.visitor(), must(identitytest.New(s.base))
+	v.want(200, v.post(link+"/finish", must(key.Create(v.want(200, v.post(link+"/begin", nil)).body))))
+	v.want(200, v.post("/pasban/signin/finish", must(key.Get(v.want(200, v.post("/pasban/signin/begin", nil)).body))))
+	return v
+}
+
+// must is for what fails only if the test itself is wrong.
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
 	return v
 }
 

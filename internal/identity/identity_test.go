@@ -9,6 +9,7 @@ import (
 
 	"pasban"
 	"pasban/internal/identity"
+	"pasban/internal/identity/identitytest"
 	"pasban/internal/page"
 	"pasban/internal/store"
 	"pasban/internal/store/storetest"
@@ -117,19 +118,19 @@ func TestBadAssertions(t *testing.T) {
 		bend         func(r *rig, b *browser, a *authenticator) []byte // the answer to send
 	}{
 		{"wrong origin", "bad_assertion", func(_ *rig, b *browser, a *authenticator) []byte {
-			a.origin = "https://evil.example"
+			a.Origin = "https://evil.example"
 			return a.get(b.begin("/pasban/signin"))
 		}},
 		{"user not verified", "bad_assertion", func(_ *rig, b *browser, a *authenticator) []byte {
-			a.flags = userPresent
+			a.Flags = identitytest.UserPresent
 			return a.get(b.begin("/pasban/signin"))
 		}},
 		{"user not present", "bad_assertion", func(_ *rig, b *browser, a *authenticator) []byte {
-			a.flags = userVerified
+			a.Flags = identitytest.UserVerified
 			return a.get(b.begin("/pasban/signin"))
 		}},
 		{"other host", "bad_assertion", func(_ *rig, b *browser, a *authenticator) []byte {
-			a.rpID = "evil.example"
+			a.RPID = "evil.example"
 			return a.get(b.begin("/pasban/signin"))
 		}},
 		{"wrong challenge", "bad_assertion", func(r *rig, b *browser, a *authenticator) []byte {
@@ -144,23 +145,23 @@ func TestBadAssertions(t *testing.T) {
 			return a.get(b.begin(r.link("officer:lhr-032")))
 		}},
 		{"other user handle", "bad_assertion", func(_ *rig, b *browser, a *authenticator) []byte {
-			a.handle = bytes.Repeat([]byte{1}, 32)
+			a.Handle = bytes.Repeat([]byte{1}, 32)
 			return a.get(b.begin("/pasban/signin"))
 		}},
 		{"no user handle", "bad_assertion", func(_ *rig, b *browser, a *authenticator) []byte {
-			a.handle = nil
+			a.Handle = nil
 			return a.get(b.begin("/pasban/signin"))
 		}},
 		{"other key", "bad_assertion", func(r *rig, b *browser, a *authenticator) []byte {
-			a.key = newAuthenticator(r.t).key
+			a.Key = newAuthenticator(r.t).Key
 			return a.get(b.begin("/pasban/signin"))
 		}},
 		{"unknown passkey", "unknown_passkey", func(r *rig, b *browser, a *authenticator) []byte {
-			a.id = newAuthenticator(r.t).id
+			a.ID = newAuthenticator(r.t).ID
 			return a.get(b.begin("/pasban/signin"))
 		}},
 		{"counter went back", "counter_went_back", func(_ *rig, b *browser, a *authenticator) []byte {
-			a.count, a.still = 1, true
+			a.Count, a.Still = 1, true
 			return a.get(b.begin("/pasban/signin"))
 		}},
 		{"disabled", "disabled", func(r *rig, b *browser, a *authenticator) []byte {
@@ -251,7 +252,7 @@ func TestLinks(t *testing.T) {
 	dead("replaced", old)
 	opts := b.begin(fresh)
 	other := newAuthenticator(t)
-	other.flags = userPresent
+	other.Flags = identitytest.UserPresent
 	res, body = b.do(http.MethodPost, fresh+"/finish", other.create(opts))
 	want(t, "unverified enrolment", res, body, http.StatusUnauthorized)
 	if got := r.reasons(); !strings.HasSuffix(got, "bad_attestation") {

@@ -4,15 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
-	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -24,7 +17,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-webauthn/webauthn/protocol/webauthncbor"
+	"pasban/internal/identity/identitytest"
 )
 
 // analyst is somebody's browser at a node's console.
@@ -47,24 +40,19 @@ func newAnalyst(ctx context.Context, base, root, link string) (*analyst, error) 
 		return nil, err
 	}
 	a := &analyst{base, &http.Client{Jar: jar, Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: roots}}}}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	p, err := identitytest.New(base)
 	if err != nil {
 		return nil, err
 	}
-	p := passkey{key: key, id: []byte(rand.Text()), origin: base}
 	for _, step := range []struct {
 		path   string
-		answer func(challenge) ([]byte, error)
-	}{{link, p.create}, {"/pasban/signin", p.get}} {
+		answer func(options []byte) ([]byte, error)
+	}{{link, p.Create}, {"/pasban/signin", p.Get}} {
 		options, err := a.post(ctx, step.path+"/begin", nil)
 		if err != nil {
 			return nil, err
 		}
-		var c challenge
-		if err := json.Unmarshal(options, &c); err != nil {
-			return nil, err
-		}
-		body, err := step.answer(c)
+		body, err := step.answer(options)
 		if err != nil {
 			return nil, err
 		}
@@ -194,82 +182,3 @@ func (a *analyst) live(ctx context.Context, s *sightings) (cuts int, err error) 
 		}
 	}
 }
-
-// passkey is a software authenticator with one ES256 credential and no
-// attestation (WebAuthn Level 3).
-type passkey struct {
-	origin string
-	key    *ecdsa.PrivateKey
-	id     []byte
-	user   []byte
-	uses   uint32
-}
-
-// challenge is what an authenticator reads of the options of both ceremonies.
-type challenge struct {
-	PublicKey struct {
-		Challenge string
-		RPID      string `json:"rpId"`
-		RP        struct{ ID string }
-		User      struct{ ID string }
-	}
-}
-
-// data is the authenticator's data: user present and verified.
-func (p *passkey) data(rp string, flags byte) []byte {
-	p.uses++
-	hash := sha256.Sum256([]byte(rp))
-	return binary.BigEndian.AppendUint32(append(hash[:], flags|0x05), p.uses)
-}
-
-func (p *passkey) client(kind, challenge string) ([]byte, error) {
-	return json.Marshal(map[string]any{"type": kind, "challenge": challenge, "origin": p.origin, "crossOrigin": false})
-}
-
-// create answers the options for a new passkey.
-func (p *passkey) create(c challenge) (_ []byte, err error) {
-	if p.user, err = base64.RawURLEncoding.DecodeString(c.PublicKey.User.ID); err != nil {
-		return nil, err
-	}
-	point, err := p.key.PublicKey.Bytes()
-	if err != nil {
-		return nil, err
-	}
-	cose, err := webauthncbor.Marshal(map[int]any{1: 2, 3: -7, -1: 1, -2: point[1:33], -3: point[33:]})
-	if err != nil {
-		return nil, err
-	}
-	data := append(p.data(c.PublicKey.RP.ID, 0x40), make([]byte, 16)...) // no AAGUID
-	data = binary.BigEndian.AppendUint16(data, uint16(len(p.id)))
-	data = append(append(data, p.id...), cose...)
-	object, err := webauthncbor.Marshal(map[string]any{"fmt": "none", "attStmt": map[string]any{}, "authData": data})
-	if err != nil {
-		return nil, err
-	}
-	client, err := p.client("webauthn.create", c.PublicKey.Challenge)
-	if err != nil {
-		return nil, err
-	}
-	return p.answer(map[string]any{"clientDataJSON": unpadded(client), "attestationObject": unpadded(object)})
-}
-
-// get answers the options for using the passkey.
-func (p *passkey) get(c challenge) ([]byte, error) {
-	client, err := p.client("webauthn.get", c.PublicKey.Challenge)
-	if err != nil {
-		return nil, err
-	}
-	data, hash := p.data(c.PublicKey.RPID, 0), sha256.Sum256(client)
-	digest := sha256.Sum256(append(data[:len(data):len(data)], hash[:]...))
-	signature, err := ecdsa.SignASN1(rand.Reader, p.key, digest[:])
-	if err != nil {
-		return nil, err
-	}
-	return p.answer(map[string]any{"clientDataJSON": unpadded(client), "authenticatorData": unpadded(data), "userHandle": unpadded(p.user), "signature": unpadded(signature)})
-}
-
-func (p *passkey) answer(response map[string]any) ([]byte, error) {
-	return json.Marshal(map[string]any{"id": unpadded(p.id), "rawId": unpadded(p.id), "type": "public-key", "clientExtensionResults": map[string]any{}, "response": response})
-}
-
-func unpadded(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
