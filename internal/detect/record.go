@@ -398,14 +398,29 @@ func (r *record) addText(field int32, text string) {
 	if field < 0 && !r.unnested {
 		return
 	}
-	v := value{kind: rawValue, text: []byte(text)}
-	for _, c := range v.text {
-		v.wide = v.wide || c >= utf8.RuneSelf
-	}
+	start := len(r.buf)
+	r.buf = append(r.buf, text...)
+	v := value{kind: rawValue, text: r.buf[start:len(r.buf):len(r.buf)]}
+	v.wide = beyondASCII(v.text)
 	if v.wide && !utf8.Valid(v.text) {
 		v.text = bytes.ToValidUTF8(v.text, []byte("\uFFFD"))
 	}
 	r.add(field, v)
+}
+
+// beyondASCII reports whether a text has bytes beyond ASCII, eight at a time.
+func beyondASCII(text []byte) bool {
+	for ; len(text) >= 8; text = text[8:] {
+		if binary.LittleEndian.Uint64(text)&highs != 0 {
+			return true
+		}
+	}
+	for _, c := range text {
+		if c >= utf8.RuneSelf {
+			return true
+		}
+	}
+	return false
 }
 
 // vocabulary numbers the fields that rules name, and finds them by the bytes of

@@ -54,6 +54,8 @@ type encoder struct {
 	maxEvent int       // bytes of one line
 	columns  func(stream) (map[string]struct{}, error)
 	buf      *bytes.Buffer
+	out      []Field             // of the event at hand: their memory serves the next
+	seen     map[string]struct{} // their names
 
 	refused, retimed, cut int64
 }
@@ -110,9 +112,12 @@ func (e *encoder) within(t time.Time) bool { return !t.Before(e.from) && t.Befor
 // fields gives at most limit fields names that the engine takes, each once, and
 // adds them to the columns. The others go into FieldMore.
 func (e *encoder) fields(in []Field, limit int, columns map[string]struct{}) []Field {
-	out := make([]Field, 0, len(in)+1)
+	out := e.out[:0]
 	more := map[string]string{}
-	seen := make(map[string]struct{}, len(in))
+	if e.seen == nil {
+		e.seen = map[string]struct{}{}
+	}
+	clear(e.seen)
 	for _, f := range in {
 		if f.Value == "" {
 			continue // to the engine the same as no field
@@ -121,7 +126,7 @@ func (e *encoder) fields(in []Field, limit int, columns map[string]struct{}) []F
 		if slices.Contains(reserved, f.Name) {
 			f.Name = OriginalPrefix + f.Name
 		}
-		_, twice := seen[f.Name]
+		_, twice := e.seen[f.Name]
 		_, known := columns[f.Name]
 		if len(f.Name) > maxFieldName || len(out) >= limit || twice || !known && len(columns) >= maxColumns {
 			more[f.Name] = f.Value
@@ -130,13 +135,14 @@ func (e *encoder) fields(in []Field, limit int, columns map[string]struct{}) []F
 		if !known {
 			columns[strings.Clone(f.Name)] = struct{}{} // or it would hold on to the whole of what was received
 		}
-		seen[f.Name] = struct{}{}
+		e.seen[f.Name] = struct{}{}
 		out = append(out, f)
 	}
 	if len(more) > 0 {
 		text, _ := json.Marshal(more) // strings always encode; in order of their names
 		out = append(out, Field{FieldMore, string(text)})
 	}
+	e.out = out
 	return out
 }
 

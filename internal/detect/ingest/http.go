@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"pasban/internal/detect/logs"
@@ -117,12 +118,21 @@ func (s *source) admit(w http.ResponseWriter, r *http.Request) bool {
 	return false
 }
 
-// post reads the body and takes it.
+// bodies are buffers that no request uses now.
+var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// post reads the body and takes it. take does not hold on to it.
 func (s *source) post(w http.ResponseWriter, r *http.Request, take func(r *http.Request, body []byte) ([]byte, error)) {
-	body, err := readBody(r)
+	body := bodies.Get().(*bytes.Buffer)
+	defer func() {
+		if body.Reset(); body.Cap() <= 2*firstRoom {
+			bodies.Put(body)
+		}
+	}()
+	err := readBody(r, body)
 	var answer []byte
 	if err == nil {
-		answer, err = take(r, body)
+		answer, err = take(r, body.Bytes())
 	}
 	switch e, ok := errors.AsType[*httpError](err); {
 	case err == nil:
@@ -146,30 +156,29 @@ func cmpType(r *http.Request) string {
 	return "application/json"
 }
 
-func readBody(r *http.Request) ([]byte, error) {
+func readBody(r *http.Request, body *bytes.Buffer) error {
 	in := io.Reader(r.Body)
 	switch r.Header.Get("Content-Encoding") {
 	case "", "identity":
 	case "gzip":
 		zr, err := gzip.NewReader(r.Body)
 		if err != nil {
-			return nil, &httpError{http.StatusBadRequest, "the body is not gzip"}
+			return &httpError{http.StatusBadRequest, "the body is not gzip"}
 		}
 		in = zr
 	default:
-		return nil, &httpError{http.StatusUnsupportedMediaType, "only gzip is understood"}
+		return &httpError{http.StatusUnsupportedMediaType, "only gzip is understood"}
 	}
-	var body bytes.Buffer
 	if said := r.ContentLength; said > 0 && said <= firstRoom { // what is said is not yet sent: it gets no more room than that
 		body.Grow(int(said) + bytes.MinRead)
 	}
 	if _, err := body.ReadFrom(io.LimitReader(in, maxBody+1)); err != nil {
-		return nil, &httpError{http.StatusBadRequest, "the body ends early or is damaged"}
+		return &httpError{http.StatusBadRequest, "the body ends early or is damaged"}
 	}
 	if body.Len() > maxBody {
-		return nil, &httpError{http.StatusRequestEntityTooLarge, "the body is over 16 MiB: send less at once"}
+		return &httpError{http.StatusRequestEntityTooLarge, "the body is over 16 MiB: send less at once"}
 	}
-	return body.Bytes(), nil
+	return nil
 }
 
 // takeJSON takes objects as they are; those that are none are refused when they

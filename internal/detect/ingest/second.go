@@ -55,6 +55,7 @@ func (s *Spool) Unkept() (waiting, lost int64) {
 // for more, until ctx is done or take fails. It removes nothing: Keep does, when
 // the reader says that it has got on.
 func (s *Spool) Follow(ctx context.Context, from uint64, take func(Frame) error) error {
+	var frames frameReader
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -69,7 +70,7 @@ func (s *Spool) Follow(ctx context.Context, from uint64, take func(Frame) error)
 			}
 			continue
 		}
-		next, err := s.followSegment(ctx, at, end, take)
+		next, err := s.followSegment(ctx, &frames, at, end, take)
 		if err != nil {
 			return err
 		}
@@ -78,7 +79,7 @@ func (s *Spool) Follow(ctx context.Context, from uint64, take func(Frame) error)
 }
 
 // followSegment hands out the frames from at up to end that are in one segment.
-func (s *Spool) followSegment(ctx context.Context, at, end uint64, take func(Frame) error) (uint64, error) {
+func (s *Spool) followSegment(ctx context.Context, frames *frameReader, at, end uint64, take func(Frame) error) (uint64, error) {
 	s.mu.Lock()
 	i := s.holds(at)
 	start := s.starts[i]
@@ -101,7 +102,7 @@ func (s *Spool) followSegment(ctx context.Context, at, end uint64, take func(Fra
 		return at, err
 	}
 	for at < behind {
-		fr, err := readFrame(f, at)
+		fr, err := frames.read(f, at)
 		if err != nil {
 			return behind, nil // likewise
 		}

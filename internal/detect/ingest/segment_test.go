@@ -28,7 +28,7 @@ func TestFollowGone(t *testing.T) {
 	if err := s.Keep(s.starts[1]); err != nil {
 		t.Fatal(err)
 	}
-	next, err := s.followSegment(t.Context(), began, s.end, func(Frame) error { t.Error("a frame came"); return nil })
+	next, err := s.followSegment(t.Context(), new(frameReader), began, s.end, func(Frame) error { t.Error("a frame came"); return nil })
 	if err != nil || next != s.starts[0] || next == began {
 		t.Errorf("goes on at %d of %v, %v", next, s.starts, err)
 	}

@@ -43,7 +43,7 @@ var (
 type Frame struct {
 	Source   string
 	Received time.Time
-	Data     []byte
+	Data     []byte // holds until the next frame is read
 	// Offset is the frame's place in everything that was ever spooled, in bytes;
 	// it grows from frame to frame, also over restarts.
 	Offset uint64
@@ -131,8 +131,9 @@ func (s *Spool) recover() error {
 	}
 	defer f.Close()
 	s.end = start
+	var frames frameReader
 	for {
-		fr, err := readFrame(f, s.end)
+		fr, err := frames.read(f, s.end)
 		if err != nil {
 			break
 		}
@@ -176,18 +177,17 @@ func (s *Spool) segment() error {
 // Append adds what a source sent. When it returns nil the data is on stable
 // storage. It returns ErrFull, and keeps nothing, if there is no room.
 func (s *Spool) Append(source string, received time.Time, data []byte) error {
-	size := frameHead + 2 + len(source) + 8 + len(data)
+	head := make([]byte, frameHead, frameHead+2+len(source)+8)
+	head = binary.LittleEndian.AppendUint16(head, uint16(len(source)))
+	head = append(head, source...)
+	head = binary.LittleEndian.AppendUint64(head, uint64(received.UnixMilli()))
+	size := len(head) + len(data)
 	if size > maxFrame {
 		return fmt.Errorf("%d bytes at once are over the limit of %d", len(data), maxFrame)
 	}
-	b := make([]byte, frameHead, size)
-	b = binary.LittleEndian.AppendUint16(b, uint16(len(source)))
-	b = append(b, source...)
-	b = binary.LittleEndian.AppendUint64(b, uint64(received.UnixMilli()))
-	b = append(b, data...)
-	binary.LittleEndian.PutUint32(b, uint32(len(b)-frameHead))
-	binary.LittleEndian.PutUint32(b[4:], crc32.ChecksumIEEE(b[frameHead:]))
-	at, err := s.write(b)
+	binary.LittleEndian.PutUint32(head, uint32(size-frameHead))
+	binary.LittleEndian.PutUint32(head[4:], crc32.Update(crc32.ChecksumIEEE(head[frameHead:]), crc32.IEEETable, data))
+	at, err := s.write(head, data)
 	if err != nil {
 		return err
 	}
@@ -195,23 +195,27 @@ func (s *Spool) Append(source string, received time.Time, data []byte) error {
 }
 
 // write appends a frame to the last segment and returns where it ends.
-func (s *Spool) write(b []byte) (uint64, error) {
+func (s *Spool) write(head, data []byte) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if int64(s.end-s.taken)+int64(len(b)) > s.max {
+	size := int64(len(head) + len(data))
+	if int64(s.end-s.taken)+size > s.max {
 		return 0, ErrFull
 	}
-	if err := s.makeRoom(int64(len(b))); err != nil {
+	if err := s.makeRoom(size); err != nil {
 		return 0, err
 	}
 	if err := s.segment(); err != nil {
 		return 0, err
 	}
-	start := s.starts[len(s.starts)-1]
-	if _, err := s.file.WriteAt(b, int64(s.end-start)); err != nil {
-		return 0, err // what was written of it is written over by the next
+	at := int64(s.end - s.starts[len(s.starts)-1])
+	for _, part := range [][]byte{head, data} {
+		if _, err := s.file.WriteAt(part, at); err != nil {
+			return 0, err // what was written of it is written over by the next
+		}
+		at += int64(len(part))
 	}
-	s.end += uint64(len(b))
+	s.end += uint64(size)
 	return s.end, nil
 }
 
@@ -270,6 +274,7 @@ func (s *Spool) Each(ctx context.Context, take func(Frame) error) error {
 func (s *Spool) read(ctx context.Context, take func(Frame) error) error {
 	var f *os.File
 	var start uint64
+	var frames frameReader
 	defer func() {
 		if f != nil {
 			f.Close()
@@ -298,7 +303,7 @@ func (s *Spool) read(ctx context.Context, take func(Frame) error) error {
 			}
 			start = segment
 		}
-		fr, err := readAt(f, start, at)
+		fr, err := frames.readAt(f, start, at)
 		if err != nil {
 			fr = Frame{Offset: at, next: s.passOver(at)}
 		}
@@ -313,14 +318,14 @@ func (s *Spool) read(ctx context.Context, take func(Frame) error) error {
 }
 
 // readAt reads the frame at an offset from the segment's file, nil if it is gone.
-func readAt(f *os.File, start, at uint64) (Frame, error) {
+func (r *frameReader) readAt(f *os.File, start, at uint64) (Frame, error) {
 	if f == nil {
 		return Frame{}, errFrame
 	}
 	if _, err := f.Seek(int64(at-start), io.SeekStart); err != nil {
 		return Frame{}, err
 	}
-	return readFrame(f, at)
+	return r.read(f, at)
 }
 
 // next returns the segment of the frame at an offset, or what to wait for if there
@@ -401,18 +406,28 @@ func (s *Spool) Close() error {
 	return errors.Join(err, durable.WriteFile(filepath.Join(s.dir, positionName), []byte(strconv.FormatUint(s.taken, 10)+"\n"), 0o600))
 }
 
-// readFrame reads the frame at an offset, where r stands.
-func readFrame(r io.Reader, at uint64) (Frame, error) {
+// frameReader reads frames into the same memory again and again: a frame's data
+// holds until the next is read.
+type frameReader struct{ buf []byte }
+
+// keptFrame is the largest frame whose memory is kept for the next.
+const keptFrame = 1 << 20
+
+// read reads the frame at an offset, where in stands.
+func (r *frameReader) read(in io.Reader, at uint64) (Frame, error) {
 	var head [frameHead]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
+	if _, err := io.ReadFull(in, head[:]); err != nil {
 		return Frame{}, err
 	}
 	size := binary.LittleEndian.Uint32(head[:])
 	if size < 10 || size > maxFrame {
 		return Frame{}, errFrame
 	}
-	b := make([]byte, size)
-	if _, err := io.ReadFull(r, b); err != nil {
+	b := slices.Grow(r.buf[:0], int(size))[:size]
+	if r.buf = b; size > keptFrame {
+		r.buf = nil
+	}
+	if _, err := io.ReadFull(in, b); err != nil {
 		return Frame{}, err
 	}
 	n := int(binary.LittleEndian.Uint16(b))

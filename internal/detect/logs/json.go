@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -17,22 +18,34 @@ import (
 // their text.
 type decoder struct {
 	limits Limits
-	dec    *jsontext.Decoder
-	in     bytes.Reader
+	dec    jsontext.Decoder
+	in     bytes.Buffer // the decoder reads it where it lies
+	names  map[string]string
 	fields int
 	before int // members of the object before: the next is often like it
 	queue  []map[string]any
 }
 
+// decoders are those that no stream uses now. What they know of names serves the
+// next: a listener opens a stream for every request.
+var decoders = sync.Pool{New: func() any { return &decoder{names: map[string]string{}} }}
+
 func newDecoder(limits Limits) *decoder {
-	d := &decoder{limits: limits}
-	d.dec = jsontext.NewDecoder(&d.in, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	d := decoders.Get().(*decoder)
+	d.limits = limits
 	return d
 }
 
-// object decodes exactly one object.
+// release gives the decoder to another stream.
+func (d *decoder) release() {
+	d.in, d.queue = bytes.Buffer{}, nil
+	d.dec.Reset(&d.in)
+	decoders.Put(d)
+}
+
+// object decodes exactly one object. Nothing of text is held on to.
 func (d *decoder) object(text []byte) (map[string]any, error) {
-	d.in.Reset(text)
+	d.in = *bytes.NewBuffer(text)
 	d.dec.Reset(&d.in, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	d.fields = 0
 	v, err := d.value(0)
@@ -99,11 +112,10 @@ func (d *decoder) members(depth int) (any, error) {
 	}
 	m := make(map[string]any, room)
 	for d.dec.PeekKind() != '}' {
-		tok, err := d.dec.ReadToken()
+		name, err := d.name()
 		if err != nil {
 			return nil, err
 		}
-		name := tok.String()
 		v, err := d.value(depth + 1)
 		if err != nil {
 			return nil, err
@@ -115,6 +127,33 @@ func (d *decoder) members(depth int) (any, error) {
 	}
 	_, err := d.dec.ReadToken()
 	return m, err
+}
+
+const (
+	maxNames   = 4096 // that a decoder remembers
+	maxNameLen = 64   // of one that is remembered
+)
+
+// name reads a member's name. Events have the same few again and again: one text
+// stands for all of them.
+func (d *decoder) name() (string, error) {
+	quoted, err := d.dec.ReadValue()
+	if err != nil {
+		return "", err
+	}
+	if len(quoted) > maxNameLen {
+		name, _ := jsontext.AppendUnquote(nil, quoted) // the error is about bytes that are not UTF-8: they became U+FFFD
+		return string(name), nil
+	}
+	if name, known := d.names[string(quoted)]; known {
+		return name, nil
+	}
+	name, _ := jsontext.AppendUnquote(nil, quoted)
+	if len(d.names) >= maxNames {
+		clear(d.names)
+	}
+	d.names[string(quoted)] = string(name)
+	return string(name), nil
 }
 
 // both is a list of two values, or of a list's and one more.

@@ -41,6 +41,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -118,12 +119,16 @@ type Options struct {
 
 // Stream gives the events of one input in their order.
 type Stream struct {
-	opt    Options
-	report Report
-	next   func() (map[string]any, error) // the format's reader; io.EOF at the end
-	finish func()                         // called once at the end
-	last   time.Time                      // of the event before
+	opt     Options
+	report  Report
+	next    func() (map[string]any, error) // the format's reader; io.EOF at the end
+	finish  func()                         // called once at the end; may be nil
+	release func()                         // likewise: gives back what another stream can use
+	last    time.Time                      // of the event before
 }
+
+// buffers are readers of peekSize that no stream uses now.
+var buffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, peekSize) }}
 
 // ErrBinary is the error of [Open] for what is neither text nor an event log.
 var ErrBinary = errors.New("neither text nor a Windows event log")
@@ -138,11 +143,9 @@ func Open(in io.Reader, opt Options) (*Stream, error) {
 		opt.Now = time.Now()
 	}
 	s := &Stream{opt: opt}
-	size := peekSize
-	if whole, ok := in.(*bytes.Reader); ok { // many small ones are read in turn
-		size = min(size, whole.Len())
-	}
-	buf := bufio.NewReaderSize(in, size)
+	buf := buffers.Get().(*bufio.Reader)
+	buf.Reset(in)
+	s.release = func() { buf.Reset(nil); buffers.Put(buf) }
 	for range 2 { // a compressed file may have been compressed again in transit
 		head, err := buf.Peek(2)
 		if err != nil && !errors.Is(err, io.EOF) {
@@ -183,7 +186,7 @@ func (s *Stream) start(buf *bufio.Reader) error {
 		return s.startEVTX(buf)
 	case JSON:
 		objects := &objectReader{in: buf, max: s.opt.Limits.Bytes, refuse: s.refuse}
-		decoder := newDecoder(s.opt.Limits)
+		decoder := s.decoder()
 		s.next = func() (map[string]any, error) { return s.nextObject(objects, decoder) }
 	case Syslog:
 		j := &auditJoiner{refuse: s.refuse, mapping: s.opt.Mapping}
@@ -203,12 +206,20 @@ func (s *Stream) start(buf *bufio.Reader) error {
 	return nil
 }
 
+// decoder is a decoder that is given back at the end.
+func (s *Stream) decoder() *decoder {
+	d := newDecoder(s.opt.Limits)
+	before := s.release
+	s.release = func() { before(); d.release() }
+	return d
+}
+
 func (s *Stream) startEVTX(in io.Reader) error {
 	r, err := evtx.NewReader(in)
 	if err != nil {
 		return err
 	}
-	decoder := newDecoder(s.opt.Limits)
+	decoder := s.decoder()
 	s.next = func() (map[string]any, error) {
 		rec, err := r.Next()
 		if err != nil {
@@ -275,11 +286,7 @@ func (s *Stream) Next() (pasban.Event, error) {
 		err = io.EOF
 		fallthrough
 	default:
-		if s.finish != nil {
-			s.finish()
-			s.finish = nil
-		}
-		s.next = func() (map[string]any, error) { return nil, err }
+		s.end(err)
 		return nil, err
 	}
 	s.report.Events++
@@ -289,6 +296,18 @@ func (s *Stream) Next() (pasban.Event, error) {
 	}
 	s.believe(ev)
 	return ev, nil
+}
+
+// end lets go of the input: from now on there is only err.
+func (s *Stream) end(err error) {
+	if s.finish != nil {
+		s.finish()
+	}
+	if s.release != nil {
+		s.release()
+	}
+	s.finish, s.release = nil, nil
+	s.next = func() (map[string]any, error) { return nil, err }
 }
 
 // isDamage reports whether an error is about the compressed bytes themselves.

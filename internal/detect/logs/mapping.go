@@ -148,20 +148,31 @@ func like(pattern, s string) bool {
 }
 
 func (m *Mapping) shaped(s *shape, raw map[string]any) pasban.Event {
-	ev := make(pasban.Event, len(raw)+len(s.Fields)+len(s.Lift))
-	if s.Keep == nil || *s.Keep {
-		maps.Copy(ev, raw)
+	ev := pasban.Event(raw)
+	if keep := s.Keep == nil || *s.Keep; !keep || len(s.Lift) > 0 { // paths are looked up in what was sent
+		ev = make(pasban.Event, len(raw)+len(s.Fields)+len(s.Lift))
+		if keep {
+			maps.Copy(ev, raw)
+		}
 	}
 	for _, where := range s.Lift {
 		lift(ev, raw, where)
 	}
+	type field struct {
+		name string
+		v    any
+	}
+	found := make([]field, 0, 16) // all are looked up before one is set: ev may be raw itself
 	for name, paths := range s.Fields {
 		for _, p := range paths {
 			if v, ok := at(raw, p); ok {
-				ev[name] = plain(v)
+				found = append(found, field{name, plain(v)})
 				break
 			}
 		}
+	}
+	for _, f := range found {
+		ev[f.name] = f.v
 	}
 	setTime(ev, raw, s.Time)
 	switch {

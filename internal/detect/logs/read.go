@@ -2,6 +2,7 @@ package logs
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -59,7 +60,8 @@ type objectReader struct {
 	pos    int64  // of rest
 	rest   []byte // read and not looked at yet
 	begun  bool   // rest is the beginning of a line
-	buf    []byte // the object, as far as it was read
+	buf    []byte // the object, as far as it was read and rest does not hold it
+	object []byte // the whole one
 	over   bool   // it is larger than max and not held
 	depth  int
 	quoted bool
@@ -83,7 +85,7 @@ func (r *objectReader) next() ([]byte, error) {
 			}
 		}
 		if r.take() {
-			return r.buf, nil
+			return r.object, nil
 		}
 	}
 }
@@ -100,7 +102,7 @@ func (r *objectReader) use(n int) {
 }
 
 // take uses up bytes of rest, to its end or to that of an object. It reports
-// whether buf holds a whole one.
+// whether object is a whole one.
 func (r *objectReader) take() bool {
 	if r.depth > 0 && r.begun && r.rest[0] == '{' {
 		r.broken("the object does not end before the next one begins")
@@ -108,30 +110,68 @@ func (r *objectReader) take() bool {
 	if r.depth == 0 && !r.find() {
 		return false
 	}
-	for i, b := range r.rest {
-		switch {
-		case r.escape:
-			r.escape = false
-		case r.quoted:
-			r.escape = b == '\\'
-			r.quoted = b != '"'
-		case b == '"':
+	for i := 0; i < len(r.rest); i++ {
+		if r.quoted {
+			i += r.closing(r.rest[i:])
+			continue
+		}
+		switch r.rest[i] {
+		case '"':
 			r.quoted = true
-		case b == '{' || b == '[':
+		case '{', '[':
 			r.depth++
-		case b == '}' || b == ']':
+		case '}', ']':
 			if r.depth--; r.depth == 0 {
-				r.hold(i + 1)
-				if r.over {
-					r.broken(fmt.Sprintf("the object is over the limit of %d bytes", r.max))
-					return false
-				}
-				return true
+				return r.whole(i + 1)
 			}
 		}
 	}
 	r.hold(len(r.rest))
 	return false
+}
+
+// whole makes the first n bytes of rest the object's end. One that lies in rest from
+// its beginning stays there.
+func (r *objectReader) whole(n int) bool {
+	if len(r.buf) == 0 && !r.over && n <= r.max {
+		r.object = r.rest[:n]
+		r.use(n)
+		return true
+	}
+	r.hold(n)
+	if r.over {
+		r.broken(fmt.Sprintf("the object is over the limit of %d bytes", r.max))
+		return false
+	}
+	r.object = r.buf
+	return true
+}
+
+// closing finds the quote that ends the string in which b begins; it is len(b) if
+// the string goes on.
+func (r *objectReader) closing(b []byte) (at int) {
+	for {
+		if r.escape && at < len(b) {
+			r.escape = false
+			at++
+		}
+		n := bytes.IndexByte(b[at:], '"')
+		text := b[at:]
+		if n >= 0 {
+			text = text[:n]
+		}
+		if len(text) > 0 {
+			r.escape = (len(text)-len(bytes.TrimRight(text, `\`)))%2 == 1
+		}
+		at += len(text)
+		switch {
+		case n < 0:
+			return at
+		case !r.escape:
+			r.quoted = false
+			return at
+		}
+	}
 }
 
 // find steps over what may stand between objects, and refuses what may not.
