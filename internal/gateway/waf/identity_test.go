@@ -82,7 +82,11 @@ func verdictOf(tx types.Transaction) (v verdict) {
 			v.logged++
 		}
 		for _, d := range m.MatchedDatas() {
-			v.matches = append(v.matches, fmt.Sprintf("%d/%d %s:%s=%q", m.Rule().ID(), d.ChainLevel(), d.Variable().Name(), d.Key(), d.Value()))
+			value := d.Value()
+			if d.Variable() == variables.TimeEpoch { // the two are not judged in the same second
+				value = "now"
+			}
+			v.matches = append(v.matches, fmt.Sprintf("%d/%d %s:%s=%q", m.Rule().ID(), d.ChainLevel(), d.Variable().Name(), d.Key(), value))
 		}
 	}
 	slices.Sort(v.matches) // Coraza walks maps
@@ -107,7 +111,7 @@ func sameVerdict(t *testing.T, name string, stock, own *Engine, raw []byte, answ
 	t.Helper()
 	want, werr := judge(stock, raw, answer)
 	got, gerr := judge(own, raw, answer)
-	for range 30 {
+	for range 300 { // of 20 arguments that match, the last one is what a chain goes on with
 		if fmt.Sprint(werr) == fmt.Sprint(gerr) && (want.equal(got) || want.unordered().equal(got.unordered())) {
 			return
 		}
