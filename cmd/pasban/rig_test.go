@@ -70,12 +70,14 @@ func freeAddress() (string, error) {
 	return "", errors.New("no free port")
 }
 
-// build builds a command of this module as it is installed, without the race
+// build builds a command of this module as it is shipped, without the race
 // detector, and returns its path.
 func build(t testing.TB, name string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
-	if out, err := exec.Command("go", "build", "-o", path, "../"+name).CombinedOutput(); err != nil {
+	cmd := exec.Command("go", "build", "-o", path, "../"+name)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-trimpath")
+	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build %s: %v\n%s", name, err, out)
 	}
 	return path
