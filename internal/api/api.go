@@ -72,10 +72,15 @@ const (
 // Handler serves /api/openapi.json and /api/v1/.
 func (a *API) Handler() http.Handler {
 	mux := http.NewServeMux()
-	handle := func(path string, methods map[string]http.HandlerFunc) {
+	type handler func(http.ResponseWriter, *http.Request) error
+	handle := func(path string, methods map[string]handler) {
 		var allow []string
 		for method, h := range methods {
-			mux.Handle(method+" "+path, h)
+			mux.HandleFunc(method+" "+path, func(w http.ResponseWriter, r *http.Request) {
+				if err := h(w, r); err != nil {
+					a.fail(w, r, err)
+				}
+			})
 			allow = append(allow, method)
 		}
 		slices.Sort(allow)
@@ -85,13 +90,13 @@ func (a *API) Handler() http.Handler {
 				Detail: "this address takes " + strings.Join(allow, " and ") + " only"})
 		})
 	}
-	handle("/api/openapi.json", map[string]http.HandlerFunc{"GET": a.openAPI})
-	handle("/api/v1/services", map[string]http.HandlerFunc{"GET": a.services})
-	handle("/api/v1/services/{service}", map[string]http.HandlerFunc{"GET": a.service})
-	handle("/api/v1/services/{service}/records", map[string]http.HandlerFunc{"GET": a.list, "POST": a.create})
-	handle("/api/v1/services/{service}/search", map[string]http.HandlerFunc{"POST": a.search})
-	handle("/api/v1/services/{service}/records/{id}", map[string]http.HandlerFunc{"GET": a.open})
-	handle("/api/v1/services/{service}/records/{id}/steps", map[string]http.HandlerFunc{"POST": a.step})
+	handle("/api/openapi.json", map[string]handler{"GET": a.openAPI})
+	handle("/api/v1/services", map[string]handler{"GET": a.services})
+	handle("/api/v1/services/{service}", map[string]handler{"GET": a.service})
+	handle("/api/v1/services/{service}/records", map[string]handler{"GET": a.list, "POST": a.create})
+	handle("/api/v1/services/{service}/search", map[string]handler{"POST": a.search})
+	handle("/api/v1/services/{service}/records/{id}", map[string]handler{"GET": a.open})
+	handle("/api/v1/services/{service}/records/{id}/steps", map[string]handler{"POST": a.step})
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		a.o.Pages.Error(w, r, &pasban.Error{Kind: pasban.NotFound, Msg: "there is nothing at this address", Hint: "see /api/openapi.json"})
 	})
@@ -156,65 +161,62 @@ func promise(w http.ResponseWriter, d registry.Disclosure) {
 }
 
 // services answers with what is declared; anybody may know that.
-func (a *API) services(w http.ResponseWriter, r *http.Request) {
+func (a *API) services(w http.ResponseWriter, r *http.Request) error {
 	out := []serviceJSON{}
 	for _, s := range a.o.Registry.Services() {
 		out = append(out, serviceOf(s))
 	}
 	a.o.Pages.JSON(w, r, http.StatusOK, "", map[string]any{"services": out})
+	return nil
 }
 
-func (a *API) service(w http.ResponseWriter, r *http.Request) {
+func (a *API) service(w http.ResponseWriter, r *http.Request) error {
 	s, err := a.o.Registry.Service(r.PathValue("service"))
 	if err != nil {
-		a.fail(w, r, err)
-		return
+		return err
 	}
 	a.o.Pages.JSON(w, r, http.StatusOK, "", serviceOf(s))
+	return nil
 }
 
 // list answers with the work list to officers and with their own applications
 // to citizens: without anybody's data.
-func (a *API) list(w http.ResponseWriter, r *http.Request) {
+func (a *API) list(w http.ResponseWriter, r *http.Request) error {
 	ask, err := a.ask(r)
 	if err != nil {
-		a.fail(w, r, err)
-		return
+		return err
 	}
 	s, err := a.o.Registry.Service(r.PathValue("service"))
 	if err != nil {
-		a.fail(w, r, err)
-		return
+		return err
 	}
 	if ask.Actor.Role == pasban.RoleCitizen {
-		a.own(w, r, s, ask.Actor)
-		return
+		return a.own(w, r, s, ask.Actor)
 	}
 	f, err := filterOf(r)
 	if err != nil {
-		a.fail(w, r, err)
-		return
+		return err
 	}
 	records, err := a.o.Registry.List(r.Context(), ask, s.ID, f)
 	if err != nil {
-		a.fail(w, r, err)
-		return
+		return err
 	}
 	out := listJSON{Records: summariesOf(s, records)}
 	if len(records) == f.Max {
 		out.Next = cursor(records[len(records)-1])
 	}
 	a.o.Pages.JSON(w, r, http.StatusOK, "", out)
+	return nil
 }
 
-func (a *API) own(w http.ResponseWriter, r *http.Request, s *registry.Service, actor pasban.Actor) {
+func (a *API) own(w http.ResponseWriter, r *http.Request, s *registry.Service, actor pasban.Actor) error {
 	all, err := a.o.Registry.Own(r.Context(), actor)
 	if err != nil {
-		a.fail(w, r, err)
-		return
+		return err
 	}
 	records := slices.DeleteFunc(all, func(o registry.Summary) bool { return o.Service != s.ID })
 	a.o.Pages.JSON(w, r, http.StatusOK, "", listJSON{Records: summariesOf(s, records)})
+	return nil
 }
 
 // filterOf reads a list's query: state, limit, after.
@@ -244,121 +246,109 @@ func cursor(s registry.Summary) string {
 }
 
 // create hands in an application.
-func (a *API) create(w http.ResponseWriter, r *http.Request) {
+func (a *API) create(w http.ResponseWriter, r *http.Request) error {
 	ask, err := a.ask(r)
 	if err != nil {
-		a.fail(w, r, err)
-		return
+		return err
 	}
 	var in struct {
 		Values map[string]string `json:"values"`
 	}
 	if err := decode(w, r, &in); err != nil {
-		a.fail(w, r, err)
-		return
+		return err
 	}
 	rec, d, err := a.o.Registry.Apply(r.Context(), ask, r.PathValue("service"), in.Values)
 	if err != nil {
-		a.fail(w, r, err)
-		return
+		return err
 	}
 	promise(w, d)
 	w.Header().Set("Location", "/api/v1/services/"+rec.Service+"/records/"+rec.ID)
-	a.answer(w, r, http.StatusCreated, rec)
+	return a.answer(w, r, http.StatusCreated, rec)
 }
 
 // answer writes a record without its values.
-func (a *API) answer(w http.ResponseWriter, r *http.Request, status int, rec registry.Summary) {
+func (a *API) answer(w http.ResponseWriter, r *http.Request, status int, rec registry.Summary) error {
 	s, err := a.o.Registry.Service(rec.Service)
 	if err != nil {
-		a.fail(w, r, err)
-		return
+		return err
 	}
 	a.o.Pages.JSON(w, r, status, "", summaryOf(s, rec))
+	return nil
 }
 
 // search finds records by a lookup field. The value travels in the body, so
 // that it is in no log of addresses.
-func (a *API) search(w http.ResponseWriter, r *http.Request) {
+func (a *API) search(w http.ResponseWriter, r *http.Request) error {
 	ask, err := a.ask(r)
 	if err != nil {
-		a.fail(w, r, err)
-		return
+		return err
 	}
 	var in struct {
 		Field string `json:"field"`
 		Value string `json:"value"`
 	}
 	if err := decode(w, r, &in); err != nil {
-		a.fail(w, r, err)
-		return
+		return err
 	}
 	s, err := a.o.Registry.Service(r.PathValue("service"))
 	if err != nil {
-		a.fail(w, r, err)
-		return
+		return err
 	}
 	records, d, err := a.o.Registry.Find(r.Context(), ask, s.ID, in.Field, in.Value)
 	if err != nil {
-		a.fail(w, r, err)
-		return
+		return err
 	}
 	promise(w, d)
 	a.o.Pages.JSON(w, r, http.StatusOK, "", listJSON{Records: summariesOf(s, records)})
+	return nil
 }
 
 // open opens a record.
-func (a *API) open(w http.ResponseWriter, r *http.Request) {
+func (a *API) open(w http.ResponseWriter, r *http.Request) error {
 	ask, err := a.ask(r)
 	if err != nil {
-		a.fail(w, r, err)
-		return
+		return err
 	}
 	s, err := a.o.Registry.Service(r.PathValue("service"))
 	if err != nil {
-		a.fail(w, r, err)
-		return
+		return err
 	}
 	var fields []string
 	if text := r.URL.Query().Get("fields"); text != "" {
 		for name := range strings.SplitSeq(text, ",") {
 			if _, ok := s.Field(name); !ok {
-				a.fail(w, r, &pasban.Error{Kind: pasban.Invalid, Where: "fields", Msg: "fields names a field that the service does not have"})
-				return
+				return &pasban.Error{Kind: pasban.Invalid, Where: "fields", Msg: "fields names a field that the service does not have"}
 			}
 			fields = append(fields, name)
 		}
 	}
 	rec, err := a.o.Registry.Open(r.Context(), ask, s.ID, r.PathValue("id"), fields...)
 	if err != nil {
-		a.fail(w, r, err)
-		return
+		return err
 	}
 	promise(w, rec.Disclosure)
 	a.o.Pages.JSON(w, r, http.StatusOK, "", recordOf(s, rec, ask.Actor.Role))
+	return nil
 }
 
 // step takes a step of the workflow.
-func (a *API) step(w http.ResponseWriter, r *http.Request) {
+func (a *API) step(w http.ResponseWriter, r *http.Request) error {
 	ask, err := a.ask(r)
 	if err != nil {
-		a.fail(w, r, err)
-		return
+		return err
 	}
 	var in struct {
 		Step string `json:"step"`
 	}
 	if err := decode(w, r, &in); err != nil {
-		a.fail(w, r, err)
-		return
+		return err
 	}
 	rec, d, err := a.o.Registry.Advance(r.Context(), ask, r.PathValue("service"), r.PathValue("id"), in.Step)
 	if err != nil {
-		a.fail(w, r, err)
-		return
+		return err
 	}
 	promise(w, d)
-	a.answer(w, r, http.StatusOK, rec)
+	return a.answer(w, r, http.StatusOK, rec)
 }
 
 // isJSON reports whether a request says that its body is JSON. A form of

@@ -11,8 +11,9 @@ import (
 // object is a JSON object of the description.
 type object = map[string]any
 
-func (a *API) openAPI(w http.ResponseWriter, r *http.Request) {
+func (a *API) openAPI(w http.ResponseWriter, r *http.Request) error {
 	a.o.Pages.JSON(w, r, http.StatusOK, "", a.OpenAPI())
+	return nil
 }
 
 // OpenAPI describes the API (OpenAPI 3.1.0) of exactly the services that are
