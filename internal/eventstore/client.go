@@ -405,6 +405,11 @@ func (c *Client) Values(ctx context.Context, q Query, field string, limit int) (
 	return out, err
 }
 
+// Name says which events these are: the server's host, and the tenant there.
+func (c *Client) Name() string {
+	return fmt.Sprintf("%s/%d:%d", c.base.Host, c.tenant.Account, c.tenant.Project)
+}
+
 // Usage implements Store. Of a server that is not Pasban's own it knows only
 // what it did itself.
 func (c *Client) Usage(ctx context.Context) (Usage, error) {

@@ -87,12 +87,23 @@ func (e *events) run(ctx context.Context) {
 		return
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() { e.facts.Run(ctx, e.readJournal) })
+	wg.Go(func() { e.feedFacts(ctx) })
 	if e.logs != nil {
 		wg.Go(func() { e.logs.Run(ctx, e.readLogs) })
 	}
 	wg.Go(func() { e.keeper.Run(ctx) })
 	wg.Wait()
+}
+
+// feedFacts hands the journal to the store. Nodes on one database share the journal,
+// and may share a server of events: to each server one of them hands it.
+func (e *events) feedFacts(ctx context.Context) {
+	feed := func(ctx context.Context) { e.facts.Run(ctx, e.readJournal) }
+	if server, ok := e.store.(*eventstore.Client); ok {
+		e.node.store.Alone(ctx, "events "+server.Name(), feed)
+		return
+	}
+	feed(ctx)
 }
 
 // readJournal gives the journal's facts, as detection gets them.
