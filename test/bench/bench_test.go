@@ -110,8 +110,8 @@ func TestCPU(t *testing.T) {
 		}
 	}
 	grows()
-	if now, peak, err := p.memory(); err != nil || now < 1<<20 || peak < now {
-		t.Errorf("%v bytes, %v at the peak: %v", now, peak, err)
+	if m, err := p.memory(); err != nil || m.private < 1<<20 || m.resident <= m.private || m.peak < m.resident {
+		t.Errorf("%+v: %v", m, err)
 	}
 	before, err := tree(os.Getpid())
 	if err != nil {

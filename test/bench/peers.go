@@ -125,17 +125,23 @@ func tree(root int) ([]int, error) {
 	return all, nil
 }
 
-// memory is the resident memory of the process and its children, now and at
-// its peak, in bytes.
-func (p *peer) memory() (now, peak float64, err error) {
+// memory is what processes have of it, in bytes.
+type memory struct {
+	resident float64
+	private  float64 // of that, what is not mapped from a file, such as the program itself
+	peak     float64 // resident, at its most
+}
+
+// memory is that of the process and its children together.
+func (p *peer) memory() (m memory, err error) {
 	tree, err := tree(p.cmd.Process.Pid)
 	if err != nil {
-		return 0, 0, err
+		return m, err
 	}
 	for _, pid := range tree {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 		if err != nil {
-			return 0, 0, err
+			return m, err
 		}
 		for line := range strings.Lines(string(text)) {
 			f := strings.Fields(line)
@@ -145,13 +151,15 @@ func (p *peer) memory() (now, peak float64, err error) {
 			kb, _ := strconv.ParseFloat(f[1], 64)
 			switch f[0] {
 			case "VmRSS:":
-				now += kb * 1024
+				m.resident += kb * 1024
+			case "RssAnon:":
+				m.private += kb * 1024
 			case "VmHWM:":
-				peak += kb * 1024
+				m.peak += kb * 1024
 			}
 		}
 	}
-	return now, peak, nil
+	return m, nil
 }
 
 // allocated is how many objects the process has allocated, 0 if it does not say.

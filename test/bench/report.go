@@ -58,10 +58,11 @@ func (f *firewalls) bars() []bar {
 	allocs := func(load string) spread {
 		return spreadOf(f.each(load, gatewayOn, func(s sample) float64 { return s.allocs / float64(s.requests) }))
 	}
-	memory := func(peer string) spread {
-		mb := f.memory[peer][0] / 1e6
-		return spread{mb, mb, f.memory[peer][1] / 1e6}
+	resident := func(peer string) spread {
+		m := f.memory[peer]
+		return spread{m.resident / 1e6, m.resident / 1e6, m.peak / 1e6}
 	}
+	private := func(peer string) spread { return spreadOf([]float64{f.memory[peer].private / 1e6}) }
 	all := []bar{
 		{"mix with attacks and letters: Coraza alone against the gateway, CPU", f.ratio(mixedLoad, corazaAlone, mixedLoad, gatewayOn), true, 12, "×"},
 		{"the same: Coraza against Pasban's firewall in the same server", f.ratio(mixedLoad, corazaAlone, mixedLoad, firewall), true, 12, "×"},
@@ -87,8 +88,10 @@ func (f *firewalls) bars() []bar {
 	return append(all,
 		bar{"benign mix: allocations per request, firewall on", allocs(benignLoad), false, 1000, ""},
 		bar{"mix with attacks and letters: allocations per request", allocs(mixedLoad), false, 1000, ""},
-		bar{"gateway: resident memory after the run, and its peak, in MB", memory(gatewayOn), false, 150, ""},
-		bar{"firewall under hostile bodies: likewise", memory(strained), false, 150, ""})
+		bar{"gateway and its store of events: resident memory after the run, and its peak, in MB", resident(gatewayOn), false, 150, ""},
+		bar{"of that private: the rest is the program's file, which both processes map", private(gatewayOn), false, 150, ""},
+		bar{"firewall under hostile bodies: resident memory, and its peak", resident(strained), false, 150, ""},
+		bar{"of that private", private(strained), false, 150, ""})
 }
 
 // sections writes what was found.
@@ -97,7 +100,7 @@ func (f *firewalls) sections() []section {
 	return []section{
 		{"The firewall and its peers", fmt.Sprintf("Each server is a process of its own before the same upstream; what is compared is its processor time, user and system, as /proc counts it, children included. "+
 			"%d keep-alive connections send one request after the other. All have the same rules (Core Rule Set, paranoia level 1, blocking, requests and answers inspected, bodies up to 1 MiB). "+
-			"The plain proxy, Coraza alone and the firewall alone are one and the same Go server with nothing, Coraza or Pasban's firewall before its proxy; the gateway is `pasban serve` with its journal, ledger and detection, through which every blocked request goes. "+
+			"The plain proxy, Coraza alone and the firewall alone are one and the same Go server with nothing, Coraza or Pasban's firewall before its proxy; the gateway is `pasban serve` with its journal, ledger, detection and store of events, through which every blocked request goes; the store is a process of its own, and counts. "+
 			"The mixed workload is the benign mix with 5 %% attacks, drawn from those of the rules' own suite that every firewall refuses, and 20 %% letters in Urdu and Persian of 500 to 4,000 bytes. With: %s. ", connections, wafVersions()) + about + f.costs()},
 		{"What the firewall is aimed at", "From the same run. CPU means processor time per request. The last column says whether the median holds. " + about + f.barTable()},
 		{"Hostile bodies", "Bodies built to thrash matchers: processor time per byte, as a multiple of the median over ordinary bodies of the same size. Ordinary and hostile ones go through a firewall alone each: what hostile ones leave in its caches must not lift the measure that they are held against. From the same run. " + about + f.bodyTable()},
@@ -121,7 +124,7 @@ func (f *firewalls) costs() string {
 				figure(median(f.each(load, peer, func(s sample) float64 { return float64(s.own.Microseconds()) / float64(s.requests) }))))
 		}
 	}
-	b.WriteString("\n| server | resident after the run, MB | peak, MB | allocations per request, benign mix | mixed |\n|---|---|---|---|---|\n")
+	b.WriteString("\n| server | resident after the run, MB | of it private | peak, MB | allocations per request, benign mix | mixed |\n|---|---|---|---|---|---|\n")
 	for _, peer := range []string{plainProxy, gatewayOff, gatewayOn, firewall, unstrained, strained, modSecurity, corazaAlone} {
 		allocs := func(load string) string {
 			v := f.each(load, peer, func(s sample) float64 { return s.allocs / float64(s.requests) })
@@ -130,7 +133,8 @@ func (f *firewalls) costs() string {
 			}
 			return figure(median(v))
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", peer, figure(f.memory[peer][0]/1e6), figure(f.memory[peer][1]/1e6), allocs(benignLoad), allocs(mixedLoad))
+		m := f.memory[peer]
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", peer, figure(m.resident/1e6), figure(m.private/1e6), figure(m.peak/1e6), allocs(benignLoad), allocs(mixedLoad))
 	}
 	return b.String()
 }

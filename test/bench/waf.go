@@ -133,13 +133,11 @@ func compareFirewalls(ctx context.Context, dir string, rounds int) (*firewalls, 
 			f.seen[s.workload][s.peer] = append(f.seen[s.workload][s.peer], got)
 		}
 	}
-	f.memory = map[string][2]float64{}
+	f.memory = map[string]memory{}
 	for name, p := range all {
-		now, peak, err := p.memory()
-		if err != nil {
+		if f.memory[name], err = p.memory(); err != nil {
 			return nil, err
 		}
-		f.memory[name] = [2]float64{now, peak}
 	}
 	return f, nil
 }
@@ -193,7 +191,7 @@ func (s sample) check(of series) error {
 type firewalls struct {
 	rounds int
 	seen   found
-	memory map[string][2]float64 // by peer: resident bytes after the run, at the peak
+	memory map[string]memory // by peer, after the run
 }
 
 // spread is a figure over the rounds.

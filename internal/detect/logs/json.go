@@ -148,12 +148,13 @@ func (d *decoder) name() (string, error) {
 	if name, known := d.names[string(quoted)]; known {
 		return name, nil
 	}
-	name, _ := jsontext.AppendUnquote(nil, quoted)
+	plain, _ := jsontext.AppendUnquote(nil, quoted)
+	name := string(plain)
 	if len(d.names) >= maxNames {
 		clear(d.names)
 	}
-	d.names[string(quoted)] = string(name)
-	return string(name), nil
+	d.names[string(quoted)] = name
+	return name, nil
 }
 
 // both is a list of two values, or of a list's and one more.
