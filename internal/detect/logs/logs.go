@@ -119,12 +119,14 @@ type Options struct {
 
 // Stream gives the events of one input in their order.
 type Stream struct {
-	opt     Options
-	report  Report
-	next    func() (map[string]any, error) // the format's reader; io.EOF at the end
-	finish  func()                         // called once at the end; may be nil
-	release func()                         // likewise: gives back what another stream can use
-	last    time.Time                      // of the event before
+	opt    Options
+	report Report
+	next   func() (map[string]any, error) // the format's reader; io.EOF at the end
+	finish func()                         // called once at the end; may be nil
+	last   time.Time                      // of the event before
+
+	buf *bufio.Reader // these two are given to another stream at the end
+	dec *decoder      // nil if the format holds no JSON
 }
 
 // buffers are readers of peekSize that no stream uses now.
@@ -142,10 +144,9 @@ func Open(in io.Reader, opt Options) (*Stream, error) {
 	if opt.Now.IsZero() {
 		opt.Now = time.Now()
 	}
-	s := &Stream{opt: opt}
-	buf := buffers.Get().(*bufio.Reader)
+	s := &Stream{opt: opt, buf: buffers.Get().(*bufio.Reader)}
+	buf := s.buf
 	buf.Reset(in)
-	s.release = func() { buf.Reset(nil); buffers.Put(buf) }
 	for range 2 { // a compressed file may have been compressed again in transit
 		head, err := buf.Peek(2)
 		if err != nil && !errors.Is(err, io.EOF) {
@@ -186,11 +187,12 @@ func (s *Stream) start(buf *bufio.Reader) error {
 		return s.startEVTX(buf)
 	case JSON:
 		objects := &objectReader{in: buf, max: s.opt.Limits.Bytes, refuse: s.refuse}
-		decoder := s.decoder()
-		s.next = func() (map[string]any, error) { return s.nextObject(objects, decoder) }
+		s.dec = newDecoder(s.opt.Limits)
+		s.next = func() (map[string]any, error) { return s.nextObject(objects) }
 	case Syslog:
+		s.dec = newDecoder(s.opt.Limits)
 		j := &auditJoiner{refuse: s.refuse, mapping: s.opt.Mapping}
-		j.fromSyslog(lines, s.each(lines, newSyslogParser(s.opt).parse))
+		j.fromSyslog(lines, s.each(lines, newSyslogParser(s.opt, s.dec).parse))
 		s.next = j.next
 	case Access:
 		s.next = s.each(lines, parseAccess)
@@ -206,26 +208,18 @@ func (s *Stream) start(buf *bufio.Reader) error {
 	return nil
 }
 
-// decoder is a decoder that is given back at the end.
-func (s *Stream) decoder() *decoder {
-	d := newDecoder(s.opt.Limits)
-	before := s.release
-	s.release = func() { before(); d.release() }
-	return d
-}
-
 func (s *Stream) startEVTX(in io.Reader) error {
 	r, err := evtx.NewReader(in)
 	if err != nil {
 		return err
 	}
-	decoder := s.decoder()
+	s.dec = newDecoder(s.opt.Limits)
 	s.next = func() (map[string]any, error) {
 		rec, err := r.Next()
 		if err != nil {
 			return nil, err
 		}
-		return decoder.object(rec.JSON)
+		return s.dec.object(rec.JSON)
 	}
 	s.finish = func() {
 		rep := r.Report()
@@ -254,18 +248,18 @@ func (s *Stream) each(lines *lineReader, parse func(string) (map[string]any, err
 	}
 }
 
-func (s *Stream) nextObject(objects *objectReader, decoder *decoder) (map[string]any, error) {
+func (s *Stream) nextObject(objects *objectReader) (map[string]any, error) {
 	for {
-		if ev := decoder.queued(); ev != nil {
+		if ev := s.dec.queued(); ev != nil {
 			return ev, nil
 		}
 		text, err := objects.next()
 		if err != nil {
 			return nil, err
 		}
-		ev, err := decoder.object(text)
+		ev, err := s.dec.object(text)
 		if err == nil {
-			if decoder.unwrap(ev) {
+			if s.dec.unwrap(ev) {
 				continue
 			}
 			return ev, nil
@@ -303,10 +297,14 @@ func (s *Stream) end(err error) {
 	if s.finish != nil {
 		s.finish()
 	}
-	if s.release != nil {
-		s.release()
+	if s.buf != nil {
+		s.buf.Reset(nil)
+		buffers.Put(s.buf)
 	}
-	s.finish, s.release = nil, nil
+	if s.dec != nil {
+		s.dec.release()
+	}
+	s.finish, s.buf, s.dec = nil, nil, nil
 	s.next = func() (map[string]any, error) { return nil, err }
 }
 

@@ -24,13 +24,13 @@ type syslogParser struct {
 
 var errSyslog = errors.New("not a syslog message (RFC 5424, RFC 3164)")
 
-func newSyslogParser(opt Options) *syslogParser {
+func newSyslogParser(opt Options, d *decoder) *syslogParser {
 	return &syslogParser{
 		now: opt.Now,
 		new: rfc5424.NewParser(rfc5424.WithBestEffort(), rfc5424.WithOptionalPriority()),
 		old: rfc3164.NewParser(rfc3164.WithBestEffort(), rfc3164.WithOptionalPriority(), rfc3164.WithLenientDay(),
 			rfc3164.WithYear(rfc3164.Year{YYYY: opt.Now.Year()})),
-		decoder: newDecoder(opt.Limits),
+		decoder: d,
 	}
 }
 
