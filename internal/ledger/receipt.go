@@ -69,15 +69,15 @@ func newProver(src tiles.Source, key note.Verifier) *prover {
 // ReadFile is the source's, or what is kept of it. Whoever waits for the source
 // lets others have the turn, and those who want the same wait for the same.
 func (p *prover) ReadFile(ctx context.Context, name string) ([]byte, error) {
-	p.mu.Lock()
-	data, ok := p.kept[name]
-	p.mu.Unlock()
-	if ok {
+	if data, ok := p.known(name); ok {
 		return data, nil
 	}
 	<-p.turns
 	defer func() { p.turns <- struct{}{} }()
 	read := p.reads.DoChan(name, func() (any, error) {
+		if data, ok := p.known(name); ok { // read since
+			return data, nil
+		}
 		data, err := p.src.ReadFile(context.WithoutCancel(ctx), name) // others wait for it when the first has gone
 		if err == nil && len(data) <= tiles.Width*tlog.HashSize {
 			p.keep(name, data)
@@ -91,6 +91,13 @@ func (p *prover) ReadFile(ctx context.Context, name string) ([]byte, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+func (p *prover) known(name string) ([]byte, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	data, ok := p.kept[name]
+	return data, ok
 }
 
 func (p *prover) keep(name string, data []byte) {

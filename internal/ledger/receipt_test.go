@@ -135,3 +135,26 @@ func TestReceiptAfterTheFirstHasGone(t *testing.T) {
 		}
 	})
 }
+
+// Whoever missed a tile while another's read of it ended has what was read: the
+// storage is asked once, whenever they come.
+func TestReceiptsReadOnce(t *testing.T) {
+	for range 200 {
+		src := slowFiles{map[string][]byte{}, make(chan string, 99), make(chan struct{})}
+		close(src.goOn)
+		p, cp, entries := signedEntries(t, src)
+		p.turns = make(chan struct{}, 4)
+		var wg sync.WaitGroup
+		for i := range 12 {
+			wg.Go(func() {
+				if _, err := p.prove(t.Context(), cp, entries[i%3]); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if len(src.asked) != 1 {
+			t.Fatalf("the tile was read %d times", len(src.asked))
+		}
+	}
+}
