@@ -38,7 +38,9 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -70,8 +72,10 @@ type Pages struct {
 	words   *words
 	assets  *assets
 	layouts map[string]string // surface → text of its layout
-	pages   map[string]*template.Template
-	log     *slog.Logger
+	// pages are parsed when they are first asked for: all of them together are half
+	// the objects that a node keeps, and most nodes show few.
+	pages map[string]func() (*template.Template, error)
+	log   *slog.Logger
 }
 
 //go:embed templates/*.html
@@ -94,7 +98,7 @@ func New(o Options) (*Pages, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pages{o: o, words: w, assets: a, layouts: map[string]string{}, pages: map[string]*template.Template{}, log: o.Log}
+	p := &Pages{o: o, words: w, assets: a, layouts: map[string]string{}, pages: map[string]func() (*template.Template, error){}, log: o.Log}
 	for surface, file := range map[string]string{
 		Portal: "layout.html", Desk: "layout.html", Trust: "layout.html", Console: "layout-console.html",
 	} {
@@ -149,35 +153,39 @@ func (p *Pages) add(surface string, fsys fs.FS, files []string) error {
 			views = append(views, f)
 		}
 	}
-	for _, lang := range Langs() {
-		base, err := template.New("layout").Funcs(p.funcs(lang)).Option("missingkey=error").Parse(layout)
-		if err != nil {
-			return fmt.Errorf("layout of %s: %w", surface, err)
-		}
-		for _, f := range shared {
-			if err := parseFile(base, fsys, f); err != nil {
-				return err
-			}
-		}
-		for _, f := range views {
+	for _, f := range views {
+		for _, lang := range Langs() {
 			key := pageKey(surface, strings.TrimSuffix(path.Base(f), ".html"), lang)
 			if p.pages[key] != nil {
 				return fmt.Errorf("template %s: surface %s has a page of that name already", f, surface)
 			}
-			t, err := base.Clone()
-			if err != nil {
-				return fmt.Errorf("template %s: %w", f, err)
-			}
-			if err := parseFile(t, fsys, f); err != nil {
-				return err
-			}
-			if err := p.words.check(t); err != nil {
-				return fmt.Errorf("template %s: %w", f, err)
-			}
-			p.pages[key] = t
+			p.pages[key] = sync.OnceValues(func() (*template.Template, error) {
+				return p.parse(lang, layout, fsys, append(slices.Clone(shared), f)...)
+			})
+		}
+		t, err := p.parse(Langs()[0], layout, fsys, append(slices.Clone(shared), f)...)
+		if err != nil {
+			return err
+		}
+		if err := p.words.check(t); err != nil {
+			return fmt.Errorf("template %s: %w", f, err)
 		}
 	}
 	return nil
+}
+
+// parse makes a template in one language of a layout and files.
+func (p *Pages) parse(lang, layout string, fsys fs.FS, files ...string) (*template.Template, error) {
+	t, err := template.New("layout").Funcs(p.funcs(lang)).Option("missingkey=error").Parse(layout)
+	if err != nil {
+		return nil, fmt.Errorf("layout: %w", err)
+	}
+	for _, f := range files {
+		if err := parseFile(t, fsys, f); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
 }
 
 func parseFile(t *template.Template, fsys fs.FS, name string) error {
@@ -197,9 +205,13 @@ func pageKey(surface, name, lang string) string { return surface + "/" + name + 
 // fragment: block "" is the whole page, any other name the template that is
 // defined under it.
 func (p *Pages) Page(w *bytes.Buffer, f Frame, name, block string) error {
-	t := p.pages[pageKey(f.Surface, name, f.Lang)]
-	if t == nil {
+	parsed := p.pages[pageKey(f.Surface, name, f.Lang)]
+	if parsed == nil {
 		return fmt.Errorf("surface %s has no page %q", f.Surface, name)
+	}
+	t, err := parsed()
+	if err != nil {
+		return err
 	}
 	if block == "" {
 		block = "layout"
