@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -242,6 +243,19 @@ func TestSeriesAreBounded(t *testing.T) {
 		"upstream_wait_seconds", "upstream_up", "upgraded_connections", "access_log_dropped_total"} {
 		if !found["pasban_gateway_"+name] {
 			t.Errorf("no metric %s", name)
+		}
+	}
+}
+
+// What is quoted in haste is what Go quotes.
+func TestQuoted(t *testing.T) {
+	texts := []string{"", "-", "Mozilla/5.0 (X11; Linux x86_64)", "اردو", "a\xffb"}
+	for c := range 256 {
+		texts = append(texts, "a"+string([]byte{byte(c)})+"b")
+	}
+	for _, s := range texts {
+		if got := string(quoted(nil, s)); got != strconv.Quote(s) {
+			t.Errorf("%q is quoted %s", s, got)
 		}
 	}
 }
