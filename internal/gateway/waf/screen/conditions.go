@@ -16,8 +16,9 @@ import (
 // answer contains, before the rules of the phase run.
 type condition struct {
 	*link
-	index int // its bit
-	chain int // index of the chain of transformations
+	index int    // its bit
+	chain int    // index of the chain of transformations
+	needs string // bytes of which a value has one if the operator matches; "" if any value may
 }
 
 // settled are the variables that hold the same from the beginning of a phase to

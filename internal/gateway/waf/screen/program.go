@@ -118,7 +118,7 @@ func newProgram(links []*link) *program {
 	ids := map[int]int{0: 0}
 	ends := map[string]int{}
 	for _, l := range links {
-		p.conditions = append(p.conditions, &condition{link: l, index: len(p.conditions), chain: p.chainOf(l, ids, ends)})
+		p.conditions = append(p.conditions, &condition{link: l, index: len(p.conditions), chain: p.chainOf(l, ids, ends), needs: needs[l.function]})
 	}
 	if len(p.chains) > mostChains {
 		return nil
@@ -170,7 +170,7 @@ func (p *program) chainOf(l *link, ids map[int]int, ends map[string]int) int {
 		n, ok := ids[s.id]
 		if !ok {
 			n = len(p.nodes)
-			p.nodes = append(p.nodes, node{parent: at, function: s.function, name: p.nameOf(s.function)})
+			p.nodes = append(p.nodes, node{parent: at, function: quickly(s.function), name: p.nameOf(s.function)})
 			ids[s.id] = n
 		}
 		path, at = append(path, n), n
@@ -539,7 +539,10 @@ func (u *use) each(text string, want uint64) (hits uint64) {
 	return hits
 }
 
-// holds asks the operator itself.
+// holds asks the operator itself, unless the text has nothing that it needs.
 func (c *condition) holds(text string) bool {
+	if c.needs != "" && !strings.ContainsAny(text, c.needs) {
+		return c.negated
+	}
 	return c.operator.Evaluate(quiet{}, text) != c.negated
 }
