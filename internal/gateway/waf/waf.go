@@ -132,19 +132,23 @@ func New(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, blame(o, err)
 	}
-	e, err := engineOf(o, w)
+	scr, err := screen.New(w, []string{routeVariable}, func(more string) (coraza.WAF, error) { return compile(rules, directives+more) })
+	if err != nil {
+		slog.Warn("the WAF evaluates every rule for every request: it takes ten times the processor", "why", err)
+		return engineOf(o, w)
+	}
+	if c, ok := w.(experimental.WAFCloser); ok && scr.Whole != w {
+		c.Close()
+	}
+	e, err := engineOf(o, scr.Whole)
 	if err != nil {
 		return nil, err
 	}
-	e.screen, err = screen.New(w, []string{routeVariable}, func(more string) (coraza.WAF, error) { return compile(rules, directives+more) })
-	switch {
-	case err != nil:
-		slog.Warn("the WAF evaluates every rule for every request: it takes ten times the processor", "why", err)
-	case e.screen.Light == nil:
-		slog.Warn("the WAF leads every request through all its bookkeeping: it takes twice the processor", "why", e.screen.Why)
-	default:
-		e.light, _ = e.screen.Light.(experimental.WAFWithOptions)
+	e.screen = scr
+	if scr.Light == nil {
+		slog.Warn("the WAF leads every request through all its bookkeeping: it takes twice the processor", "why", scr.Why)
 	}
+	e.light, _ = scr.Light.(experimental.WAFWithOptions)
 	return e, nil
 }
 

@@ -26,6 +26,7 @@ package screen
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -33,6 +34,7 @@ import (
 	"github.com/corazawaf/coraza/v3"
 	"github.com/corazawaf/coraza/v3/collection"
 	"github.com/corazawaf/coraza/v3/debuglog"
+	"github.com/corazawaf/coraza/v3/experimental"
 	"github.com/corazawaf/coraza/v3/experimental/plugins/plugintypes"
 	"github.com/corazawaf/coraza/v3/types"
 	"github.com/corazawaf/coraza/v3/types/variables"
@@ -40,6 +42,8 @@ import (
 
 // Screen is the analysis of one rule set. It is safe for concurrent use.
 type Screen struct {
+	// Whole is the rule set without the rules that never match, if those can be told.
+	Whole coraza.WAF
 	// Light is the rule set for requests that match nothing, nil if there is
 	// none; Why says why then.
 	Light coraza.WAF
@@ -100,6 +104,10 @@ func New(w coraza.WAF, given []string, compile Compile) (*Screen, error) {
 		}
 	}
 	arm(rules, func(sp *spare) { sp.screen = s })
+	s.Whole = w
+	if err := s.trim(rules, given, compile); err != nil {
+		slog.Info("the WAF keeps rules that never match: requests that others match take a little longer", "why", err)
+	}
 	return s, nil
 }
 
@@ -131,6 +139,9 @@ func (s *Screen) lighten(rules []*rule, given []string, conditions map[*rule][]*
 		return err
 	}
 	arm(own, func(sp *spare) { sp.screen, sp.tells = s, true })
+	if c, ok := s.Light.(experimental.WAFCloser); ok {
+		c.Close() // of an earlier attempt
+	}
 	s.Light, s.harmless = w, l.harmlessIDs()
 	s.memos, s.eased = l.memorable()
 	return nil

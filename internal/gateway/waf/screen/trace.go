@@ -50,13 +50,9 @@ type Compile func(more string) (coraza.WAF, error)
 // newLight sorts the rules into roles; decidable are those that the screen can
 // decide. Its error says why there is no light rule set.
 func newLight(rules []*rule, given []string, decidable map[*rule]bool, compile Compile) (*light, error) {
-	kinds, err := ctlKinds()
+	l, err := analyse(rules, given)
 	if err != nil {
 		return nil, err
-	}
-	l := &light{rules: rules, roles: map[*rule]role{}, kinds: kinds, memos: map[*rule]*memo{}}
-	for _, key := range given {
-		l.given = append(l.given, write{key: strings.ToLower(key)})
 	}
 	for _, r := range rules {
 		switch {
@@ -80,6 +76,20 @@ func newLight(rules []*rule, given []string, decidable map[*rule]bool, compile C
 	l.memorize()
 	l.keep = l.need(func(*rule) bool { return true })
 	l.always = l.need(func(r *rule) bool { return l.memos[r] == nil })
+	return l, nil
+}
+
+// analyse begins the analysis of a rule set before whose first rule the variables
+// given are set.
+func analyse(rules []*rule, given []string) (*light, error) {
+	kinds, err := ctlKinds()
+	if err != nil {
+		return nil, err
+	}
+	l := &light{rules: rules, roles: map[*rule]role{}, kinds: kinds, memos: map[*rule]*memo{}}
+	for _, key := range given {
+		l.given = append(l.given, write{key: strings.ToLower(key)})
+	}
 	return l, nil
 }
 
