@@ -85,7 +85,7 @@ func (l *Log) write(r *http.Request, tx types.Transaction) {
 // the rule that blocked the request, 0 if none did.
 func appendLine(b []byte, now time.Time, host string, m types.MatchedRule, blocked int, mask func(string) string) []byte {
 	rule := m.Rule()
-	b = append(b, now.Format("[Mon Jan 02 15:04:05.000000 2006] ")...)
+	b = now.AppendFormat(b, "[Mon Jan 02 15:04:05.000000 2006] ")
 	b = append(b, "[security2:error] [client "...)
 	b = append(b, plain(m.ClientIPAddress())...)
 	b = append(b, "] ModSecurity: "...)
@@ -107,15 +107,22 @@ func appendLine(b []byte, now time.Time, host string, m types.MatchedRule, block
 		{"severity", severity(rule.Severity())}, {"ver", rule.Version()},
 	} {
 		if field[1] != "" {
-			b = fmt.Appendf(b, "[%s %s] ", field[0], strconv.Quote(field[1]))
+			b = append(appendField(b, field[0], field[1]), ' ')
 		}
 	}
 	for _, tag := range rule.Tags() {
-		b = fmt.Appendf(b, "[tag %s] ", strconv.Quote(tag))
+		b = append(appendField(b, "tag", tag), ' ')
 	}
 	uri, _, _ := strings.Cut(m.URI(), "?")
-	return fmt.Appendf(b, "[hostname %s] [uri %s] [unique_id %s]\n",
-		strconv.Quote(cut(host)), strconv.Quote(cut(mask(uri))), strconv.Quote(m.TransactionID()))
+	b = append(appendField(b, "hostname", cut(host)), ' ')
+	b = append(appendField(b, "uri", cut(mask(uri))), ' ')
+	return append(appendField(b, "unique_id", m.TransactionID()), '\n')
+}
+
+// appendField writes a name and a quoted text in brackets.
+func appendField(b []byte, name, text string) []byte {
+	b = append(append(append(b, '['), name...), ' ')
+	return append(strconv.AppendQuote(b, text), ']')
 }
 
 // secretName finds the names of fields and headers whose values are nobody's
