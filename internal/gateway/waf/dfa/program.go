@@ -214,12 +214,15 @@ func (p *program) wide(text string) (class, n int) {
 	if p.bytes {
 		return int(p.class[text[0]]), 1
 	}
-	// Two bytes, as Arabic letters have: U+0080 to U+07FF.
-	if c := text[0]; c >= 0xc2 && c <= 0xdf && len(text) > 1 && text[1]&0xc0 == 0x80 {
+	c := text[0]
+	if c < 0xc2 || c > 0xf4 || len(text) < 2 || text[1]&0xc0 != 0x80 {
+		return p.invalid, 1
+	}
+	if c <= 0xdf { // two bytes, as Arabic letters have: U+0080 to U+07FF
 		return int(p.class[int(c&0x1f)<<6|int(text[1]&0x3f)]), 2
 	}
-	if c := text[0]; c < 0xc2 || c > 0xf4 {
-		return p.invalid, 1
+	if len(text) > 2 && text[:3] == "\ufffd" { // what others have made of what is no UTF-8
+		return p.invalid, 3
 	}
 	r, n := utf8.DecodeRuneInString(text)
 	if r == utf8.RuneError {

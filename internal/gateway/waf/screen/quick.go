@@ -4,14 +4,14 @@ import (
 	"reflect"
 	"runtime"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/corazawaf/coraza/v3/experimental/plugins/plugintypes"
 )
 
-// Some of Coraza's functions read a text rune by rune, or five times over. Where
-// the answer is plain from its bytes, the screen takes it from them; all other
-// texts get Coraza's own.
+// Some of Coraza's functions read a text rune by rune through tables, or five times
+// over. The screen has quick forms of those that most values go through.
 
 // quick are the transformations that have a quick form, by the name of Coraza's
 // function.
@@ -21,7 +21,7 @@ var quick = map[string]func(text string) (out string, changed bool){
 	"compressWhitespace": compressWhitespace,
 }
 
-// quickly is the transformation f, by its quick form where that decides.
+// quickly is the transformation f, in its quick form if it has one.
 func quickly(f plugintypes.Transformation) plugintypes.Transformation {
 	name := runtime.FuncForPC(reflect.ValueOf(f).Pointer()).Name()
 	of, ok := quick[name[strings.LastIndexByte(name, '.')+1:]]
@@ -29,85 +29,173 @@ func quickly(f plugintypes.Transformation) plugintypes.Transformation {
 		return f
 	}
 	return func(text string) (string, bool, error) {
-		if !plain(text) {
-			return f(text)
-		}
 		out, changed := of(text)
 		return out, changed, nil
 	}
 }
 
-// plain reports whether the text is UTF-8 of ASCII, of the block Arabic
-// (U+0600–U+06FF) and of the joiners and marks that it is written with
-// (U+200C–U+200F): beside ASCII nothing in it is a space or has a case.
-func plain(text string) bool {
-	for i := 0; i < len(text); i++ {
-		switch c := text[i]; {
-		case c < utf8.RuneSelf:
-		case c >= 0xd8 && c <= 0xdb && i+1 < len(text) && text[i+1]&0xc0 == 0x80:
-			i++
-		case c == 0xe2 && i+2 < len(text) && text[i+1] == 0x80 && text[i+2] >= 0x8c && text[i+2] <= 0x8f:
-			i += 2
-		default:
-			return false
-		}
+// plain is the length of the character that a text begins with if it is one of the
+// block Arabic (U+0600–U+06FF), of the joiners and marks that it is written with
+// (U+200C–U+200F), or U+FFFD, none of which is a space or has a case; otherwise 0.
+func plain(text string) int {
+	switch c := text[0]; {
+	case c >= 0xd8 && c <= 0xdb && len(text) > 1 && text[1]&0xc0 == 0x80:
+		return 2
+	case c == 0xe2 && len(text) > 2 && text[1] == 0x80 && text[2] >= 0x8c && text[2] <= 0x8f:
+		return 3
+	case c == 0xef && len(text) > 2 && text[1] == 0xbf && text[2] == 0xbd:
+		return 3
 	}
-	return true
+	return 0
 }
 
-// lowerCase is t:lowercase of a plain text.
-func lowerCase(text string) (string, bool) {
-	for i := range len(text) {
-		if upper(text[i]) {
-			out := []byte(text)
-			for ; i < len(out); i++ {
-				if upper(out[i]) {
-					out[i] += 'a' - 'A'
-				}
-			}
-			return string(out), true
-		}
+// decode is utf8.DecodeRuneInString, quicker for bytes that begin no rune.
+func decode(text string) (r rune, n int) {
+	if c := text[0]; c < 0xc2 || c > 0xf4 || len(text) < 2 || text[1]&0xc0 != 0x80 {
+		return utf8.RuneError, 1
 	}
-	return text, false
+	return utf8.DecodeRuneInString(text)
 }
 
 func upper(c byte) bool { return c-'A' <= 'Z'-'A' }
 
 func space(c byte) bool { return c == ' ' || c-'\t' <= '\r'-'\t' }
 
-// removeWhitespace is t:removeWhitespace of a plain text.
-func removeWhitespace(text string) (string, bool) {
-	for i := range len(text) {
-		if space(text[i]) {
-			out := append(make([]byte, 0, len(text)), text[:i]...)
-			for ; i < len(text); i++ {
-				if !space(text[i]) {
-					out = append(out, text[i])
-				}
+// lowerCase is t:lowercase: what is no UTF-8 becomes U+FFFD, as strings.ToLower has
+// it.
+func lowerCase(text string) (string, bool) {
+	i := 0
+	for i < len(text) { // what stays as it is
+		if c := text[i]; c >= utf8.RuneSelf {
+			n := plain(text[i:])
+			if n == 0 {
+				break
 			}
-			return string(out), true
+			i += n
+		} else if upper(c) {
+			break
+		} else {
+			i++
 		}
 	}
-	return text, false
+	if i == len(text) {
+		return text, false
+	}
+	out := append(make([]byte, 0, len(text)+utf8.UTFMax), text[:i]...)
+	for i < len(text) {
+		c := text[i]
+		if c < utf8.RuneSelf {
+			if upper(c) {
+				c += 'a' - 'A'
+			}
+			out = append(out, c)
+			i++
+			continue
+		}
+		n := plain(text[i:])
+		if n > 0 {
+			out = append(out, text[i:i+n]...)
+		} else {
+			var r rune
+			if r, n = decode(text[i:]); r != utf8.RuneError {
+				r = unicode.ToLower(r)
+			}
+			out = utf8.AppendRune(out, r)
+		}
+		i += n
+	}
+	s := string(out)
+	return s, s != text
 }
 
-// compressWhitespace is t:compressWhitespace of a plain text.
-func compressWhitespace(text string) (string, bool) {
-	for i := range len(text) {
-		if space(text[i]) && (text[i] != ' ' || i > 0 && text[i-1] == ' ') {
-			out := append(make([]byte, 0, len(text)), text[:i]...)
-			for ; i < len(text); i++ {
-				switch {
-				case !space(text[i]):
-					out = append(out, text[i])
-				case len(out) == 0 || out[len(out)-1] != ' ':
-					out = append(out, ' ')
+// removeWhitespace is t:removeWhitespace: what is no UTF-8 becomes U+FFFD, as
+// strings.Map has it, which does not count as a change.
+func removeWhitespace(text string) (string, bool) {
+	i := 0
+	for i < len(text) { // what stays as it is
+		n := 1
+		if c := text[i]; c >= utf8.RuneSelf {
+			if n = plain(text[i:]); n == 0 {
+				var r rune
+				if r, n = decode(text[i:]); r == utf8.RuneError && n == 1 || unicode.IsSpace(r) {
+					break
 				}
 			}
-			return string(out), true
+		} else if space(c) {
+			break
 		}
+		i += n
 	}
-	return text, false
+	if i == len(text) {
+		return text, false
+	}
+	changed := false
+	out := append(make([]byte, 0, len(text)+utf8.UTFMax), text[:i]...)
+	for i < len(text) {
+		c := text[i]
+		if c < utf8.RuneSelf {
+			if space(c) {
+				changed = true
+			} else {
+				out = append(out, c)
+			}
+			i++
+			continue
+		}
+		n := plain(text[i:])
+		if n > 0 {
+			out = append(out, text[i:i+n]...)
+		} else {
+			var r rune
+			if r, n = decode(text[i:]); unicode.IsSpace(r) {
+				changed = true
+			} else {
+				out = utf8.AppendRune(out, r)
+			}
+		}
+		i += n
+	}
+	return string(out), changed
+}
+
+// compressWhitespace is t:compressWhitespace: spaces are those of Latin-1, and the
+// byte of a no-break space that is no UTF-8.
+func compressWhitespace(text string) (string, bool) {
+	spaceAt := func(i int) (is bool, n int) {
+		c := text[i]
+		if c < utf8.RuneSelf {
+			return space(c), 1
+		}
+		if n := plain(text[i:]); n > 0 {
+			return false, n
+		}
+		r, n := decode(text[i:])
+		return c == 0xa0 || r == 0x85 || r == 0xa0, n
+	}
+	i, after := 0, false // a space
+	for i < len(text) {  // what stays as it is
+		is, n := spaceAt(i)
+		if is && (after || text[i] != ' ') {
+			break
+		}
+		after = is
+		i += n
+	}
+	if i == len(text) {
+		return text, false
+	}
+	out := append(make([]byte, 0, len(text)), text[:i]...)
+	for i < len(text) {
+		is, n := spaceAt(i)
+		if !is {
+			out = append(out, text[i:i+n]...)
+		} else if !after {
+			out = append(out, ' ')
+		}
+		after = is
+		i += n
+	}
+	return string(out), true
 }
 
 // needs are the bytes of which a value has one if the operator matches it. An
