@@ -79,13 +79,25 @@ func before(at uint32) context { return context(at >> beforeBits & 3) }
 type walk struct {
 	table *table
 	rows  []uint32
-	loose *state // if its state is in no table
+	loose *state    // if its state is in no table: one of spare
+	spare *[2]state // of which one is being left and the other entered
 }
 
 // walk begins a walk.
 func (a *automaton) walk(before context) (w walk, at uint32) {
 	t := a.table.Load()
 	return walk{table: t, rows: *t.rows.Load()}, t.starts[before]
+}
+
+// room is where the next state goes that is in no table.
+func (w *walk) room() *state {
+	if w.spare == nil {
+		w.spare = new([2]state)
+	}
+	if w.loose == &w.spare[0] {
+		return &w.spare[1]
+	}
+	return &w.spare[0]
 }
 
 // hits are the expressions that match where a state is entered.
@@ -181,7 +193,7 @@ func (a *automaton) make(w *walk, at uint32, class int, made *int) uint32 {
 	if a.search == anywhere && !a.pay(made) {
 		return 0
 	}
-	next := a.step(s, class, made)
+	next := a.step(w, s, class, made)
 	if next.word&rowMask == rowMask {
 		w.loose = next
 		return next.word
@@ -206,7 +218,7 @@ func (a *automaton) pay(made *int) bool {
 }
 
 // step is where a class leads from a state, in the table or in no table.
-func (a *automaton) step(s *state, class int, made *int) *state {
+func (a *automaton) step(w *walk, s *state, class int, made *int) *state {
 	hits, insts := uint64(0), a.work.next[:0]
 	if len(s.insts) > 0 {
 		hits, insts = a.advance(insts, s.insts, s.before, class)
@@ -224,7 +236,7 @@ func (a *automaton) step(s *state, class int, made *int) *state {
 	if class == a.end() {
 		like.insts, like.before = nil, nothing
 	}
-	return a.intern(like, made)
+	return a.intern(w, like, made)
 }
 
 // begin is where a match leads that begins before a character of the class.
@@ -288,7 +300,7 @@ func (a *automaton) tidy(insts []uint32) []uint32 {
 
 // intern returns the state that is like this, the one in the table if it is
 // there; a new one is put there if there is credit for it.
-func (a *automaton) intern(like *state, made *int) *state {
+func (a *automaton) intern(w *walk, like *state, made *int) *state {
 	hash := like.hash()
 	t := a.table.Load()
 	for s := t.known[hash]; s != nil; s = s.other {
@@ -296,11 +308,13 @@ func (a *automaton) intern(like *state, made *int) *state {
 			return s
 		}
 	}
-	s := &state{hits: like.hits, insts: slices.Clone(like.insts), before: like.before, done: like.done}
 	if a.search != anywhere && !a.pay(made) {
+		s := w.room()
+		s.hits, s.insts, s.before, s.done = like.hits, append(s.insts[:0], like.insts...), like.before, like.done
 		s.word = s.wordAt(rowMask)
 		return s
 	}
+	s := &state{hits: like.hits, insts: slices.Clone(like.insts), before: like.before, done: like.done}
 	if t.words+a.words(s) > a.slots {
 		t = a.newTable()
 		a.table.Store(t)
