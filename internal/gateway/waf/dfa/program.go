@@ -48,8 +48,6 @@ const (
 // set is a set of classes of characters.
 type set [(maxClasses + 63) / 64]uint64
 
-func (s *set) has(class int) bool { return s[class/64]>>(class%64)&1 != 0 }
-
 func newProgram(bytes bool, exprs ...*syntax.Regexp) (*program, error) {
 	p := &program{bytes: bytes}
 	var progs []syntax.Inst

@@ -147,12 +147,15 @@ func (s *state) is(like *state) bool {
 	return s.hits == like.hits && s.before == like.before && s.done == like.done && slices.Equal(s.insts, like.insts)
 }
 
-// closure is the instructions that wait for a character, and the expressions
-// that match.
+// closure is what waits for a character, and the expressions that match.
 type closure struct {
 	hits  uint64
-	takes []uint32
+	takes []taking
 }
+
+// taking is an instruction that waits for a character: of which set, and where it
+// goes on.
+type taking struct{ set, out uint32 }
 
 // begin is what a match that begins before a character has led to after it.
 type begin struct {
@@ -257,13 +260,17 @@ func (a *automaton) begin(before context, class int) *begin {
 func (a *automaton) advance(insts, from []uint32, before context, class int) (hits uint64, _ []uint32) {
 	last := class == a.end()
 	flags := emptyFlags(before, a.example[class], last)
+	sets, word, bit := a.sets, class/64, uint64(1)<<(class%64)
 	for _, pc := range from {
-		c := a.closure(pc, flags)
+		c := a.closures[pc]
+		if c == nil {
+			c = a.closure(pc, flags)
+		}
 		hits |= c.hits
 		if !last {
-			for _, pc := range c.takes {
-				if in := &a.insts[pc]; a.sets[in.arg].has(class) {
-					insts = append(insts, in.out)
+			for _, t := range c.takes {
+				if sets[t.set][word]&bit != 0 {
+					insts = append(insts, t.out)
 				}
 			}
 		}
@@ -274,13 +281,12 @@ func (a *automaton) advance(insts, from []uint32, before context, class int) (hi
 	return hits, insts
 }
 
-// closure is what follows an instruction without a character. What depends on
-// no assertion is remembered.
-func (a *automaton) closure(pc uint32, flags syntax.EmptyOp) closure {
-	if c := a.closures[pc]; c != nil {
-		return *c
-	}
-	c, always := a.work.close(a.insts, pc, flags, a.search == preferred)
+// closure is what follows an instruction without a character, if it is not
+// remembered; what depends on no assertion is from now on. It is good until the
+// next one.
+func (a *automaton) closure(pc uint32, flags syntax.EmptyOp) *closure {
+	c := &a.work.closure
+	always := a.work.close(c, a.insts, pc, flags, a.search == preferred)
 	if n := len(c.takes) + 1; always && n <= a.room {
 		a.room -= n
 		a.closures[pc] = &closure{c.hits, slices.Clone(c.takes)}
@@ -378,12 +384,12 @@ func (a *automaton) newTable() *table {
 
 // workspace is the set of instructions of one step, reused from step to step.
 type workspace struct {
-	seen  []uint32 // the step in which an instruction was seen last
-	now   uint32
-	takes []uint32 // those that wait for a character
-	stack []uint32
-	next  []uint32 // what a step leads to
-	like  state    // likewise
+	seen    []uint32 // the step in which an instruction was seen last
+	now     uint32
+	closure closure
+	stack   []uint32
+	next    []uint32 // what a step leads to
+	like    state    // likewise
 }
 
 func newWorkspace(n int) workspace { return workspace{seen: make([]uint32, n)} }
@@ -407,10 +413,11 @@ func (w *workspace) first(pc uint32) bool {
 
 // close finds all that follows an instruction without a character, in the order
 // of preference, and whether it follows always. If asked to, it leaves off at the
-// first match. What it returns is good until the next one.
-func (w *workspace) close(insts []inst, pc uint32, flags syntax.EmptyOp, cut bool) (c closure, always bool) {
+// first match.
+func (w *workspace) close(c *closure, insts []inst, pc uint32, flags syntax.EmptyOp, cut bool) (always bool) {
 	w.begin()
-	w.stack, c.takes, always = append(w.stack[:0], pc), w.takes[:0], true
+	c.hits, c.takes = 0, c.takes[:0]
+	w.stack, always = append(w.stack[:0], pc), true
 	for len(w.stack) > 0 {
 		pc := w.stack[len(w.stack)-1]
 		w.stack = w.stack[:len(w.stack)-1]
@@ -434,9 +441,8 @@ func (w *workspace) close(insts []inst, pc uint32, flags syntax.EmptyOp, cut boo
 				w.stack = append(w.stack, in.out)
 			}
 		case take:
-			c.takes = append(c.takes, pc)
+			c.takes = append(c.takes, taking{in.arg, in.out})
 		}
 	}
-	w.takes = c.takes
-	return c, always
+	return always
 }
