@@ -114,6 +114,11 @@ func hostile() []Body {
 	return append([]Body{
 		{"near misses of SQL", true, FormType, field(of("union al select ", "unionselect ", "selec * fro users wher ", "1 or 1 == ", "' an '1'='2 ", "insert int ", "/*! */ ", "having coun ", "order b 1 ", "wait fo delay ", "sleep (", "case whe 1 the ", "-- ", "0x41 ", "char( ", "; dro table "))},
 		{"nested quotes", true, FormType, field(of("'", "\"", "`", "''", "\"\"", "\\'", "\\\"", "('", "(\"", "')", "\")", "' '", "\" \"", "'a'", "\"a\""))},
+		// A tokenizer of SQL that looks for a string's end from its beginning each time
+		// takes the square of this (GHSA-974q-67pr-5pc2).
+		{"escaped quotes", true, FormType, field(func(rng *rand.Rand, n int) string {
+			return joined(n, "", func(int) string { return `\'` + string(rune('a'+rng.IntN(26))) })
+		})},
 		{"nested brackets", true, FormType, field(of("(", "((", "[", "{", "<", "<<", "$(", "${", "{{", ")", "]", "}"))},
 		{"a run of one letter", true, FormType, raw(of("a"))},
 		{"a run of spaces", true, FormType, raw(of("+"))},
