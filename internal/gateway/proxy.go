@@ -134,6 +134,9 @@ func renameKeys(r *http.Request) {
 // forwardable reports whether a client's header may reach the upstream.
 // Underscores are hyphens to servers of the CGI family.
 func forwardable(name string) bool {
+	if name == "" || !strings.ContainsRune("pxftcPXFTC", rune(name[0])) {
+		return true // as most are, by their first letter
+	}
 	name = strings.ToLower(strings.ReplaceAll(name, "_", "-"))
 	for _, prefix := range []string{"pasban-", "x-forwarded-", "x-original-", "x-rewrite-"} {
 		if strings.HasPrefix(name, prefix) {
@@ -178,7 +181,7 @@ func ownCookie(name string) bool {
 // the guard before any of it leaves.
 func (p *proxy) modify(res *http.Response) error {
 	for name := range res.Header {
-		if strings.HasPrefix(strings.ToLower(name), "pasban-") {
+		if len(name) >= 7 && strings.EqualFold(name[:7], "pasban-") {
 			delete(res.Header, name)
 		}
 	}
