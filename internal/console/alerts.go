@@ -105,13 +105,12 @@ func filterOf(q url.Values, now time.Time) (Filter, soc.Query) {
 }
 
 // queue shows the alerts that the address asks for, gravest first.
-func (c *Console) queue(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) queue(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	filter, query := filterOf(r.URL.Query(), c.o.Now())
 	query.Max = queueMax + 1
 	alerts, err := c.o.Alerts.List(r.Context(), query)
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	keep := queueQuery(r.URL.Query())
 	view := QueueView{Filter: filter, Periods: periods(), Query: keep.Encode(), Live: "/soc/live/count?" + keep.Encode(), MayAct: v.Actor.Role == pasban.RoleAnalyst, Verdicts: soc.Verdicts(), Levels: levels()}
@@ -134,6 +133,7 @@ func (c *Console) queue(w http.ResponseWriter, r *http.Request, v Visitor) {
 		view.Rows = append(view.Rows, rowOf(a))
 	}
 	c.render(w, r, v, http.StatusOK, "alerts", "nav.alerts", view)
+	return nil
 }
 
 // alertJSON is one alert for programs.
@@ -156,7 +156,7 @@ type alertJSON struct {
 
 // alertsJSON is the queue as one JSON document, at most 500 alerts, with the
 // queue's filters; all states unless one is asked for.
-func (c *Console) alertsJSON(w http.ResponseWriter, r *http.Request, _ Visitor) {
+func (c *Console) alertsJSON(w http.ResponseWriter, r *http.Request, _ Visitor) error {
 	q := r.URL.Query()
 	if !q.Has("state") {
 		q.Set("state", "all")
@@ -165,8 +165,7 @@ func (c *Console) alertsJSON(w http.ResponseWriter, r *http.Request, _ Visitor) 
 	query.Max = 500
 	alerts, err := c.o.Alerts.List(r.Context(), query)
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	doc := struct {
 		Schema string      `json:"schema"`
@@ -176,6 +175,7 @@ func (c *Console) alertsJSON(w http.ResponseWriter, r *http.Request, _ Visitor) 
 		doc.Alerts = append(doc.Alerts, alertJSON{a.ID, a.RuleID, a.Title, a.Level.String(), a.Tags, a.Techniques(), a.Entity, a.Why, a.First, a.Last, a.Count, a.State, a.Verdict, a.Suppression})
 	}
 	c.o.Pages.JSON(w, r, http.StatusOK, "", doc)
+	return nil
 }
 
 // AlertView is the data of one alert's page.
@@ -218,11 +218,10 @@ type NoteRow struct {
 	Text    string
 }
 
-func (c *Console) alert(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) alert(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	a, err := c.o.Alerts.Get(r.Context(), r.PathValue("id"))
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	view := AlertView{Row: rowOf(a), First: stamp(a.First), Last: stamp(a.Last), RuleID: a.RuleID, MayAct: v.Actor.Role == pasban.RoleAnalyst,
 		Verdicts: soc.Verdicts(), Suppression: a.Suppression, Rule: c.rule(a.RuleID)}
@@ -252,10 +251,10 @@ func (c *Console) alert(w http.ResponseWriter, r *http.Request, v Visitor) {
 	}
 	before, _ := strconv.ParseUint(r.URL.Query().Get("before"), 10, 64)
 	if err := c.story(r.Context(), a, before, &view); err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	c.render(w, r, v, http.StatusOK, "alert", a.Title, view)
+	return nil
 }
 
 // rule is a loaded rule, nil if there is none of this id.
@@ -323,10 +322,9 @@ func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") }
 
 // change sets the state of the alerts that a form names and goes back to where
 // it came from: the queue with its filters, or the alert.
-func (c *Console) change(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) change(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	if err := readForm(w, r); err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	ids := r.PostForm["id"]
 	change := soc.Change{State: soc.State(r.PostForm.Get("state")), Note: r.PostForm.Get("note")}
@@ -334,8 +332,7 @@ func (c *Console) change(w http.ResponseWriter, r *http.Request, v Visitor) {
 		change.Verdict = soc.Verdict(r.PostForm.Get("verdict"))
 	}
 	if err := c.o.Alerts.SetState(r.Context(), v.Actor, ids, change); err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	back := "/soc/alerts"
 	if r.PostForm.Has("one") && len(ids) == 1 {
@@ -346,13 +343,14 @@ func (c *Console) change(w http.ResponseWriter, r *http.Request, v Visitor) {
 		}
 	}
 	http.Redirect(w, r, back, http.StatusSeeOther)
+	return nil
 }
 
-func (c *Console) addNote(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) addNote(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	id := r.PathValue("id")
 	err := readForm(w, r)
 	if err == nil {
 		err = c.o.Alerts.AddNote(r.Context(), v.Actor, id, r.PostForm.Get("note"))
 	}
-	c.goOn(w, r, err, "/soc/alerts/"+url.PathEscape(id))
+	return goOn(w, r, err, "/soc/alerts/"+url.PathEscape(id))
 }

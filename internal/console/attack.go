@@ -160,17 +160,15 @@ const missingMax = 15
 
 // attack shows which techniques the rules look for, for which of them data
 // comes, and which were seen.
-func (c *Console) attack(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) attack(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	now := c.o.Now()
 	seen, err := c.o.Alerts.Techniques(r.Context(), now.Add(-day))
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	received, err := c.o.Alerts.Received(r.Context(), now)
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	come := sourcesOf(received)
 	fed := func(r *detect.Rule) bool { return r.Fed(come) }
@@ -195,6 +193,7 @@ func (c *Console) attack(w http.ResponseWriter, r *http.Request, v Visitor) {
 		view.Missing = view.Missing[:missingMax]
 	}
 	c.render(w, r, v, http.StatusOK, "attack", "nav.attack", view)
+	return nil
 }
 
 // sourceRows lists the logsources that come, with the rules that they feed, and
@@ -275,17 +274,15 @@ const maxComment = 20
 // layer hands out a Navigator layer. Its score is what ?score= asks for: the
 // alerts of the last day (as without it), the rules, or the rules that data
 // comes for; all three are each technique's metadata.
-func (c *Console) layer(w http.ResponseWriter, r *http.Request, _ Visitor) {
+func (c *Console) layer(w http.ResponseWriter, r *http.Request, _ Visitor) error {
 	now := c.o.Now()
 	seen, err := c.o.Alerts.Techniques(r.Context(), now.Add(-day))
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	received, err := c.received(r.Context())
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	score := cmp.Or(r.URL.Query().Get("score"), "alerts")
 	told := map[string]string{
@@ -294,8 +291,7 @@ func (c *Console) layer(w http.ResponseWriter, r *http.Request, _ Visitor) {
 		"fed":    "score: rules that look for it and that data comes for; 0: no data comes",
 	}[score]
 	if told == "" {
-		c.fail(w, r, &pasban.Error{Kind: pasban.Invalid, Where: "score", Msg: "a layer scores alerts, rules or fed"})
-		return
+		return &pasban.Error{Kind: pasban.Invalid, Where: "score", Msg: "a layer scores alerts, rules or fed"}
 	}
 	l := navigatorLayer{
 		Name: "Pasban, " + c.o.Agency + ": " + score, Versions: map[string]string{"layer": "4.5"}, Domain: "enterprise-attack", Sorting: 3,
@@ -312,6 +308,7 @@ func (c *Console) layer(w http.ResponseWriter, r *http.Request, _ Visitor) {
 	slices.SortFunc(l.Techniques, func(a, b navigatorTechnique) int { return cmp.Compare(a.ID, b.ID) })
 	w.Header().Set("Content-Disposition", `attachment; filename="pasban-attack-layer-`+score+`.json"`)
 	c.o.Pages.JSON(w, r, http.StatusOK, "", l)
+	return nil
 }
 
 // layerTechnique is a technique of a layer while it is counted.

@@ -139,10 +139,10 @@ func New(o Options) (*Console, error) {
 		return nil, err
 	}
 	c := &Console{o: o, mux: http.NewServeMux()}
-	read := func(pattern string, h func(http.ResponseWriter, *http.Request, Visitor)) {
+	read := func(pattern string, h handler) {
 		c.mux.HandleFunc("GET "+pattern, c.may(h, pasban.RoleAnalyst, pasban.RoleSupervisor))
 	}
-	act := func(pattern string, h func(http.ResponseWriter, *http.Request, Visitor)) {
+	act := func(pattern string, h handler) {
 		c.mux.HandleFunc("POST "+pattern, c.may(h, pasban.RoleAnalyst))
 	}
 	read("/soc", c.overview)
@@ -200,8 +200,12 @@ func New(o Options) (*Console, error) {
 // from another origin are refused.
 func (c *Console) Handler() http.Handler { return c.o.Pages.SameOrigin(c.mux) }
 
+// handler answers a visitor's request, or returns why it cannot: an error page says
+// so.
+type handler func(http.ResponseWriter, *http.Request, Visitor) error
+
 // may lets visitors of the given roles through.
-func (c *Console) may(next func(http.ResponseWriter, *http.Request, Visitor), roles ...pasban.Role) http.HandlerFunc {
+func (c *Console) may(next handler, roles ...pasban.Role) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		v, ok := c.o.Visitor(r)
 		if !ok {
@@ -209,7 +213,9 @@ func (c *Console) may(next func(http.ResponseWriter, *http.Request, Visitor), ro
 			return
 		}
 		if slices.Contains(roles, v.Actor.Role) {
-			next(w, r, v)
+			if err := next(w, r, v); err != nil {
+				c.o.Pages.Error(w, r, err)
+			}
 			return
 		}
 		c.o.Pages.Error(w, r, &pasban.Error{Kind: pasban.Forbidden, Msg: "this is for analysts", Hint: "supervisors may read"})
@@ -297,16 +303,12 @@ func (c *Console) unit(d time.Duration) (key string, n int) {
 	return "d", int(d.Hours() / 24)
 }
 
-// fail answers with an error page.
-func (c *Console) fail(w http.ResponseWriter, r *http.Request, err error) { c.o.Pages.Error(w, r, err) }
-
-// goOn answers a form: with the page that it leads to, or with why it failed.
-func (c *Console) goOn(w http.ResponseWriter, r *http.Request, err error, to string) {
-	if err != nil {
-		c.fail(w, r, err)
-		return
+// goOn answers a form with the page that it leads to, unless err says why it failed.
+func goOn(w http.ResponseWriter, r *http.Request, err error, to string) error {
+	if err == nil {
+		http.Redirect(w, r, to, http.StatusSeeOther)
 	}
-	http.Redirect(w, r, to, http.StatusSeeOther)
+	return err
 }
 
 // formMax is the largest form that the console reads, in bytes.

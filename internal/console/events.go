@@ -114,11 +114,10 @@ type HuntLink struct{ Field, Href string }
 type FieldRow struct{ Name, Value, Doc string }
 
 // event shows what detection saw of a fact, and the alerts that it is behind.
-func (c *Console) event(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) event(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	entry, err := c.o.Journal.ByID(r.Context(), r.PathValue("id"))
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	ev := detect.FromEntry(entry)
 	id := r.PathValue("id")
@@ -141,14 +140,12 @@ func (c *Console) event(w http.ResponseWriter, r *http.Request, v Visitor) {
 	}
 	raw, err := json.MarshalIndent(object, "", "  ")
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	view.JSON = string(raw)
 	alerts, err := c.o.Alerts.ByFact(r.Context(), id)
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	for _, a := range alerts {
 		view.Alerts = append(view.Alerts, rowOf(a))
@@ -157,6 +154,7 @@ func (c *Console) event(w http.ResponseWriter, r *http.Request, v Visitor) {
 		view.Block = c.blockView(block, v)
 	}
 	c.render(w, r, v, http.StatusOK, "event", "event.title", view)
+	return nil
 }
 
 func show(v any) string {
@@ -182,7 +180,7 @@ type FindView struct{ ID string }
 
 // find goes to the event whose incident id it is given, as people read it out
 // or copy it from a problem document, or to the alert of that id.
-func (c *Console) find(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) find(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	typed := r.URL.Query().Get("id")
 	id := strings.ToLower(strings.TrimPrefix(strings.TrimSpace(typed), "urn:pasban:incident:"))
 	id = strings.NewReplacer(" ", "", "-", "").Replace(id)
@@ -190,15 +188,14 @@ func (c *Console) find(w http.ResponseWriter, r *http.Request, v Visitor) {
 		_, err := c.o.Journal.ByID(r.Context(), id)
 		if err == nil {
 			http.Redirect(w, r, "/soc/events/"+id, http.StatusSeeOther)
-			return
+			return nil
 		}
 		if pasban.KindOf(err) != pasban.NotFound {
-			c.fail(w, r, err)
-			return
+			return err
 		}
 		if _, err := c.o.Alerts.Get(r.Context(), id); err == nil {
 			http.Redirect(w, r, "/soc/alerts/"+id, http.StatusSeeOther)
-			return
+			return nil
 		}
 	}
 	status := http.StatusOK
@@ -209,6 +206,7 @@ func (c *Console) find(w http.ResponseWriter, r *http.Request, v Visitor) {
 		typed = string(r[:100]) + "…"
 	}
 	c.render(w, r, v, status, "find", "find.title", FindView{typed})
+	return nil
 }
 
 // LedgerView is how the ledger is.
@@ -291,35 +289,36 @@ func (c *Console) witnesses(view *LedgerView, w ledger.Witnessing, lang string) 
 	}
 }
 
-func (c *Console) ledger(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) ledger(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	view, err := c.ledgerView(r.Context(), page.Lang(r))
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	view.MayAct = v.Actor.Role == pasban.RoleAnalyst
 	c.render(w, r, v, http.StatusOK, "ledger", "nav.ledger", view)
+	return nil
 }
 
 // vkey hands out the ledger's verifier key as a file.
-func (c *Console) vkey(w http.ResponseWriter, r *http.Request, _ Visitor) {
+func (c *Console) vkey(w http.ResponseWriter, r *http.Request, _ Visitor) error {
 	page.SetHeaders(w.Header(), r.TLS != nil, "")
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Content-Disposition", `attachment; filename="vkey"`)
 	fmt.Fprintln(w, c.o.VKey)
+	return nil
 }
 
 // audit rehashes the ledger now. That it was asked for is recorded first; what
 // it finds raises alarms, so the page shows it either way.
-func (c *Console) audit(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) audit(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	f := pasban.NewFact(pasban.KindAdmin, c.o.Agency, v.Actor, c.o.Now())
 	f.Body.Service, f.Body.Action = "ledger", "ledger.audit"
 	if _, err := c.o.Journal.Record(r.Context(), f); err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	if err := c.o.Ledger.Audit(r.Context()); err != nil {
 		slog.WarnContext(r.Context(), "console: the audit that was asked for", "err", err) // the page shows what it found
 	}
 	http.Redirect(w, r, "/soc/ledger", http.StatusSeeOther)
+	return nil
 }

@@ -97,11 +97,11 @@ func huntExamples() []HuntExample {
 
 // hunt shows the form, and what the address asks for. That somebody looked, and
 // for what, is a fact before anything is shown.
-func (c *Console) hunt(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) hunt(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	s, err := readHunt(r.URL.Query())
 	if err == nil && r.URL.Query().Has("set") {
 		http.Redirect(w, r, s.href(), http.StatusSeeOther)
-		return
+		return nil
 	}
 	lang, now := page.Lang(r), c.o.Now().UTC()
 	view := c.huntView(lang, s, v)
@@ -113,14 +113,14 @@ func (c *Console) hunt(w http.ResponseWriter, r *http.Request, v Visitor) {
 		status = c.runHunt(r, v, lang, s, now, &view)
 	default:
 		if view.Saved, err = c.savedRows(r.Context(), lang, v); err != nil {
-			c.fail(w, r, err)
-			return
+			return err
 		}
 	}
 	if view.Results == nil {
 		view.Examples = huntExamples()
 	}
 	c.render(w, r, v, status, "hunt", "nav.hunt", view)
+	return nil
 }
 
 // huntView is the form as the address has it.

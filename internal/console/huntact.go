@@ -49,13 +49,13 @@ func (c *Console) savedRows(ctx context.Context, lang string, v Visitor) (out []
 // SavedView is the data of the list of hunts.
 type SavedView struct{ Saved []SavedRow }
 
-func (c *Console) saved(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) saved(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	rows, err := c.savedRows(r.Context(), page.Lang(r), v)
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	c.render(w, r, v, http.StatusOK, "hunts", "hunt.saved", SavedView{rows})
+	return nil
 }
 
 // huntForm reads a form that goes on from a hunt.
@@ -67,18 +67,18 @@ func huntForm(w http.ResponseWriter, r *http.Request) (huntState, error) {
 }
 
 // saveHunt keeps a hunt for all analysts.
-func (c *Console) saveHunt(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) saveHunt(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	s, err := huntForm(w, r)
 	if err == nil {
 		h := s.kept()
 		h.Name, h.Note = r.PostForm.Get("name"), r.PostForm.Get("note")
 		_, err = c.o.Alerts.SaveHunt(r.Context(), v.Actor, h)
 	}
-	c.goOn(w, r, err, "/soc/hunt/saved")
+	return goOn(w, r, err, "/soc/hunt/saved")
 }
 
-func (c *Console) deleteHunt(w http.ResponseWriter, r *http.Request, v Visitor) {
-	c.goOn(w, r, c.o.Alerts.DeleteHunt(r.Context(), v.Actor, r.PathValue("id")), "/soc/hunt/saved")
+func (c *Console) deleteHunt(w http.ResponseWriter, r *http.Request, v Visitor) error {
+	return goOn(w, r, c.o.Alerts.DeleteHunt(r.Context(), v.Actor, r.PathValue("id")), "/soc/hunt/saved")
 }
 
 // rowWriter writes rows in a format.
@@ -141,7 +141,7 @@ func (s *sender) Write(b []byte) (int, error) {
 // before its first byte, and how it ended is another. An export that fails
 // half-way breaks off, so that nobody takes a part for the whole; one that fails
 // before is an error page.
-func (c *Console) export(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) export(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	s, err := huntForm(w, r)
 	if err == nil {
 		err = eventstore.Check(s.query)
@@ -158,8 +158,7 @@ func (c *Console) export(w http.ResponseWriter, r *http.Request, v Visitor) {
 		err = c.o.Alerts.RecordExport(r.Context(), v.Actor, h, as)
 	}
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), exportTime)
 	defer cancel()
@@ -188,9 +187,10 @@ func (c *Console) export(w http.ResponseWriter, r *http.Request, v Visitor) {
 	switch {
 	case err != nil && !out.begun:
 		w.Header().Del("Content-Disposition")
-		c.fail(w, r, err)
+		return err
 	case err != nil:
 		slog.WarnContext(r.Context(), "console: an export broke off", "events", n, "err", err)
 		panic(http.ErrAbortHandler)
 	}
+	return nil
 }

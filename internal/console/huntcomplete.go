@@ -127,7 +127,7 @@ type completionJSON struct {
 }
 
 // complete offers how the text before the cursor may go on.
-func (c *Console) complete(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) complete(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	before := r.URL.Query().Get("before")
 	doc := struct {
 		Schema string           `json:"schema"`
@@ -142,6 +142,7 @@ func (c *Console) complete(w http.ResponseWriter, r *http.Request, v Visitor) {
 		doc.Items = append(doc.Items, c.offers(ctx, v, p)...)
 	}
 	c.o.Pages.JSON(w, r, http.StatusOK, "", doc)
+	return nil
 }
 
 // offers lists completions. A store that does not answer offers nothing: the

@@ -74,11 +74,10 @@ func (c *Console) draft(r *http.Request, v Visitor) (d drafted, err error) {
 
 // draftPage shows the draft, what it does not say as the hunt says it, and what of
 // the hunt's own events it matches.
-func (c *Console) draftPage(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) draftPage(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	d, err := c.draft(r, v)
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	view := DraftView{Query: d.state.query, Back: d.state.href(), Rule: d.Rule, Download: d.state.ruleHref("rule.yml", r.URL.Query().Get("saved")), Differences: d.Differences}
 	for _, p := range d.Problems {
@@ -98,20 +97,21 @@ func (c *Console) draftPage(w http.ResponseWriter, r *http.Request, v Visitor) {
 		}
 	}
 	c.render(w, r, v, http.StatusOK, "huntrule", "hunt.rule", view)
+	return nil
 }
 
 // draftFile hands out the draft. It is installed by whoever fills it in.
-func (c *Console) draftFile(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) draftFile(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	d, err := c.draft(r, v)
 	if err == nil && d.Rule == "" {
 		err = &pasban.Error{Kind: pasban.Invalid, Msg: "nothing of this hunt can be said in Sigma", Hint: "narrow the hunt by a field first"}
 	}
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	page.SetHeaders(w.Header(), r.TLS != nil, "")
 	w.Header().Set("Content-Type", "application/yaml; charset=utf-8")
 	w.Header().Set("Content-Disposition", fmt.Sprintf(`attachment; filename="draft-%.8s.yml"`, d.ID))
 	fmt.Fprint(w, d.Rule)
+	return nil
 }

@@ -349,7 +349,7 @@ type HuntEvent struct {
 
 // huntEvent shows all fields of one event: as a page, or as the part of one that
 // htmx puts into its row. That it was opened is a fact like a search.
-func (c *Console) huntEvent(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) huntEvent(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	s, err := readHunt(r.URL.Query())
 	var q hunt.Query
 	if err == nil {
@@ -374,8 +374,7 @@ func (c *Console) huntEvent(w http.ResponseWriter, r *http.Request, v Visitor) {
 		err = &pasban.Error{Kind: pasban.NotFound, Msg: "this event is not kept, or no longer"}
 	}
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	view := HuntEvent{Time: at.Format("2006-01-02 15:04:05.000"), Back: s.href()}
 	if row.Get(eventstore.FieldSource) == eventstore.SourceJournal && idForm.MatchString(id) {
@@ -388,7 +387,8 @@ func (c *Console) huntEvent(w http.ResponseWriter, r *http.Request, v Visitor) {
 	}
 	if r.Header.Get("HX-Request") == "true" {
 		c.o.Pages.Fragment(w, r, http.StatusOK, page.View{Surface: page.Console, Name: "huntevent", Data: view}, "fragment")
-		return
+		return nil
 	}
 	c.render(w, r, v, http.StatusOK, "huntevent", "event.title", view)
+	return nil
 }

@@ -92,17 +92,16 @@ func (c *Console) follow(ctx context.Context, s *stream, updates <-chan soc.Upda
 
 // live sends each new alert as a row of the overview's table. A browser that
 // comes again first gets what it missed meanwhile.
-func (c *Console) live(w http.ResponseWriter, r *http.Request, _ Visitor) {
+func (c *Console) live(w http.ResponseWriter, r *http.Request, _ Visitor) error {
 	updates, cancel := c.o.Alerts.Subscribe()
 	defer cancel()
 	missed, err := c.missed(r)
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	s, err := newStream(w, r)
 	if err != nil {
-		return
+		return nil // the browser has gone
 	}
 	lang := page.Lang(r)
 	send := func(u soc.Update) error {
@@ -117,10 +116,11 @@ func (c *Console) live(w http.ResponseWriter, r *http.Request, _ Visitor) {
 	}
 	for _, a := range missed {
 		if err := send(soc.Update{Alert: a, Fresh: true}); err != nil {
-			return
+			return nil
 		}
 	}
 	c.follow(r.Context(), s, updates, send)
+	return nil
 }
 
 // missed returns the alerts that began after the last one that the browser got,
@@ -162,12 +162,12 @@ func (c *Console) fragment(lang, name, block string, data any) ([]byte, error) {
 
 // liveCount sends how many alerts are new since the page was loaded, as a link
 // that shows them: in the queue nothing moves by itself.
-func (c *Console) liveCount(w http.ResponseWriter, r *http.Request, _ Visitor) {
+func (c *Console) liveCount(w http.ResponseWriter, r *http.Request, _ Visitor) error {
 	updates, cancel := c.o.Alerts.Subscribe()
 	defer cancel()
 	s, err := newStream(w, r)
 	if err != nil {
-		return
+		return nil // the browser has gone
 	}
 	lang, n := page.Lang(r), 0
 	if last, err := strconv.Atoi(r.Header.Get("Last-Event-ID")); err == nil && last > 0 {
@@ -184,6 +184,7 @@ func (c *Console) liveCount(w http.ResponseWriter, r *http.Request, _ Visitor) {
 		}
 		return s.message(strconv.Itoa(n), html)
 	})
+	return nil
 }
 
 // Pill is the counter of new alerts in the queue.

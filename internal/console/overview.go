@@ -68,14 +68,14 @@ type chartSeries struct {
 	Values []int  `json:"values"`
 }
 
-func (c *Console) overview(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) overview(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	view, err := c.overviewOf(r.Context(), page.Lang(r))
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	view.Shield = c.shieldView(page.Lang(r), v)
 	c.render(w, r, v, http.StatusOK, "overview", "nav.overview", view)
+	return nil
 }
 
 func (c *Console) overviewOf(ctx context.Context, lang string) (OverviewView, error) {

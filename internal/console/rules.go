@@ -31,7 +31,7 @@ const (
 )
 
 // mountRules answers the pages about rules and suppressions.
-func (c *Console) mountRules(read, act func(string, func(http.ResponseWriter, *http.Request, Visitor))) {
+func (c *Console) mountRules(read, act func(string, handler)) {
 	read("/soc/rules", c.rules)
 	read("/soc/rules/{id}", c.oneRule)
 	read("/soc/suppressions", c.suppressions)
@@ -243,11 +243,10 @@ func (k ruleKnowledge) row(rule *detect.Rule) RuleRow {
 }
 
 // rules lists the loaded rules that the address asks for.
-func (c *Console) rules(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) rules(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	k, err := c.knowledge(r.Context())
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	f := ruleFilterOf(r.URL.Query())
 	view := RulesView{Filter: f, Shows: ruleShows()}
@@ -286,10 +285,10 @@ func (c *Console) rules(w http.ResponseWriter, r *http.Request, v Visitor) {
 		view.Refused = view.Refused[:refusedMax]
 	}
 	if view.Suppressions, err = c.o.Alerts.OpenSuppressions(r.Context()); err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	c.render(w, r, v, http.StatusOK, "rules", "nav.rules", view)
+	return nil
 }
 
 // RuleView is the data of one rule's page.
@@ -314,16 +313,14 @@ type RuleView struct {
 type CostParts struct{ Condition, Asked, Finding string }
 
 // oneRule shows a rule: what it says, what it found, and what was made of that.
-func (c *Console) oneRule(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) oneRule(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	rule := c.rule(r.PathValue("id"))
 	if rule == nil {
-		c.fail(w, r, &pasban.Error{Kind: pasban.NotFound, Msg: "no rule with this id is loaded"})
-		return
+		return &pasban.Error{Kind: pasban.NotFound, Msg: "no rule with this id is loaded"}
 	}
 	k, err := c.knowledge(r.Context())
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	lang := page.Lang(r)
 	view := RuleView{RuleRow: k.row(rule), Rule: rule, Asks: c.asksView(lang, rule, ""), Measured: k.costs[rule.ID]}
@@ -346,17 +343,16 @@ func (c *Console) oneRule(w http.ResponseWriter, r *http.Request, v Visitor) {
 	}
 	alerts, err := c.o.Alerts.List(r.Context(), soc.Query{Rule: rule.ID, Max: ruleAlerts, Newest: true})
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	for _, a := range alerts {
 		view.Recent = append(view.Recent, rowOf(a))
 	}
 	if view.Suppressions, err = c.suppressionRows(r.Context(), lang, v, rule.ID); err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	c.render(w, r, v, http.StatusOK, "rule", rule.Title, view)
+	return nil
 }
 
 // unread is an error about a file without the path, which the page names.

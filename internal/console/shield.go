@@ -69,23 +69,22 @@ func (c *Console) shieldView(lang string, v Visitor) *ShieldView {
 	return view
 }
 
-func (c *Console) startShield(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) startShield(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	length, err := time.ParseDuration(r.PostFormValue("for"))
 	if err != nil {
-		c.fail(w, r, &pasban.Error{Kind: pasban.Invalid, Msg: "choose how long it lasts", Err: err})
-		return
+		return &pasban.Error{Kind: pasban.Invalid, Msg: "choose how long it lasts", Err: err}
 	}
 	if err := c.o.Shield.Start(r.Context(), v.Actor, r.PostFormValue("site"), r.PostFormValue("reason"), r.PostFormValue("note"), length); err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	http.Redirect(w, r, "/soc#sh", http.StatusSeeOther)
+	return nil
 }
 
-func (c *Console) endShield(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) endShield(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	if err := c.o.Shield.End(r.Context(), v.Actor, r.PostFormValue("site")); err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	http.Redirect(w, r, "/soc#sh", http.StatusSeeOther)
+	return nil
 }

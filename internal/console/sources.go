@@ -43,7 +43,7 @@ type RefusalView struct{ Why, Sample string }
 const silent = 15 * time.Minute
 
 // logSources shows each source, what it sent and what of it could not be read.
-func (c *Console) logSources(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) logSources(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	lang, now := page.Lang(r), c.o.Now()
 	waiting, limit := c.o.Logs.Waiting()
 	view := SourcesView{Waiting: page.Num(lang, waiting), Limit: page.Num(lang, limit), Full: waiting > limit*9/10}
@@ -58,4 +58,5 @@ func (c *Console) logSources(w http.ResponseWriter, r *http.Request, v Visitor) 
 		view.Sources = append(view.Sources, s)
 	}
 	c.render(w, r, v, http.StatusOK, "sources", "nav.sources", view)
+	return nil
 }

@@ -96,13 +96,13 @@ func stateOf(s soc.Suppression, now time.Time) string {
 }
 
 // suppressions lists all suppressions.
-func (c *Console) suppressions(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) suppressions(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	rows, err := c.suppressionRows(r.Context(), page.Lang(r), v, "")
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	c.render(w, r, v, http.StatusOK, "suppressions", "suppress.title", SuppressionsView{rows})
+	return nil
 }
 
 // SuppressView is the data of the form for a suppression.
@@ -197,13 +197,13 @@ func suppressView(a soc.Alert, rule *detect.Rule, ev pasban.Event) SuppressView 
 }
 
 // suppressionForm shows the form for a suppression from an alert.
-func (c *Console) suppressionForm(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) suppressionForm(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	a, rule, ev, err := c.suppressing(r.Context(), r.URL.Query().Get("alert"))
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	c.render(w, r, v, http.StatusOK, "suppress", "suppress.new", suppressView(a, rule, ev))
+	return nil
 }
 
 // asked reads the form, and the page that shows it again.
@@ -257,20 +257,18 @@ func (c *Console) wrongWith(s soc.Suppression, view SuppressView, chosen []strin
 }
 
 // suppressionPreview says what the suppression in the form would have done.
-func (c *Console) suppressionPreview(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) suppressionPreview(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	s, view, days, err := c.asked(w, r)
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	if err := c.wrongWith(s, view, r.PostForm["use"]); err != nil {
 		c.suppressionRefused(w, r, v, view, err)
-		return
+		return nil
 	}
 	p, err := c.o.Alerts.PreviewSuppression(r.Context(), s, c.o.Now().Add(-time.Duration(days)*day))
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	view.Preview = &SuppressPreview{Preview: p, Days: days, Words: c.conditionWords(page.Lang(r), s), Ends: stamp(s.Until)}
 	for _, a := range p.Shown {
@@ -287,6 +285,7 @@ func (c *Console) suppressionPreview(w http.ResponseWriter, r *http.Request, v V
 		}
 	}
 	c.render(w, r, v, http.StatusOK, "suppress", "suppress.new", view)
+	return nil
 }
 
 // suppressionRefused shows the form again with what is wrong.
@@ -299,32 +298,31 @@ func (c *Console) suppressionRefused(w http.ResponseWriter, r *http.Request, v V
 }
 
 // suppress keeps the suppression in the form.
-func (c *Console) suppress(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) suppress(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	s, view, _, err := c.asked(w, r)
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	if err := c.wrongWith(s, view, r.PostForm["use"]); err != nil {
 		c.suppressionRefused(w, r, v, view, err)
-		return
+		return nil
 	}
 	_, err = c.o.Alerts.Suppress(r.Context(), v.Actor, s)
-	c.goOn(w, r, err, "/soc/suppressions")
+	return goOn(w, r, err, "/soc/suppressions")
 }
 
 // endSuppression ends one early.
-func (c *Console) endSuppression(w http.ResponseWriter, r *http.Request, v Visitor) {
-	c.goOn(w, r, c.o.Alerts.EndSuppression(r.Context(), v.Actor, r.PathValue("id")), "/soc/suppressions")
+func (c *Console) endSuppression(w http.ResponseWriter, r *http.Request, v Visitor) error {
+	return goOn(w, r, c.o.Alerts.EndSuppression(r.Context(), v.Actor, r.PathValue("id")), "/soc/suppressions")
 }
 
 // decideSuppression is a supervisor's word on one that waits.
-func (c *Console) decideSuppression(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) decideSuppression(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	approve, err := decision(w, r)
 	if err == nil {
 		err = c.o.Alerts.DecideSuppression(r.Context(), v.Actor, r.PathValue("id"), approve)
 	}
-	c.goOn(w, r, err, "/soc/suppressions")
+	return goOn(w, r, err, "/soc/suppressions")
 }
 
 // suppressionHref is the form for alerts like this one.

@@ -62,12 +62,11 @@ type RequestView struct {
 	Number int
 }
 
-func (c *Console) tables(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) tables(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	lang := page.Lang(r)
 	list, err := c.o.Tables.Status(r.Context())
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	now := c.o.Now()
 	age := func(text string) string {
@@ -82,8 +81,7 @@ func (c *Console) tables(w http.ResponseWriter, r *http.Request, v Visitor) {
 		t.TakenAt, _ = time.Parse(time.RFC3339, s.Taken) // shown only with a baseline, which has it
 		diff, err := c.o.Tables.Differences(r.Context(), s.Table)
 		if err != nil {
-			c.fail(w, r, err)
-			return
+			return err
 		}
 		for _, d := range diff {
 			t.Diff = append(t.Diff, c.diffView(lang, d, now))
@@ -92,14 +90,14 @@ func (c *Console) tables(w http.ResponseWriter, r *http.Request, v Visitor) {
 	}
 	waiting, err := c.o.Tables.Waiting(r.Context())
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	for _, q := range waiting {
 		view.Requests = append(view.Requests, RequestView{Request: q, Age: c.ago(lang, now.Sub(q.At)), Number: len(q.Rows),
 			May: v.Actor.Role == pasban.RoleSupervisor && v.Actor.ID != q.By})
 	}
 	c.render(w, r, v, http.StatusOK, "tables", "nav.tables", view)
+	return nil
 }
 
 // tableProblems says in words why a table is not as it should be; what they are
@@ -145,33 +143,30 @@ func maskRow(s string) string {
 }
 
 // askTables makes a request: an audit now, or one that a supervisor decides on.
-func (c *Console) askTables(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) askTables(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	if err := r.ParseForm(); err != nil {
-		c.fail(w, r, &pasban.Error{Kind: pasban.Invalid, Msg: "the form is not readable", Err: err})
-		return
+		return &pasban.Error{Kind: pasban.Invalid, Msg: "the form is not readable", Err: err}
 	}
 	q := sentinel.Request{Table: r.PostForm.Get("table"), Kind: r.PostForm.Get("kind"), Reason: strings.TrimSpace(r.PostForm.Get("reason")),
 		Rows: r.PostForm["row"], Target: r.PostForm.Get("target")}
 	if q.Kind == sentinel.KindBaseline || q.Kind == sentinel.KindAttest {
-		c.fail(w, r, &pasban.Error{Kind: pasban.Invalid, Msg: "that is not asked for here"})
-		return
+		return &pasban.Error{Kind: pasban.Invalid, Msg: "that is not asked for here"}
 	}
 	if len(q.Reason) > 2000 {
-		c.fail(w, r, &pasban.Error{Kind: pasban.Invalid, Where: "reason", Msg: "a reason has at most 2000 bytes"})
-		return
+		return &pasban.Error{Kind: pasban.Invalid, Where: "reason", Msg: "a reason has at most 2000 bytes"}
 	}
 	if _, err := c.o.Tables.Ask(r.Context(), v.Actor, q); err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	http.Redirect(w, r, "/soc/tables", http.StatusSeeOther)
+	return nil
 }
 
 // decideTables is a supervisor's word on a request of somebody else.
-func (c *Console) decideTables(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) decideTables(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	approve, err := decision(w, r)
 	if err == nil {
 		err = c.o.Tables.Decide(r.Context(), v.Actor, r.PathValue("id"), approve)
 	}
-	c.goOn(w, r, err, "/soc/tables")
+	return goOn(w, r, err, "/soc/tables")
 }

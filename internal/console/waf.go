@@ -97,14 +97,13 @@ func blockRow(b soc.Block) BlockRow {
 
 // waf lists exclusions, the analysts' and those of the configuration, and the
 // newest blocks to make one from.
-func (c *Console) waf(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) waf(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	now := c.o.Now()
 	lang := page.Lang(r)
 	view := WafView{MayAct: v.Actor.Role == pasban.RoleAnalyst}
 	list, err := c.o.Alerts.Exclusions(r.Context())
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	row := func(host string, e config.Exclusion) ExclusionRow {
 		out := ExclusionRow{Host: host, Subject: e.Subject(), Reason: e.Reason, Expires: e.Expires, State: "on", Sentence: c.sentence(lang, host, e)}
@@ -131,13 +130,13 @@ func (c *Console) waf(w http.ResponseWriter, r *http.Request, v Visitor) {
 	}
 	blocks, err := c.o.Alerts.Blocks(r.Context(), shownBlocks)
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	for _, b := range blocks {
 		view.Blocks = append(view.Blocks, blockRow(b))
 	}
 	c.render(w, r, v, http.StatusOK, "waf", "nav.waf", view)
+	return nil
 }
 
 // sentence says what an exclusion does.
@@ -265,13 +264,13 @@ func (c *Console) excludeView(b soc.Block, site config.Site, e *soc.Exclusion) E
 }
 
 // exclusionForm shows the form for an exclusion from a block.
-func (c *Console) exclusionForm(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) exclusionForm(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	b, site, err := c.block(r.Context(), r.URL.Query().Get("event"))
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	c.render(w, r, v, http.StatusOK, "exclude", "waf.new", c.excludeView(b, site, nil))
+	return nil
 }
 
 // chosen reads the form. What it chooses must be the block's: rules, place,
@@ -308,21 +307,19 @@ func (c *Console) chosen(w http.ResponseWriter, r *http.Request) (e soc.Exclusio
 
 // exclusionPreview says what the exclusion in the form does, and what it would
 // have done to the requests that were blocked last.
-func (c *Console) exclusionPreview(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) exclusionPreview(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	e, b, site, err := c.chosen(w, r)
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	view := c.excludeView(b, site, &e)
 	if err := soc.CheckExclusion(e, c.o.Now()); err != nil {
 		c.refused(w, r, v, view, err)
-		return
+		return nil
 	}
 	view.Sentence = c.sentence(page.Lang(r), e.Host, e.Exclusion)
 	if view.Preview, err = c.preview(r.Context(), e); err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	for _, name := range []string{"event", "rule", "target", "scope", "reason", "expires"} {
 		for _, value := range r.PostForm[name] {
@@ -330,6 +327,7 @@ func (c *Console) exclusionPreview(w http.ResponseWriter, r *http.Request, v Vis
 		}
 	}
 	c.render(w, r, v, http.StatusOK, "exclude", "waf.new", view)
+	return nil
 }
 
 // refused shows the form again with what is wrong.
@@ -367,29 +365,28 @@ func (c *Console) preview(ctx context.Context, e soc.Exclusion) (*PreviewView, e
 }
 
 // exclude keeps the exclusion and puts it in force.
-func (c *Console) exclude(w http.ResponseWriter, r *http.Request, v Visitor) {
+func (c *Console) exclude(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	e, b, site, err := c.chosen(w, r)
 	if err != nil {
-		c.fail(w, r, err)
-		return
+		return err
 	}
 	if err := soc.CheckExclusion(e, c.o.Now()); err != nil {
 		c.refused(w, r, v, c.excludeView(b, site, &e), err)
-		return
+		return nil
 	}
 	_, err = c.o.Alerts.Exclude(r.Context(), v.Actor, e)
-	c.retuned(w, r, err)
+	return c.retuned(w, r, err)
 }
 
 // endExclusion ends an exclusion early.
-func (c *Console) endExclusion(w http.ResponseWriter, r *http.Request, v Visitor) {
-	c.retuned(w, r, c.o.Alerts.EndExclusion(r.Context(), v.Actor, r.PathValue("id")))
+func (c *Console) endExclusion(w http.ResponseWriter, r *http.Request, v Visitor) error {
+	return c.retuned(w, r, c.o.Alerts.EndExclusion(r.Context(), v.Actor, r.PathValue("id")))
 }
 
 // retuned puts what was kept in force and goes to the list.
-func (c *Console) retuned(w http.ResponseWriter, r *http.Request, err error) {
+func (c *Console) retuned(w http.ResponseWriter, r *http.Request, err error) error {
 	if err == nil {
 		err = c.o.Tune(context.WithoutCancel(r.Context()))
 	}
-	c.goOn(w, r, err, "/soc/waf")
+	return goOn(w, r, err, "/soc/waf")
 }
