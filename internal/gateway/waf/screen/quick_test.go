@@ -69,7 +69,7 @@ func snippets() []string {
 	for c := range rune(128) {
 		all = append(all, string(c))
 	}
-	for _, c := range "اب پتٹ۔٪ء‌ \u0600\u06ff\u05ff\u0700" {
+	for _, c := range "اب پتٹ۔٪ء \u0600\u06ff\u05ff\u0700" {
 		all = append(all, string(c))
 	}
 	return all
