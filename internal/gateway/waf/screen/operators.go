@@ -132,7 +132,7 @@ func (s *scan) Evaluate(tx plugintypes.TransactionState, value string) bool {
 // phrases is @pm and @pmFromFile.
 type phrases struct {
 	list    []string
-	set     *phraseSet
+	set     func() *phraseSet               // made when a value is first asked about: most lists are looked for together with others
 	matcher func() *ahocorasick.AhoCorasick // made when a phrase is first found
 }
 
@@ -172,7 +172,7 @@ func phrasesOf(o plugintypes.OperatorOptions, list []string, table bool) (plugin
 			m := builder.Build(list)
 			return &m
 		})
-		return &phrases{list: list, set: newPhraseSet([][]string{list}), matcher: matcher}, nil
+		return &phrases{list: list, set: sync.OnceValue(func() *phraseSet { return newPhraseSet([][]string{list}) }), matcher: matcher}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -183,7 +183,7 @@ func phrasesOf(o plugintypes.OperatorOptions, list []string, table bool) (plugin
 // Evaluate reports whether a phrase is in the value and, if the rule captures,
 // leaves the first ten where Coraza's @pm leaves them.
 func (p *phrases) Evaluate(tx plugintypes.TransactionState, value string) bool {
-	if p.set.find(value, 1) == 0 {
+	if p.set().find(value, 1) == 0 {
 		return false
 	}
 	found := p.matcher().Iter(value)
