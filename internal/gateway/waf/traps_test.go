@@ -22,6 +22,12 @@ var traps = []struct {
 	{name: "skip by number", light: true, after: `SecRule ARGS:a "@streq 1" "id:1,phase:2,pass,nolog,skip:1"
 SecRule ARGS:b "@streq 2" "id:2,phase:2,pass,log"
 SecRule ARGS:c "@streq 3" "id:3,phase:2,pass,log"`},
+	{name: "skip by number over what is taken out", light: true, before: `SecRule REQUEST_URI "@contains drop" "id:5,phase:1,pass,nolog,ctl:ruleRemoveById=2"`,
+		after: `SecRule ARGS:a "@streq 1" "id:1,phase:2,pass,nolog,skip:1"
+SecRule ARGS:b "@streq 2" "id:2,phase:2,pass,log"
+SecRule ARGS:c "@streq 3" "id:3,phase:2,pass,log"
+SecRule ARGS:x "@streq 1" "id:4,phase:2,pass,log"`},
+	{name: "skip by number over the gate of a level", light: true, before: `SecRule REQUEST_URI "@contains drop" "id:1,phase:1,pass,nolog,ctl:ruleRemoveByTag=attack-protocol,ctl:requestBodyProcessor=JSON"`},
 	{name: "skip to a marker", light: true, after: `SecRule ARGS:s "@streq 1" "id:1,phase:2,pass,nolog,skipAfter:OWN"
 SecRule ARGS:b "@streq 2" "id:2,phase:2,pass,log"
 SecMarker OWN`},

@@ -38,8 +38,9 @@ func (s *Screen) trim(rules []*rule, given []string, compile Compile) error {
 
 // move is what a rule leaves out for others when it matches.
 type move struct {
-	of    map[*rule]bool
-	whole bool // they are not evaluated then; otherwise their targets are narrowed
+	of     map[*rule]bool
+	whole  bool // they are not evaluated then; otherwise their targets are narrowed
+	untold bool // which ones cannot be told
 }
 
 // idle finds the rules of phases 1 to 4 that never match or are never evaluated,

@@ -59,6 +59,9 @@ func TestIdle(t *testing.T) {
 		{"a gate whose target may be taken out", 1, `SecRule ARGS:a "1" "id:1,phase:1,pass,nolog,ctl:ruleRemoveTargetById=942014;TX"`, []int{941181}, []int{942120}},
 		{"a gate and what it skips that may be taken out", 1, `SecRule ARGS:a "1" "id:1,phase:1,pass,nolog,ctl:ruleRemoveById=942000-942999"`, []int{942120}, []int{942100}},
 		{"a gate that may be skipped", 1, `SecRule ARGS:a "1" "id:1,phase:1,pass,nolog,skipAfter:END-SAMPLING"`, nil, []int{942120, 942011, 949053}},
+		// 920539 skips the next one by number, which is 920540, or 920014 without it; 920271 is of level 2.
+		{"a gate that may be skipped by number", 1, `SecRule ARGS:a "1" "id:1,phase:1,pass,nolog,ctl:ruleRemoveByTag=attack-protocol"`, []int{942120}, []int{920271}},
+		{"no gate that may be skipped by number", 1, `SecRule ARGS:a "1" "id:1,phase:1,pass,nolog,ctl:ruleRemoveByTag=attack-rce"`, []int{920271}, []int{942100}},
 		{"a level that may be set", 1, `SecRule ARGS:a "1" "id:1,phase:1,pass,nolog,setvar:tx.detection_paranoia_level=2"`, nil, []int{942120, 942015, 942011}},
 		{"any variable may be set", 1, `SecRule ARGS:a "1" "id:1,phase:1,pass,nolog,setvar:tx.%{ARGS.b}=2"`, nil, []int{942120, 942011, 949053}},
 		{"a level that may not be set", 1, `SecRule ARGS:a "1" "id:1,phase:1,pass,nolog,ctl:ruleRemoveById=901125"`, nil, []int{942120, 942011}},

@@ -83,7 +83,11 @@ func New(w coraza.WAF, given []string, compile Compile) (*Screen, error) {
 	if err := unseen(rules); err != nil {
 		return nil, err
 	}
-	s := &Screen{counted: counted(rules)}
+	l, err := analyse(rules, given)
+	if err != nil {
+		return nil, err
+	}
+	s := &Screen{counted: l.counted()}
 	s.works.New = func() any { return &work{} }
 	conditions := s.decidable(rules)
 	if s.Why = s.lighten(rules, given, conditions, compile); s.Why == nil {

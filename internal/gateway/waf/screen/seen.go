@@ -31,26 +31,3 @@ func unseen(rules []*rule) error {
 func matched(v variables.RuleVariable) bool {
 	return v == variables.MatchedVar || v == variables.MatchedVarName || v == variables.MatchedVars || v == variables.MatchedVarsNames
 }
-
-// counted are the rules that a rule before them may skip by number: leaving
-// one of them out would have another one skipped.
-func counted(rules []*rule) map[*rule]bool {
-	all := map[*rule]bool{}
-	for i, r := range rules {
-		for _, l := range r.links {
-			for _, a := range l.actions {
-				left := a.count
-				for _, next := range rules[i+1:] {
-					if left == 0 {
-						break
-					}
-					if next.phase == r.phase || next.phase == 0 {
-						all[next] = true
-						left--
-					}
-				}
-			}
-		}
-	}
-	return all
-}

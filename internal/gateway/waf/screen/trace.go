@@ -34,10 +34,11 @@ const (
 
 // light is the analysis behind a light rule set.
 type light struct {
-	rules []*rule
-	roles map[*rule]role
-	kinds map[string]string
-	given []write // variables that are set before the first rule
+	rules  []*rule
+	roles  map[*rule]role
+	kinds  map[string]string
+	given  []write // variables that are set before the first rule
+	takers []move  // what rules take out by ctl
 
 	keep   map[*rule]bool  // constant rules that native ones look at the results of
 	always map[*rule]bool  // and those that others than memos do
@@ -90,6 +91,7 @@ func analyse(rules []*rule, given []string) (*light, error) {
 	for _, key := range given {
 		l.given = append(l.given, write{key: strings.ToLower(key)})
 	}
+	l.findTakers()
 	return l, nil
 }
 
@@ -385,7 +387,8 @@ func (l *light) affected(r *rule, a action) (all []*rule, ok bool) {
 	return all, true
 }
 
-// skipped are the rules that a skip or skipAfter of a rule passes over.
+// skipped are the rules that a skip or skipAfter of a rule may pass over. What
+// others have left out is not counted by skip, so that it goes on to the next.
 func (l *light) skipped(r *rule, a action) (all []*rule) {
 	left := a.count
 	for _, o := range l.rules[slices.Index(l.rules, r)+1:] {
@@ -396,7 +399,53 @@ func (l *light) skipped(r *rule, a action) (all []*rule) {
 			left--
 		case o.phase == r.phase:
 			all = append(all, o)
-			left--
+			if !l.leftOut(o, r) {
+				left--
+			}
+		}
+	}
+	return all
+}
+
+// leftOut reports whether another rule may take o out of a transaction, and not r
+// with it.
+func (l *light) leftOut(o, r *rule) bool {
+	return slices.ContainsFunc(l.takers, func(m move) bool { return m.untold || m.of[o] && !m.of[r] })
+}
+
+// findTakers finds what rules take out by ctl.
+func (l *light) findTakers() {
+	for _, r := range l.rules {
+		for _, k := range r.links {
+			for _, a := range k.actions {
+				kind := l.kinds[a.key]
+				if a.name != "ctl" || !strings.HasPrefix(kind, "ruleRemove") || strings.HasPrefix(kind, "ruleRemoveTarget") {
+					continue
+				}
+				taken, ok := l.affected(r, a)
+				m := move{of: map[*rule]bool{}, whole: true, untold: !ok}
+				for _, o := range taken {
+					m.of[o] = true
+				}
+				l.takers = append(l.takers, m)
+			}
+		}
+	}
+}
+
+// counted are the rules that a rule before them may skip by number: leaving one of
+// them out would have another one skipped.
+func (l *light) counted() map[*rule]bool {
+	all := map[*rule]bool{}
+	for _, r := range l.rules {
+		for _, k := range r.links {
+			for _, a := range k.actions {
+				if a.name == "skip" {
+					for _, o := range l.skipped(r, a) {
+						all[o] = true
+					}
+				}
+			}
 		}
 	}
 	return all
