@@ -13,8 +13,8 @@ import (
 // says so with GOMEMLIMIT. The collector's own goal is twice the live heap; what
 // was more for a moment it would give back only slowly.
 const (
-	leastMemory = 100 << 20 // bytes that it may always have
-	keptMemory  = 2.1       // times the live heap
+	leastMemory = 76 << 20 // bytes that it may always have
+	keptMemory  = 2.1      // times the live heap
 )
 
 // keepLean has the runtime give back what it does not need, until ctx ends. The

@@ -130,6 +130,8 @@ type memory struct {
 	resident float64
 	private  float64 // of that, what is not mapped from a file, such as the program itself
 	peak     float64 // resident, at its most
+	own      float64 // resident, of the process without its children
+	ownPeak  float64
 }
 
 // memory is that of the process and its children together.
@@ -152,10 +154,16 @@ func (p *peer) memory() (m memory, err error) {
 			switch f[0] {
 			case "VmRSS:":
 				m.resident += kb * 1024
+				if pid == tree[0] {
+					m.own = kb * 1024
+				}
 			case "RssAnon:":
 				m.private += kb * 1024
 			case "VmHWM:":
 				m.peak += kb * 1024
+				if pid == tree[0] {
+					m.ownPeak = kb * 1024
+				}
 			}
 		}
 	}

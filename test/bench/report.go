@@ -62,6 +62,7 @@ func (f *firewalls) bars() []bar {
 		m := f.memory[peer]
 		return spread{m.resident / 1e6, m.resident / 1e6, m.peak / 1e6}
 	}
+	own := f.memory[gatewayOn]
 	private := func(peer string) spread { return spreadOf([]float64{f.memory[peer].private / 1e6}) }
 	all := []bar{
 		{"mix with attacks and letters: Coraza alone against the gateway, CPU", f.ratio(mixedLoad, corazaAlone, mixedLoad, gatewayOn), true, 12, "×"},
@@ -88,7 +89,8 @@ func (f *firewalls) bars() []bar {
 	return append(all,
 		bar{"benign mix: allocations per request, firewall on", allocs(benignLoad), false, 1000, ""},
 		bar{"mix with attacks and letters: allocations per request", allocs(mixedLoad), false, 1000, ""},
-		bar{"gateway and its store of events: resident memory after the run, and its peak, in MB", resident(gatewayOn), false, 150, ""},
+		bar{"gateway: resident memory after the run, and its peak, in MB", spread{own.own / 1e6, own.own / 1e6, own.ownPeak / 1e6}, false, 150, ""},
+		bar{"the same with the process of its store of events", resident(gatewayOn), false, 150, ""},
 		bar{"of that private: the rest is the program's file, which both processes map", private(gatewayOn), false, 150, ""},
 		bar{"firewall under hostile bodies: resident memory, and its peak", resident(strained), false, 150, ""},
 		bar{"of that private", private(strained), false, 150, ""})
