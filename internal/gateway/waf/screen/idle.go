@@ -14,11 +14,7 @@ import (
 // depend on whether others match, so that the whole rule set need not have them.
 
 // trim makes the rule set without its idle rules.
-func (s *Screen) trim(rules []*rule, given []string, compile Compile) error {
-	l, err := analyse(rules, given)
-	if err != nil {
-		return err
-	}
+func (s *Screen) trim(l *light, compile Compile) error {
 	idle, err := l.idle(compile)
 	if err != nil {
 		return err

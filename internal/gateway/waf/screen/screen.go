@@ -109,7 +109,7 @@ func New(w coraza.WAF, given []string, compile Compile) (*Screen, error) {
 	}
 	arm(rules, func(sp *spare) { sp.screen = s })
 	s.Whole = w
-	if err := s.trim(rules, given, compile); err != nil {
+	if err := s.trim(l, compile); err != nil {
 		slog.Info("the WAF keeps rules that never match: requests that others match take a little longer", "why", err)
 	}
 	return s, nil
