@@ -92,8 +92,12 @@ type group struct {
 	set        *phraseSet
 	conditions []*condition
 	negated    uint64
-	chained    map[int]uint64 // by chain: the bits
+	chained    []chained
 }
+
+// chained are the bits of a group whose conditions have one chain, in the set of
+// chains.
+type chained struct{ chain, bits uint64 }
 
 // plan is what is asked of the values of a variable with some key.
 type plan struct {
@@ -305,9 +309,14 @@ func (c *class) scansOf(some []*condition, compile func(...string) (*dfa.DFA, er
 }
 
 func newGroup(some []*condition) *group {
-	g := &group{conditions: some, chained: map[int]uint64{}}
+	g := &group{conditions: some}
 	for i, cond := range some {
-		g.chained[cond.chain] |= 1 << i
+		at := slices.IndexFunc(g.chained, func(c chained) bool { return c.chain == 1<<cond.chain })
+		if at < 0 {
+			at = len(g.chained)
+			g.chained = append(g.chained, chained{chain: 1 << cond.chain})
+		}
+		g.chained[at].bits |= 1 << i
 		if cond.negated {
 			g.negated |= 1 << i
 		}
@@ -505,9 +514,9 @@ func (u *use) decide(v variant, found bits) {
 	want := u.want
 	if u.chains&^v.chains != 0 {
 		var of uint64
-		for c, b := range u.chained {
-			if v.chains>>c&1 == 1 {
-				of |= b
+		for _, c := range u.chained {
+			if v.chains&c.chain != 0 {
+				of |= c.bits
 			}
 		}
 		want &= of
