@@ -3,7 +3,6 @@ package screen
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/corazawaf/coraza/v3/experimental"
 	"github.com/corazawaf/coraza/v3/types"
@@ -30,13 +29,6 @@ func (s *Screen) trim(l *light, compile Compile) error {
 	arm(own, func(sp *spare) { sp.screen = s })
 	s.Whole = w
 	return nil
-}
-
-// move is what a rule leaves out for others when it matches.
-type move struct {
-	of     map[*rule]bool
-	whole  bool // they are not evaluated then; otherwise their targets are narrowed
-	untold bool // which ones cannot be told
 }
 
 // idle finds the rules of phases 1 to 4 that never match or are never evaluated,
@@ -104,60 +96,6 @@ func (l *light) settled() (settled map[*rule]bool, moves []move, err error) {
 		}
 	}
 	return settled, moves, nil
-}
-
-func moved(moves []move, r *rule) bool {
-	return slices.ContainsFunc(moves, func(m move) bool { return m.of[r] })
-}
-
-// moves are what rules leave out that are not settled, or that others may leave
-// out.
-func (l *light) moves(settled map[*rule]bool) (moves []move, err error) {
-	done := map[*rule]bool{}
-	for changed := true; changed; {
-		changed = false
-		for i, r := range l.rules {
-			if r.mark != "" || done[r] || settled[r] && !moved(moves, r) {
-				continue
-			}
-			done[r] = true
-			more, err := l.movesOf(i)
-			if err != nil {
-				return nil, err
-			}
-			moves, changed = append(moves, more...), changed || len(more) > 0
-		}
-	}
-	return moves, nil
-}
-
-// movesOf are those of rule i: it leaves out only what comes after it.
-func (l *light) movesOf(i int) (moves []move, err error) {
-	r := l.rules[i]
-	for _, k := range r.links {
-		for _, a := range k.actions {
-			kind := l.kinds[a.key]
-			switch {
-			case a.name == "allow":
-				return nil, fmt.Errorf("rule %d lets a request pass over the rules that follow", r.id)
-			case a.name == "ctl" && strings.HasPrefix(kind, "ruleRemove"), a.name == "skip", a.name == "skipafter":
-			default:
-				continue
-			}
-			affected, ok := l.affected(r, a)
-			if !ok {
-				return nil, fmt.Errorf("rule %d leaves out others that cannot be told", r.id)
-			}
-			m := move{of: map[*rule]bool{}, whole: a.name != "ctl" || !strings.HasPrefix(kind, "ruleRemoveTarget")}
-			for _, o := range affected {
-				if o.phase > r.phase || o.phase == r.phase && slices.Contains(l.rules[i+1:], o) {
-					m.of[o] = true
-				}
-			}
-			moves = append(moves, m)
-		}
-	}
-	return moves, nil
 }
 
 // outcomes runs the settled rules alone: those that match, by id. It fails if
