@@ -8,12 +8,12 @@ import (
 	"path"
 	"regexp"
 	"regexp/syntax"
+	"slices"
 	"strings"
 	"sync"
 
 	"github.com/corazawaf/coraza/v3/experimental/plugins"
 	"github.com/corazawaf/coraza/v3/experimental/plugins/plugintypes"
-	ahocorasick "github.com/petar-dambovaliev/aho-corasick"
 
 	"pasban/internal/gateway/waf/dfa"
 )
@@ -131,15 +131,14 @@ func (s *scan) Evaluate(tx plugintypes.TransactionState, value string) bool {
 
 // phrases is @pm and @pmFromFile.
 type phrases struct {
-	list    []string
-	set     func() *phraseSet               // made when a value is first asked about: most lists are looked for together with others
-	matcher func() *ahocorasick.AhoCorasick // made when a phrase is first found
+	list []string
+	set  func() *phraseSet // made when a value is first asked about: most lists are looked for together with others
 }
 
 var _ plugintypes.Operator = (*phrases)(nil)
 
 func newPhrases(o plugintypes.OperatorOptions) (plugintypes.Operator, error) {
-	return phrasesOf(o, strings.Split(strings.ToLower(o.Arguments), " "), true)
+	return phrasesOf(o, strings.Split(strings.ToLower(o.Arguments), " "))
 }
 
 // newPhraseFile reads a file of the rule set.
@@ -160,19 +159,15 @@ func newPhraseFile(o plugintypes.OperatorOptions) (plugintypes.Operator, error) 
 			list = append(list, strings.ToLower(line))
 		}
 	}
-	return phrasesOf(o, list, false)
+	return phrasesOf(o, list)
 }
 
-func phrasesOf(o plugintypes.OperatorOptions, list []string, table bool) (plugintypes.Operator, error) {
+func phrasesOf(o plugintypes.OperatorOptions, list []string) (plugintypes.Operator, error) {
+	if slices.Contains(list, "") {
+		return nil, fmt.Errorf("one of the phrases %.40q is empty", o.Arguments)
+	}
 	p, err := once(o.Memoizer, PhraseOperator+":"+strings.Join(list, "\n"), func() (any, error) {
-		matcher := sync.OnceValue(func() *ahocorasick.AhoCorasick {
-			builder := ahocorasick.NewAhoCorasickBuilder(ahocorasick.Opts{
-				AsciiCaseInsensitive: true, MatchKind: ahocorasick.LeftMostLongestMatch, DFA: table,
-			})
-			m := builder.Build(list)
-			return &m
-		})
-		return &phrases{list: list, set: sync.OnceValue(func() *phraseSet { return newPhraseSet([][]string{list}) }), matcher: matcher}, nil
+		return &phrases{list, sync.OnceValue(func() *phraseSet { return newPhraseSet([][]string{list}) })}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -181,24 +176,23 @@ func phrasesOf(o plugintypes.OperatorOptions, list []string, table bool) (plugin
 }
 
 // Evaluate reports whether a phrase is in the value and, if the rule captures,
-// leaves the first ten where Coraza's @pm leaves them.
+// leaves the first ten where Coraza's @pm leaves them: at each place the longest
+// that begins there, whether or not it overlaps with others.
 func (p *phrases) Evaluate(tx plugintypes.TransactionState, value string) bool {
-	if p.set().find(value, 1) == 0 {
+	set := p.set()
+	if set.find(value, 1) == 0 {
 		return false
 	}
-	found := p.matcher().Iter(value)
 	if !tx.Capturing() {
-		return found.Next() != nil
+		return true
 	}
-	n := 0
-	for ; n < 10; n++ {
-		m := found.Next()
-		if m == nil {
-			break
+	for n, i := 0, 0; n < 10 && i < len(value); i++ {
+		if length := set.longest(value[i:]); length > 0 {
+			tx.CaptureField(n, value[i:i+length])
+			n++
 		}
-		tx.CaptureField(n, value[m.Start():m.End()])
 	}
-	return n > 0
+	return true
 }
 
 var (

@@ -21,6 +21,7 @@ type phraseNode struct {
 	from, to uint32 // its edges
 	suffix   uint32 // the longest suffix that begins another phrase
 	hits     uint32 // index of the lists of which a phrase ends here
+	whole    bool   // all that leads here is a phrase
 }
 
 type phraseEdge struct {
@@ -96,7 +97,7 @@ func (s *phraseSet) add(tree []*branch, phrase string, list uint64) []*branch {
 // first, and finds their suffixes.
 func (s *phraseSet) link(tree []*branch) {
 	order, number := []uint32{0}, make([]uint32, len(tree))
-	suffix := make([]uint32, len(tree)) // by the tree's numbers
+	suffix, whole := make([]uint32, len(tree)), make([]bool, len(tree)) // by the tree's numbers
 	for i := 0; i < len(order); i++ {
 		at := order[i]
 		number[at] = uint32(i)
@@ -111,13 +112,14 @@ func (s *phraseSet) link(tree []*branch) {
 			}
 			suffix[e.next] = tree[fall].on(e.class)
 		}
+		whole[at] = tree[at].hits != 0
 		tree[at].hits |= tree[suffix[at]].hits
 	}
 	s.dense = uint32(1 + len(tree[0].edges))
 	s.nodes, s.edges = make([]phraseNode, 0, len(order)), make([]phraseEdge, 0, len(order))
 	s.table = make([]uint32, 0, int(s.dense)*s.wide)
 	for _, at := range order {
-		n := phraseNode{from: uint32(len(s.edges)), suffix: number[suffix[at]]}
+		n := phraseNode{from: uint32(len(s.edges)), suffix: number[suffix[at]], whole: whole[at]}
 		for _, e := range tree[at].edges {
 			s.edges = append(s.edges, phraseEdge{number[e.next], e.class})
 		}
@@ -171,4 +173,33 @@ func (s *phraseSet) find(text string, want uint64) (hits uint64) {
 		}
 	}
 	return hits
+}
+
+// longest is the length of the longest phrase that the text begins with, 0 if it
+// begins with none.
+func (s *phraseSet) longest(text string) (length int) {
+	at := uint32(0)
+	for i := range len(text) {
+		if at = s.on(at, s.class[text[i]]); at == 0 {
+			break
+		}
+		if s.nodes[at].whole {
+			length = i + 1
+		}
+	}
+	return length
+}
+
+// on is where a byte of the class leads on from a state, 0 if nowhere.
+func (s *phraseSet) on(at uint32, class uint8) uint32 {
+	if at == 0 {
+		return s.table[class] // of the first state, which has no suffix
+	}
+	n := &s.nodes[at]
+	for _, e := range s.edges[n.from:n.to] {
+		if e.class == class {
+			return e.next
+		}
+	}
+	return 0
 }
