@@ -24,19 +24,30 @@ type automaton struct {
 	table  atomic.Pointer[table]
 	money  atomic.Int64 // states that may be made, or steps for several expressions
 
-	mu     sync.Mutex // covers making states: what follows and the inner parts of tables
-	work   workspace
-	begins []*begin // by context and class: where matches that begin there lead
+	// What follows is covered by mu, like the inner parts of tables. There is a lot
+	// of it and it stays: it has no pointers, which each collection would follow.
+	mu    sync.Mutex
+	work  workspace
+	begun []span // by context and class: where matches that begin there lead
+	fresh []uint32
 
-	closures []*closure // of instructions, as far as they are known
-	room     int        // for instructions in more of them
+	closed  []span // by instruction: what follows it, as far as that is known
+	takings []taking
+	room    int // for more of them
+}
+
+// span is a set of instructions, or of takings, that is kept beside others.
+type span struct {
+	hits     uint64 // the expressions that match
+	from, to uint32
+	known    bool
 }
 
 func newAutomaton(p *program, how search, slots int) *automaton {
 	a := &automaton{program: p, search: how, slots: slots, room: mostClosed}
-	a.closures = make([]*closure, len(p.insts))
+	a.closed = make([]span, len(p.insts))
 	a.work = newWorkspace(len(p.insts))
-	a.begins = make([]*begin, int(contexts)*len(p.example))
+	a.begun = make([]span, int(contexts)*len(p.example))
 	a.money.Store(firstMoney)
 	a.table.Store(a.newTable())
 	return a
@@ -51,9 +62,26 @@ type table struct {
 	starts [contexts]uint32 // by what precedes the walk
 	rows   atomic.Pointer[[]uint32]
 	// What follows is for making states.
-	states []*state          // by their row
-	known  map[uint64]*state // by a hash of what they are
-	words  int               // that the states take, rows and all
+	states []record         // by their row
+	insts  []uint32         // of the states
+	known  map[uint64]int32 // by a hash of what they are: the last of them
+	words  int              // that the states take, rows and all
+}
+
+// record is a state as it is kept.
+type record struct {
+	hits     uint64
+	from, to uint32 // its instructions
+	word     uint32
+	other    int32 // the one before it with the same hash, 0 if there is none
+	before   context
+	done     bool
+}
+
+// state is the state of a row.
+func (t *table) state(row int) state {
+	r := &t.states[row]
+	return state{r.hits, t.insts[r.from:r.to], r.before, r.done, r.word}
 }
 
 // What a step tells about the state that it leads to.
@@ -126,7 +154,6 @@ type state struct {
 	before context
 	done   bool   // nothing begins any more
 	word   uint32 // what leads to it
-	other  *state // with the same hash
 }
 
 func (s *state) wordAt(row uint32) uint32 {
@@ -147,21 +174,9 @@ func (s *state) is(like *state) bool {
 	return s.hits == like.hits && s.before == like.before && s.done == like.done && slices.Equal(s.insts, like.insts)
 }
 
-// closure is what waits for a character, and the expressions that match.
-type closure struct {
-	hits  uint64
-	takes []taking
-}
-
 // taking is an instruction that waits for a character: of which set, and where it
 // goes on.
 type taking struct{ set, out uint32 }
-
-// begin is what a match that begins before a character has led to after it.
-type begin struct {
-	hits  uint64
-	insts []uint32
-}
 
 // earn gives credit for the bytes of a text beyond what its own states have used
 // up. A text for which there was no credit earns too: without them it takes more
@@ -191,23 +206,24 @@ func (a *automaton) make(w *walk, at uint32, class int, made *int) uint32 {
 		if next := peek(w.rows, at, class); next != 0 {
 			return next // someone was faster
 		}
-		s = w.table.states[int(at&rowMask)/a.stride()]
+		kept := w.table.state(int(at&rowMask) / a.stride())
+		s = &kept
 	}
 	if a.search == anywhere && !a.pay(made) {
 		return 0
 	}
-	next := a.step(w, s, class, made)
-	if next.word&rowMask == rowMask {
-		w.loose = next
-		return next.word
+	next, loose := a.step(w, s, class, made)
+	if loose != nil {
+		w.loose = loose
+		return next
 	}
 	now := a.table.Load()
 	rows := *now.rows.Load()
 	if w.loose == nil && w.table == now {
-		atomic.StoreUint32(&rows[int(at&rowMask)+class], next.word)
+		atomic.StoreUint32(&rows[int(at&rowMask)+class], next)
 	}
 	w.table, w.rows, w.loose = now, rows, nil
-	return next.word
+	return next
 }
 
 // pay takes from the credit, if there is any.
@@ -220,8 +236,8 @@ func (a *automaton) pay(made *int) bool {
 	return true
 }
 
-// step is where a class leads from a state, in the table or in no table.
-func (a *automaton) step(w *walk, s *state, class int, made *int) *state {
+// step is where a class leads from a state, which is loose if it is in no table.
+func (a *automaton) step(w *walk, s *state, class int, made *int) (word uint32, loose *state) {
 	hits, insts := uint64(0), a.work.next[:0]
 	if len(s.insts) > 0 {
 		hits, insts = a.advance(insts, s.insts, s.before, class)
@@ -230,7 +246,7 @@ func (a *automaton) step(w *walk, s *state, class int, made *int) *state {
 	if !done {
 		fresh := a.begin(s.before, class)
 		hits |= fresh.hits
-		insts = append(insts, fresh.insts...)
+		insts = append(insts, a.fresh[fresh.from:fresh.to]...)
 		done = a.search == preferred && hits != 0
 	}
 	a.work.next = insts
@@ -243,15 +259,15 @@ func (a *automaton) step(w *walk, s *state, class int, made *int) *state {
 }
 
 // begin is where a match leads that begins before a character of the class.
-func (a *automaton) begin(before context, class int) *begin {
-	at := &a.begins[int(before)*len(a.example)+class]
-	if *at == nil {
-		b := &begin{}
-		b.hits, b.insts = a.advance(nil, a.starts, before, class)
-		b.insts = a.tidy(b.insts)
-		*at = b
+func (a *automaton) begin(before context, class int) *span {
+	at := &a.begun[int(before)*len(a.example)+class]
+	if !at.known {
+		hits, insts := a.advance(nil, a.starts, before, class)
+		from := uint32(len(a.fresh))
+		a.fresh = append(a.fresh, a.tidy(insts)...)
+		*at = span{hits, from, uint32(len(a.fresh)), true}
 	}
-	return *at
+	return at
 }
 
 // advance takes instructions over a character of the class: the expressions
@@ -262,13 +278,14 @@ func (a *automaton) advance(insts, from []uint32, before context, class int) (hi
 	flags := emptyFlags(before, a.example[class], last)
 	sets, word, bit := a.sets, class/64, uint64(1)<<(class%64)
 	for _, pc := range from {
-		c := a.closures[pc]
-		if c == nil {
-			c = a.closure(pc, flags)
+		c := &a.closed[pc]
+		takes, also := a.takings[c.from:c.to], c.hits
+		if !c.known {
+			takes, also = a.closure(pc, flags)
 		}
-		hits |= c.hits
+		hits |= also
 		if !last {
-			for _, t := range c.takes {
+			for _, t := range takes {
 				if sets[t.set][word]&bit != 0 {
 					insts = append(insts, t.out)
 				}
@@ -284,14 +301,16 @@ func (a *automaton) advance(insts, from []uint32, before context, class int) (hi
 // closure is what follows an instruction without a character, if it is not
 // remembered; what depends on no assertion is from now on. It is good until the
 // next one.
-func (a *automaton) closure(pc uint32, flags syntax.EmptyOp) *closure {
-	c := &a.work.closure
-	always := a.work.close(c, a.insts, pc, flags, a.search == preferred)
-	if n := len(c.takes) + 1; always && n <= a.room {
+func (a *automaton) closure(pc uint32, flags syntax.EmptyOp) (takes []taking, hits uint64) {
+	hits, always := a.work.close(a.insts, pc, flags, a.search == preferred)
+	takes = a.work.takes
+	if n := len(takes) + 1; always && n <= a.room {
 		a.room -= n
-		a.closures[pc] = &closure{c.hits, slices.Clone(c.takes)}
+		from := uint32(len(a.takings))
+		a.takings = append(a.takings, takes...)
+		a.closed[pc] = span{hits, from, uint32(len(a.takings)), true}
 	}
-	return c
+	return takes, hits
 }
 
 // tidy leaves each instruction once, where order matters at its first place.
@@ -304,36 +323,34 @@ func (a *automaton) tidy(insts []uint32) []uint32 {
 	return slices.DeleteFunc(insts, func(pc uint32) bool { return !a.work.first(pc) })
 }
 
-// intern returns the state that is like this, the one in the table if it is
-// there; a new one is put there if there is credit for it.
-func (a *automaton) intern(w *walk, like *state, made *int) *state {
+// intern is what leads to the state that is like this, the one in the table if it
+// is there; a new one is put there if there is credit for it, and is loose if not.
+func (a *automaton) intern(w *walk, like *state, made *int) (word uint32, loose *state) {
 	hash := like.hash()
 	t := a.table.Load()
-	for s := t.known[hash]; s != nil; s = s.other {
-		if s.is(like) {
-			return s
+	for i := t.known[hash]; i != 0; i = t.states[i].other {
+		if s := t.state(int(i)); s.is(like) {
+			return s.word, nil
 		}
 	}
 	if a.search != anywhere && !a.pay(made) {
 		s := w.room()
 		s.hits, s.insts, s.before, s.done = like.hits, append(s.insts[:0], like.insts...), like.before, like.done
 		s.word = s.wordAt(rowMask)
-		return s
+		return s.word, s
 	}
-	s := &state{hits: like.hits, insts: slices.Clone(like.insts), before: like.before, done: like.done}
-	if t.words+a.words(s) > a.slots {
+	if t.words+a.words(like) > a.slots {
 		t = a.newTable()
 		a.table.Store(t)
 	}
-	a.put(t, s, hash)
-	return s
+	return a.put(t, like, hash), nil
 }
 
 // words is what a state takes of a table.
 func (a *automaton) words(s *state) int { return a.stride() + len(s.insts) + stateWords }
 
-// put gives a state a row.
-func (a *automaton) put(t *table, s *state, hash uint64) {
+// put gives a state a row: what leads to it.
+func (a *automaton) put(t *table, s *state, hash uint64) (word uint32) {
 	n := a.stride()
 	row := len(t.states) * n
 	rows := *t.rows.Load()
@@ -344,11 +361,14 @@ func (a *automaton) put(t *table, s *state, hash uint64) {
 		defer t.rows.Store(&more)
 	}
 	rows[row+n-2], rows[row+n-1] = uint32(s.hits), uint32(s.hits>>32)
-	s.word = s.wordAt(uint32(row))
-	t.states = append(t.states, s)
+	word = s.wordAt(uint32(row))
+	from := uint32(len(t.insts))
+	t.insts = append(t.insts, s.insts...)
+	other := t.known[hash]
+	t.known[hash] = int32(len(t.states))
+	t.states = append(t.states, record{s.hits, from, uint32(len(t.insts)), word, other, s.before, s.done})
 	t.words += a.words(s)
-	s.other = t.known[hash]
-	t.known[hash] = s
+	return word
 }
 
 // hash is FNV-1a (draft-eastlake-fnv) by words instead of bytes.
@@ -366,9 +386,9 @@ func (s *state) hash() uint64 {
 }
 
 func (a *automaton) newTable() *table {
-	t := &table{known: map[uint64]*state{}}
+	t := &table{known: map[uint64]int32{}}
 	// Nothing leads to the first row, so that 0 stands for what is not known.
-	t.states = append(t.states, nil)
+	t.states = append(t.states, record{})
 	rows := make([]uint32, a.stride()*(firstRows))
 	t.rows.Store(&rows)
 	for before := range contexts {
@@ -376,20 +396,19 @@ func (a *automaton) newTable() *table {
 		if a.search == here {
 			s.insts, s.done = a.program.starts, true
 		}
-		a.put(t, s, s.hash())
-		t.starts[before] = s.word
+		t.starts[before] = a.put(t, s, s.hash())
 	}
 	return t
 }
 
 // workspace is the set of instructions of one step, reused from step to step.
 type workspace struct {
-	seen    []uint32 // the step in which an instruction was seen last
-	now     uint32
-	closure closure
-	stack   []uint32
-	next    []uint32 // what a step leads to
-	like    state    // likewise
+	seen  []uint32 // the step in which an instruction was seen last
+	now   uint32
+	takes []taking // what close has found
+	stack []uint32
+	next  []uint32 // what a step leads to
+	like  state    // likewise
 }
 
 func newWorkspace(n int) workspace { return workspace{seen: make([]uint32, n)} }
@@ -412,12 +431,11 @@ func (w *workspace) first(pc uint32) bool {
 }
 
 // close finds all that follows an instruction without a character, in the order
-// of preference, and whether it follows always. If asked to, it leaves off at the
-// first match.
-func (w *workspace) close(c *closure, insts []inst, pc uint32, flags syntax.EmptyOp, cut bool) (always bool) {
+// of preference: what waits for one, in takes, the expressions that match, and
+// whether it follows always. If asked to, it leaves off at the first match.
+func (w *workspace) close(insts []inst, pc uint32, flags syntax.EmptyOp, cut bool) (hits uint64, always bool) {
 	w.begin()
-	c.hits, c.takes = 0, c.takes[:0]
-	w.stack, always = append(w.stack[:0], pc), true
+	w.takes, w.stack, always = w.takes[:0], append(w.stack[:0], pc), true
 	for len(w.stack) > 0 {
 		pc := w.stack[len(w.stack)-1]
 		w.stack = w.stack[:len(w.stack)-1]
@@ -427,7 +445,7 @@ func (w *workspace) close(c *closure, insts []inst, pc uint32, flags syntax.Empt
 		in := &insts[pc]
 		switch in.op {
 		case match:
-			c.hits |= 1 << in.arg
+			hits |= 1 << in.arg
 			if cut {
 				w.stack = w.stack[:0]
 			}
@@ -441,8 +459,8 @@ func (w *workspace) close(c *closure, insts []inst, pc uint32, flags syntax.Empt
 				w.stack = append(w.stack, in.out)
 			}
 		case take:
-			c.takes = append(c.takes, taking{in.arg, in.out})
+			w.takes = append(w.takes, taking{in.arg, in.out})
 		}
 	}
-	return always
+	return hits, always
 }
