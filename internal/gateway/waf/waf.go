@@ -148,6 +148,9 @@ func New(o Options) (*Engine, error) {
 	if scr.Light == nil {
 		slog.Warn("the WAF leads every request through all its bookkeeping: it takes twice the processor", "why", scr.Why)
 	}
+	if scr.Untrimmed != nil {
+		slog.Info("the WAF keeps rules that never match: requests that others match take a little longer", "why", scr.Untrimmed)
+	}
 	e.light, _ = scr.Light.(experimental.WAFWithOptions)
 	return e, nil
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/corazawaf/coraza/v3/experimental"
 	"github.com/corazawaf/coraza/v3/types"
 )
 
@@ -13,12 +12,12 @@ import (
 // depend on whether others match, so that the whole rule set need not have them.
 
 // trim makes the rule set without its idle rules.
-func (s *Screen) trim(l *light, compile Compile) error {
-	idle, err := l.idle(compile)
+func (s *Screen) trim(an *analysis, compile Compile) error {
+	idle, err := an.idle(compile)
 	if err != nil {
 		return err
 	}
-	w, err := compile(l.removing(func(r *rule) bool { return idle[r] && !s.counted[r] }, false))
+	w, err := compile(an.removing(func(r *rule) bool { return idle[r] && !s.counted[r] }, false))
 	if err != nil {
 		return err
 	}
@@ -33,18 +32,27 @@ func (s *Screen) trim(l *light, compile Compile) error {
 
 // idle finds the rules of phases 1 to 4 that never match or are never evaluated,
 // whatever a request contains. Its error says why that cannot be told.
-func (l *light) idle(compile Compile) (map[*rule]bool, error) {
-	settled, moves, err := l.settled()
+func (an *analysis) idle(compile Compile) (map[*rule]bool, error) {
+	settled, moves, err := an.settled()
 	if err != nil {
 		return nil, err
 	}
-	matched, err := l.outcomes(settled, compile)
+	isSettled := func(r *rule) bool { return settled[r] }
+	outcomes, err := an.outcomes(isSettled, compile)
 	if err != nil {
 		return nil, err
 	}
-	idle, by := map[*rule]bool{}, l.skippers(settled, matched)
-	for _, r := range l.rules {
-		if r.mark != "" || r.id == 0 || r.asks() || r.phase < types.PhaseRequestHeaders || r.phase > types.PhaseResponseBody {
+	matched := outcomes[types.PhaseResponseBody]
+	for r := range settled {
+		for last := r.phase; last < types.PhaseResponseBody; last++ {
+			if outcomes[last][r.id] != matched[r.id] {
+				return nil, fmt.Errorf("rule %d depends on how long a request is inspected", r.id)
+			}
+		}
+	}
+	idle, by := map[*rule]bool{}, an.skippers(isSettled, matched)
+	for _, r := range an.rules {
+		if !r.judges() || r.asks() {
 			continue
 		}
 		if s := by[r]; s != nil {
@@ -61,21 +69,21 @@ func (l *light) idle(compile Compile) (map[*rule]bool, error) {
 // they are evaluated: they look only at variables of TX that rules set of which
 // the same is true and which nothing leaves out. moves are what others leave
 // out.
-func (l *light) settled() (settled map[*rule]bool, moves []move, err error) {
+func (an *analysis) settled() (settled map[*rule]bool, moves []move, err error) {
 	settled = map[*rule]bool{}
 	sure := map[*rule]bool{} // what they set is the same, too
-	for _, r := range l.rules {
-		if r.mark == "" && r.id != 0 && r.phase >= types.PhaseRequestHeaders && r.phase <= types.PhaseResponseBody && r.constant() {
+	for _, r := range an.rules {
+		if r.judges() && r.constant() {
 			settled[r], sure[r] = true, true
 		}
 	}
 	for changed := true; changed; {
 		changed = false
-		if moves, err = l.moves(settled); err != nil {
+		if moves, err = an.moves(settled); err != nil {
 			return nil, nil, err
 		}
-		writes := slices.Clone(l.given)
-		for _, r := range l.rules {
+		writes := slices.Clone(an.given)
+		for _, r := range an.rules {
 			if r.mark == "" && !sure[r] {
 				writes = append(writes, r.writes(true)...)
 			}
@@ -96,59 +104,4 @@ func (l *light) settled() (settled map[*rule]bool, moves []move, err error) {
 		}
 	}
 	return settled, moves, nil
-}
-
-// outcomes runs the settled rules alone: those that match, by id. It fails if
-// that depends on the phase after which a transaction ends.
-func (l *light) outcomes(settled map[*rule]bool, compile Compile) (map[int]bool, error) {
-	w, err := compile(l.removing(func(r *rule) bool { return !settled[r] }, false))
-	if err != nil {
-		return nil, err
-	}
-	if c, ok := w.(experimental.WAFCloser); ok {
-		defer c.Close()
-	}
-	all, err := l.run(w, types.PhaseResponseBody)
-	if err != nil {
-		return nil, err
-	}
-	for last := types.PhaseRequestHeaders; last < types.PhaseResponseBody; last++ {
-		matched, err := l.run(w, last)
-		if err != nil {
-			return nil, err
-		}
-		for r := range settled {
-			if r.phase <= last && matched[r.id] != all[r.id] {
-				return nil, fmt.Errorf("rule %d depends on how long a request is inspected", r.id)
-			}
-		}
-	}
-	return all, nil
-}
-
-// skippers are the settled rules by the rules that they skip.
-func (l *light) skippers(settled map[*rule]bool, matched map[int]bool) map[*rule]*rule {
-	by := map[*rule]*rule{}
-	for p := types.PhaseRequestHeaders; p <= types.PhaseResponseBody; p++ {
-		var skipper *rule
-		after := ""
-		for _, r := range l.rules {
-			switch {
-			case r.mark != "":
-				if r.mark == after {
-					skipper, after = nil, ""
-				}
-			case r.phase != p:
-			case skipper != nil:
-				by[r] = skipper
-			case settled[r] && matched[r.id]:
-				for _, a := range r.links[0].actions {
-					if a.name == "skipafter" {
-						skipper, after = r, a.value
-					}
-				}
-			}
-		}
-	}
-	return by
 }

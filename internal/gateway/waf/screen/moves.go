@@ -7,19 +7,37 @@ import (
 	"strings"
 )
 
-// move is what a rule leaves out for others when it matches.
+// move is what an action of a rule leaves out for rules that come after it.
 type move struct {
 	of     map[*rule]bool
 	whole  bool // they are not evaluated then; otherwise their targets are narrowed
 	untold bool // which ones cannot be told
 }
 
-// affected are the rules that an action takes out or narrows.
-func (l *light) affected(r *rule, a action) (all []*rule, ok bool) {
-	if a.name != "ctl" {
-		return l.skipped(r, a), true
+// moveOf is the move of an action, if it is one.
+func (an *analysis) moveOf(r *rule, a action) (m move, ok bool) {
+	kind := an.kinds[a.key]
+	switch {
+	case a.name == "ctl" && strings.HasPrefix(kind, "ruleRemove"), a.name == "skip", a.name == "skipafter":
+	default:
+		return m, false
 	}
-	kind := l.kinds[a.key]
+	affected, told := an.affected(r, a)
+	m = move{of: map[*rule]bool{}, whole: a.name != "ctl" || !strings.HasPrefix(kind, "ruleRemoveTarget"), untold: !told}
+	for _, o := range affected {
+		if o.phase > r.phase || o.phase == r.phase && slices.Index(an.rules, o) > slices.Index(an.rules, r) {
+			m.of[o] = true
+		}
+	}
+	return m, true
+}
+
+// affected are the rules that an action takes out or narrows.
+func (an *analysis) affected(r *rule, a action) (all []*rule, ok bool) {
+	if a.name != "ctl" {
+		return an.skipped(r, a), true
+	}
+	kind := an.kinds[a.key]
 	if !strings.HasPrefix(kind, "ruleRemove") {
 		return nil, false
 	}
@@ -36,7 +54,7 @@ func (l *light) affected(r *rule, a action) (all []*rule, ok bool) {
 			return nil, false
 		}
 	}
-	for _, o := range l.rules {
+	for _, o := range an.rules {
 		if o.mark == "" && (o.id >= first && o.id <= last || strings.HasSuffix(kind, "ByTag") && slices.Contains(o.tags, a.value) ||
 			strings.HasSuffix(kind, "ByMsg") && o.msg == a.value) {
 			all = append(all, o)
@@ -47,9 +65,9 @@ func (l *light) affected(r *rule, a action) (all []*rule, ok bool) {
 
 // skipped are the rules that a skip or skipAfter of a rule may pass over. What
 // others have left out is not counted by skip, so that it goes on to the next.
-func (l *light) skipped(r *rule, a action) (all []*rule) {
+func (an *analysis) skipped(r *rule, a action) (all []*rule) {
 	left := a.count
-	for _, o := range l.rules[slices.Index(l.rules, r)+1:] {
+	for _, o := range an.rules[slices.Index(an.rules, r)+1:] {
 		switch {
 		case a.name == "skip" && left == 0, a.name == "skipafter" && o.mark == a.value:
 			return all
@@ -57,7 +75,7 @@ func (l *light) skipped(r *rule, a action) (all []*rule) {
 			left--
 		case o.phase == r.phase:
 			all = append(all, o)
-			if !l.leftOut(o, r) {
+			if !an.leftOut(o, r) {
 				left--
 			}
 		}
@@ -67,25 +85,19 @@ func (l *light) skipped(r *rule, a action) (all []*rule) {
 
 // leftOut reports whether another rule may take o out of a transaction, and not r
 // with it.
-func (l *light) leftOut(o, r *rule) bool {
-	return slices.ContainsFunc(l.takers, func(m move) bool { return m.untold || m.of[o] && !m.of[r] })
+func (an *analysis) leftOut(o, r *rule) bool {
+	return slices.ContainsFunc(an.takers, func(m move) bool { return m.untold || m.of[o] && !m.of[r] })
 }
 
 // findTakers finds what rules take out by ctl.
-func (l *light) findTakers() {
-	for _, r := range l.rules {
-		for _, k := range r.links {
-			for _, a := range k.actions {
-				kind := l.kinds[a.key]
-				if a.name != "ctl" || !strings.HasPrefix(kind, "ruleRemove") || strings.HasPrefix(kind, "ruleRemoveTarget") {
-					continue
-				}
-				taken, ok := l.affected(r, a)
-				m := move{of: map[*rule]bool{}, whole: true, untold: !ok}
-				for _, o := range taken {
-					m.of[o] = true
-				}
-				l.takers = append(l.takers, m)
+func (an *analysis) findTakers() {
+	for _, r := range an.rules {
+		for a := range r.actions() {
+			if a.name != "ctl" {
+				continue
+			}
+			if m, ok := an.moveOf(r, a); ok && m.whole {
+				an.takers = append(an.takers, m)
 			}
 		}
 	}
@@ -93,15 +105,13 @@ func (l *light) findTakers() {
 
 // counted are the rules that a rule before them may skip by number: leaving one of
 // them out would have another one skipped.
-func (l *light) counted() map[*rule]bool {
+func (an *analysis) counted() map[*rule]bool {
 	all := map[*rule]bool{}
-	for _, r := range l.rules {
-		for _, k := range r.links {
-			for _, a := range k.actions {
-				if a.name == "skip" {
-					for _, o := range l.skipped(r, a) {
-						all[o] = true
-					}
+	for _, r := range an.rules {
+		for a := range r.actions() {
+			if a.name == "skip" {
+				for _, o := range an.skipped(r, a) {
+					all[o] = true
 				}
 			}
 		}
@@ -115,16 +125,16 @@ func moved(moves []move, r *rule) bool {
 
 // moves are what rules leave out that are not settled, or that others may leave
 // out.
-func (l *light) moves(settled map[*rule]bool) (moves []move, err error) {
+func (an *analysis) moves(settled map[*rule]bool) (moves []move, err error) {
 	done := map[*rule]bool{}
 	for changed := true; changed; {
 		changed = false
-		for i, r := range l.rules {
+		for _, r := range an.rules {
 			if r.mark != "" || done[r] || settled[r] && !moved(moves, r) {
 				continue
 			}
 			done[r] = true
-			more, err := l.movesOf(i)
+			more, err := an.movesOf(r)
 			if err != nil {
 				return nil, err
 			}
@@ -134,29 +144,17 @@ func (l *light) moves(settled map[*rule]bool) (moves []move, err error) {
 	return moves, nil
 }
 
-// movesOf are those of rule i: it leaves out only what comes after it.
-func (l *light) movesOf(i int) (moves []move, err error) {
-	r := l.rules[i]
-	for _, k := range r.links {
-		for _, a := range k.actions {
-			kind := l.kinds[a.key]
-			switch {
-			case a.name == "allow":
-				return nil, fmt.Errorf("rule %d lets a request pass over the rules that follow", r.id)
-			case a.name == "ctl" && strings.HasPrefix(kind, "ruleRemove"), a.name == "skip", a.name == "skipafter":
-			default:
-				continue
-			}
-			affected, ok := l.affected(r, a)
-			if !ok {
-				return nil, fmt.Errorf("rule %d leaves out others that cannot be told", r.id)
-			}
-			m := move{of: map[*rule]bool{}, whole: a.name != "ctl" || !strings.HasPrefix(kind, "ruleRemoveTarget")}
-			for _, o := range affected {
-				if o.phase > r.phase || o.phase == r.phase && slices.Contains(l.rules[i+1:], o) {
-					m.of[o] = true
-				}
-			}
+// movesOf are those of one rule.
+func (an *analysis) movesOf(r *rule) (moves []move, err error) {
+	for a := range r.actions() {
+		if a.name == "allow" {
+			return nil, fmt.Errorf("rule %d lets a request pass over the rules that follow", r.id)
+		}
+		m, ok := an.moveOf(r, a)
+		if m.untold {
+			return nil, fmt.Errorf("rule %d leaves out others that cannot be told", r.id)
+		}
+		if ok {
 			moves = append(moves, m)
 		}
 	}

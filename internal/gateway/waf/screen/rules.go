@@ -2,6 +2,7 @@ package screen
 
 import (
 	"fmt"
+	"iter"
 	"reflect"
 	"regexp"
 	"strings"
@@ -23,6 +24,25 @@ type rule struct {
 	msg   string
 	tags  []string
 	links []*link // the rule itself, then those that are chained to it
+}
+
+// judges reports whether the rule is one of the phases that a request and an
+// answer are led through.
+func (r *rule) judges() bool {
+	return r.mark == "" && r.id != 0 && r.phase >= types.PhaseRequestHeaders && r.phase <= types.PhaseResponseBody
+}
+
+// actions are those of all links.
+func (r *rule) actions() iter.Seq[action] {
+	return func(yield func(action) bool) {
+		for _, l := range r.links {
+			for _, a := range l.actions {
+				if !yield(a) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // link is one condition of a rule and what is done when it holds.

@@ -26,7 +26,6 @@ package screen
 
 import (
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -42,8 +41,10 @@ import (
 
 // Screen is the analysis of one rule set. It is safe for concurrent use.
 type Screen struct {
-	// Whole is the rule set without the rules that never match, if those can be told.
-	Whole coraza.WAF
+	// Whole is the rule set without the rules that never match; Untrimmed says why
+	// it has them if they cannot be told.
+	Whole     coraza.WAF
+	Untrimmed error
 	// Light is the rule set for requests that match nothing, nil if there is
 	// none; Why says why then.
 	Light coraza.WAF
@@ -83,14 +84,14 @@ func New(w coraza.WAF, given []string, compile Compile) (*Screen, error) {
 	if err := unseen(rules); err != nil {
 		return nil, err
 	}
-	l, err := analyse(rules, given)
+	an, err := analyse(rules, given)
 	if err != nil {
 		return nil, err
 	}
-	s := &Screen{counted: l.counted()}
+	s := &Screen{counted: an.counted()}
 	s.works.New = func() any { return &work{} }
 	conditions := s.decidable(rules)
-	if s.Why = s.lighten(rules, given, conditions, compile); s.Why == nil {
+	if s.Why = s.lighten(an, conditions, compile); s.Why == nil {
 		// Rules that ordinary requests come near to are cheaper evaluated than
 		// asked about in vain.
 		near, err := s.near()
@@ -100,7 +101,7 @@ func New(w coraza.WAF, given []string, compile Compile) (*Screen, error) {
 		for r := range near {
 			delete(conditions, r)
 		}
-		s.Why = s.lighten(rules, given, conditions, compile)
+		s.Why = s.lighten(an, conditions, compile)
 	}
 	if s.Why != nil {
 		if err := s.arrange(rules, conditions); err != nil {
@@ -109,20 +110,18 @@ func New(w coraza.WAF, given []string, compile Compile) (*Screen, error) {
 	}
 	arm(rules, func(sp *spare) { sp.screen = s })
 	s.Whole = w
-	if err := s.trim(l, compile); err != nil {
-		slog.Info("the WAF keeps rules that never match: requests that others match take a little longer", "why", err)
-	}
+	s.Untrimmed = s.trim(an, compile)
 	return s, nil
 }
 
 // lighten makes the light rule set and leaves to the screen what it must
 // decide beside it.
-func (s *Screen) lighten(rules []*rule, given []string, conditions map[*rule][]*link, compile Compile) error {
+func (s *Screen) lighten(an *analysis, conditions map[*rule][]*link, compile Compile) error {
 	decidable, decides := map[*rule]bool{}, map[*rule][]*link{}
 	for r := range conditions {
 		decidable[r] = true
 	}
-	l, err := newLight(rules, given, decidable, compile)
+	l, err := newLight(an, decidable, compile)
 	if err != nil {
 		return err
 	}
@@ -131,7 +130,7 @@ func (s *Screen) lighten(rules []*rule, given []string, conditions map[*rule][]*
 			decides[r] = links
 		}
 	}
-	if err := s.arrange(rules, decides); err != nil {
+	if err := s.arrange(an.rules, decides); err != nil {
 		return err
 	}
 	w, err := compile(l.lighter())
@@ -177,7 +176,7 @@ func (s *Screen) decidable(rules []*rule) map[*rule][]*link {
 	narrowed := targeted(rules)
 	all := map[*rule][]*link{}
 	for _, r := range rules {
-		if r.mark != "" || r.id == 0 || r.phase < types.PhaseRequestHeaders || r.phase > types.PhaseResponseBody {
+		if !r.judges() {
 			continue
 		}
 		of := slices.DeleteFunc(conditionsOf(r), func(l *link) bool {

@@ -1,14 +1,12 @@
 package screen
 
 import (
-	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/corazawaf/coraza/v3"
-	"github.com/corazawaf/coraza/v3/experimental"
 	"github.com/corazawaf/coraza/v3/experimental/plugins/plugintypes"
 	"github.com/corazawaf/coraza/v3/types"
 	"github.com/corazawaf/coraza/v3/types/variables"
@@ -34,11 +32,8 @@ const (
 
 // light is the analysis behind a light rule set.
 type light struct {
-	rules  []*rule
-	roles  map[*rule]role
-	kinds  map[string]string
-	given  []write // variables that are set before the first rule
-	takers []move  // what rules take out by ctl
+	*analysis
+	roles map[*rule]role
 
 	keep   map[*rule]bool  // constant rules that native ones look at the results of
 	always map[*rule]bool  // and those that others than memos do
@@ -50,12 +45,9 @@ type Compile func(more string) (coraza.WAF, error)
 
 // newLight sorts the rules into roles; decidable are those that the screen can
 // decide. Its error says why there is no light rule set.
-func newLight(rules []*rule, given []string, decidable map[*rule]bool, compile Compile) (*light, error) {
-	l, err := analyse(rules, given)
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range rules {
+func newLight(of *analysis, decidable map[*rule]bool, compile Compile) (*light, error) {
+	l := &light{analysis: of, roles: map[*rule]role{}, memos: map[*rule]*memo{}}
+	for _, r := range l.rules {
 		switch {
 		case r.mark != "" || r.id == 0:
 		case r.constant():
@@ -64,7 +56,7 @@ func newLight(rules []*rule, given []string, decidable map[*rule]bool, compile C
 			l.roles[r] = decided
 		}
 	}
-	for _, r := range rules {
+	for _, r := range l.rules {
 		if r.mark == "" && l.roles[r] != constant && l.droppable(r) {
 			l.roles[r] = droppable
 		}
@@ -77,21 +69,6 @@ func newLight(rules []*rule, given []string, decidable map[*rule]bool, compile C
 	l.memorize()
 	l.keep = l.need(func(*rule) bool { return true })
 	l.always = l.need(func(r *rule) bool { return l.memos[r] == nil })
-	return l, nil
-}
-
-// analyse begins the analysis of a rule set before whose first rule the variables
-// given are set.
-func analyse(rules []*rule, given []string) (*light, error) {
-	kinds, err := ctlKinds()
-	if err != nil {
-		return nil, err
-	}
-	l := &light{rules: rules, roles: map[*rule]role{}, kinds: kinds, memos: map[*rule]*memo{}}
-	for _, key := range given {
-		l.given = append(l.given, write{key: strings.ToLower(key)})
-	}
-	l.findTakers()
 	return l, nil
 }
 
@@ -137,74 +114,15 @@ func (l *light) settle() {
 // trace runs the constant rules alone and finds what they skip. A transaction
 // may end after any phase.
 func (l *light) trace(compile Compile) error {
-	w, err := compile(l.removing(func(r *rule) bool { return l.roles[r] != constant }, false))
+	isConstant := func(r *rule) bool { return l.roles[r] == constant }
+	matched, err := l.outcomes(isConstant, compile)
 	if err != nil {
 		return err
 	}
-	if c, ok := w.(experimental.WAFCloser); ok {
-		defer c.Close()
-	}
-	var matched map[int]bool
-	for last := types.PhaseUnknown; last <= types.PhaseResponseBody; last++ {
-		if matched, err = l.run(w, last); err != nil {
-			return err
-		}
-	}
-	for p := types.PhaseRequestHeaders; p <= types.PhaseResponseBody; p++ {
-		after := ""
-		for _, r := range l.rules {
-			switch {
-			case r.mark != "":
-				if r.mark == after {
-					after = ""
-				}
-			case r.phase != p:
-			case after != "":
-				l.roles[r] = dormant
-			case l.roles[r] == constant && matched[r.id]:
-				for _, a := range r.links[0].actions {
-					if a.name == "skipafter" {
-						after = a.value
-					}
-				}
-			}
-		}
+	for r := range l.skippers(isConstant, matched[types.PhaseResponseBody]) {
+		l.roles[r] = dormant
 	}
 	return nil
-}
-
-// run is a transaction of constant rules that ends after a phase: the rules
-// that it matches, none of which may be logged or stop it.
-func (l *light) run(w coraza.WAF, last types.RulePhase) (map[int]bool, error) {
-	tx := w.NewTransaction()
-	defer tx.Close()
-	for p := types.PhaseRequestHeaders; p <= last; p++ {
-		var err error
-		switch p {
-		case types.PhaseRequestHeaders:
-			tx.ProcessRequestHeaders()
-		case types.PhaseRequestBody:
-			_, err = tx.ProcessRequestBody()
-		case types.PhaseResponseHeaders:
-			tx.ProcessResponseHeaders(200, "HTTP/1.1")
-		case types.PhaseResponseBody:
-			_, err = tx.ProcessResponseBody()
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	tx.ProcessLogging()
-	matched := map[int]bool{}
-	for _, m := range tx.MatchedRules() {
-		matched[m.Rule().ID()] = true
-	}
-	for _, r := range l.rules {
-		if matched[r.id] && (r.log || r.stops()) {
-			return nil, fmt.Errorf("rule %d matches every request", r.id)
-		}
-	}
-	return matched, nil
 }
 
 // need finds the constant rules that native ones look at the results of, of
@@ -235,27 +153,6 @@ func (l *light) lighter() string {
 		markers = markers && !slices.ContainsFunc(r.links[0].actions, func(a action) bool { return a.name == "skipafter" })
 	}
 	return l.removing(func(r *rule) bool { return l.roles[r] != native && !l.keep[r] && !r.asks() }, markers)
-}
-
-// removing are the directives that remove rules, in ranges of ids, and
-// perhaps all markers, which have the id 0.
-func (l *light) removing(which func(*rule) bool, markers bool) string {
-	rules := slices.DeleteFunc(slices.Clone(l.rules), func(r *rule) bool { return r.mark != "" || r.id == 0 })
-	slices.SortFunc(rules, func(a, b *rule) int { return a.id - b.id })
-	var b strings.Builder
-	if markers {
-		b.WriteString("SecRuleRemoveById 0-0\n")
-	}
-	for i := 0; i < len(rules); i++ {
-		first := i
-		for i < len(rules) && which(rules[i]) {
-			i++
-		}
-		if first < i {
-			fmt.Fprintf(&b, "SecRuleRemoveById %d-%d\n", rules[first].id, rules[i-1].id)
-		}
-	}
-	return b.String()
 }
 
 // harmlessIDs are the rules whose match leaves a light transaction clean.
@@ -468,39 +365,4 @@ func (l *link) macroTexts(acts bool) string {
 		texts += "\n" + a.key + "\n" + a.value
 	}
 	return texts
-}
-
-// ctlKinds maps the numbers that Coraza gives to the kinds of ctl, as text, to
-// their names.
-func ctlKinds() (map[string]string, error) {
-	examples := map[string]string{
-		"requestBodyProcessor": "JSON", "forceRequestBodyVariable": "On", "ruleRemoveById": "1", "ruleRemoveByTag": "x", "ruleRemoveByMsg": "x",
-		"ruleEngine": "On", "ruleRemoveTargetById": "1;ARGS", "ruleRemoveTargetByTag": "x;ARGS", "ruleRemoveTargetByMsg": "x;ARGS",
-	}
-	var b strings.Builder
-	var names []string
-	for name, value := range examples {
-		names = append(names, name)
-		fmt.Fprintf(&b, "SecAction \"id:%d,phase:1,pass,nolog,ctl:%s=%s\"\n", len(names), name, value)
-	}
-	w, err := coraza.NewWAF(coraza.NewWAFConfig().WithDirectives(b.String()))
-	if err != nil {
-		return nil, err
-	}
-	rules, err := read(w)
-	if err != nil {
-		return nil, err
-	}
-	kinds := map[string]string{}
-	for i, r := range rules {
-		for _, a := range r.links[0].actions {
-			if a.name == "ctl" {
-				kinds[a.key] = names[i]
-			}
-		}
-	}
-	if len(kinds) != len(examples) {
-		return nil, fmt.Errorf("this Coraza has other kinds of ctl")
-	}
-	return kinds, nil
 }
