@@ -57,71 +57,35 @@ func decode(text string) (r rune, n int) {
 	return utf8.DecodeRuneInString(text)
 }
 
-func upper(c byte) bool { return c-'A' <= 'Z'-'A' }
-
 func space(c byte) bool { return c == ' ' || c-'\t' <= '\r'-'\t' }
 
-// lowerCase is t:lowercase: what is no UTF-8 becomes U+FFFD, as strings.ToLower has
-// it.
-func lowerCase(text string) (string, bool) {
-	i := 0
-	for i < len(text) { // what stays as it is
-		if c := text[i]; c >= utf8.RuneSelf {
-			n := plain(text[i:])
-			if n == 0 {
-				break
-			}
-			i += n
-		} else if upper(c) {
-			break
-		} else {
-			i++
-		}
+// dropped is what a character becomes of which nothing stays.
+const dropped = -1
+
+// ascii is what each character of ASCII becomes.
+type ascii [utf8.RuneSelf]int8
+
+func asciiOf(each func(c byte) int8) (table ascii) {
+	for c := range table {
+		table[c] = each(byte(c))
 	}
-	if i == len(text) {
-		return text, false
-	}
-	out := append(make([]byte, 0, len(text)+utf8.UTFMax), text[:i]...)
-	for i < len(text) {
-		c := text[i]
-		if c < utf8.RuneSelf {
-			if upper(c) {
-				c += 'a' - 'A'
-			}
-			out = append(out, c)
-			i++
-			continue
-		}
-		n := plain(text[i:])
-		if n > 0 {
-			out = append(out, text[i:i+n]...)
-		} else {
-			var r rune
-			if r, n = decode(text[i:]); r != utf8.RuneError {
-				r = unicode.ToLower(r)
-			}
-			out = utf8.AppendRune(out, r)
-		}
-		i += n
-	}
-	s := string(out)
-	return s, s != text
+	return table
 }
 
-// removeWhitespace is t:removeWhitespace: what is no UTF-8 becomes U+FFFD, as
-// strings.Map has it, which does not count as a change.
-func removeWhitespace(text string) (string, bool) {
+// mapped is strings.Map: what is no UTF-8 becomes U+FFFD. Plain characters are those
+// that wide leaves as they are. some says whether any was dropped.
+func mapped(text string, table *ascii, wide func(rune) rune) (out string, some bool) {
 	i := 0
 	for i < len(text) { // what stays as it is
 		n := 1
 		if c := text[i]; c >= utf8.RuneSelf {
 			if n = plain(text[i:]); n == 0 {
 				var r rune
-				if r, n = decode(text[i:]); r == utf8.RuneError && n == 1 || unicode.IsSpace(r) {
+				if r, n = decode(text[i:]); r == utf8.RuneError || wide(r) != r {
 					break
 				}
 			}
-		} else if space(c) {
+		} else if table[c] != int8(c) {
 			break
 		}
 		i += n
@@ -129,33 +93,58 @@ func removeWhitespace(text string) (string, bool) {
 	if i == len(text) {
 		return text, false
 	}
-	changed := false
-	out := append(make([]byte, 0, len(text)+utf8.UTFMax), text[:i]...)
+	b := append(make([]byte, 0, len(text)+utf8.UTFMax), text[:i]...)
 	for i < len(text) {
-		c := text[i]
-		if c < utf8.RuneSelf {
-			if space(c) {
-				changed = true
+		n := 1
+		if c := text[i]; c < utf8.RuneSelf {
+			if to := table[c]; to != dropped {
+				b = append(b, byte(to))
 			} else {
-				out = append(out, c)
+				some = true
 			}
-			i++
-			continue
-		}
-		n := plain(text[i:])
-		if n > 0 {
-			out = append(out, text[i:i+n]...)
+		} else if n = plain(text[i:]); n > 0 {
+			b = append(b, text[i:i+n]...)
 		} else {
 			var r rune
-			if r, n = decode(text[i:]); unicode.IsSpace(r) {
-				changed = true
+			if r, n = decode(text[i:]); r != utf8.RuneError {
+				r = wide(r)
+			}
+			if r != dropped {
+				b = utf8.AppendRune(b, r)
 			} else {
-				out = utf8.AppendRune(out, r)
+				some = true
 			}
 		}
 		i += n
 	}
-	return string(out), changed
+	return string(b), some
+}
+
+var (
+	lowerASCII = asciiOf(func(c byte) int8 { return int8(lowered(c)) })
+	solidASCII = asciiOf(func(c byte) int8 {
+		if space(c) {
+			return dropped
+		}
+		return int8(c)
+	})
+)
+
+// lowerCase is t:lowercase.
+func lowerCase(text string) (string, bool) {
+	out, _ := mapped(text, &lowerASCII, unicode.ToLower)
+	return out, out != text
+}
+
+// removeWhitespace is t:removeWhitespace. What becomes U+FFFD does not count as a
+// change.
+func removeWhitespace(text string) (string, bool) {
+	return mapped(text, &solidASCII, func(r rune) rune {
+		if unicode.IsSpace(r) {
+			return dropped
+		}
+		return r
+	})
 }
 
 // compressWhitespace is t:compressWhitespace: spaces are those of Latin-1, and the
