@@ -12,7 +12,6 @@ import (
 	"unicode/utf8"
 
 	"pasban"
-	"pasban/internal/gateway/flood"
 	"pasban/internal/gateway/logfile"
 	"pasban/internal/identity"
 )
@@ -122,11 +121,7 @@ func (l *accessLog) run() {
 //
 //	192.0.2.7 - - [26/Nov/2026:16:23:50 +0000] "GET /a HTTP/2.0" 200 60 "-" "curl/8" land.example - 0.002 http://127.0.0.1:9000 0.001 0
 func combinedLine(b []byte, v *visit, r *http.Request, took time.Duration) []byte {
-	if a := flood.ClientAddr(r); a.IsValid() {
-		b = a.AppendTo(b)
-	} else {
-		b = append(b, identity.ClientOf(r).IP...)
-	}
+	b = append(b, identity.ClientOf(r).IP...)
 	b = append(b, " - - ["...)
 	b = v.begin.AppendFormat(b, "02/Jan/2006:15:04:05 -0700")
 	b = append(b, "] "...)

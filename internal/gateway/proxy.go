@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -131,25 +132,34 @@ func renameKeys(r *http.Request) {
 	}
 }
 
+// ownPrefix begins the names of Pasban's own headers, in lower case.
+const ownPrefix = "pasban-"
+
+// Headers by which a client could speak for Pasban, for another client or for
+// another address, in lower case.
+var (
+	spokenPrefixes = []string{ownPrefix, "x-forwarded-", "x-original-", "x-rewrite-"}
+	spokenNames    = []string{"forwarded", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip", "client-ip",
+		"x-http-method", "x-http-method-override", "x-method-override",
+		"x-host", "x-accel-redirect", "x-sendfile", "proxy"}
+	spokenLetters = firstLetters(spokenPrefixes, spokenNames)
+)
+
+func firstLetters(lists ...[]string) (first [256]bool) {
+	for _, name := range slices.Concat(lists...) {
+		first[name[0]] = true
+	}
+	return first
+}
+
 // forwardable reports whether a client's header may reach the upstream.
 // Underscores are hyphens to servers of the CGI family.
 func forwardable(name string) bool {
-	if name == "" || !strings.ContainsRune("pxftcPXFTC", rune(name[0])) {
+	if name == "" || !spokenLetters[name[0]|0x20] {
 		return true // as most are, by their first letter
 	}
 	name = strings.ToLower(strings.ReplaceAll(name, "_", "-"))
-	for _, prefix := range []string{"pasban-", "x-forwarded-", "x-original-", "x-rewrite-"} {
-		if strings.HasPrefix(name, prefix) {
-			return false
-		}
-	}
-	switch name {
-	case "forwarded", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip", "client-ip",
-		"x-http-method", "x-http-method-override", "x-method-override",
-		"x-host", "x-accel-redirect", "x-sendfile", "proxy":
-		return false
-	}
-	return true
+	return !slices.Contains(spokenNames, name) && !slices.ContainsFunc(spokenPrefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }
 
 // stripCookie removes Pasban's own cookies from a request's headers.
@@ -181,7 +191,7 @@ func ownCookie(name string) bool {
 // the guard before any of it leaves.
 func (p *proxy) modify(res *http.Response) error {
 	for name := range res.Header {
-		if len(name) >= 7 && strings.EqualFold(name[:7], "pasban-") {
+		if len(name) >= len(ownPrefix) && strings.EqualFold(name[:len(ownPrefix)], ownPrefix) {
 			delete(res.Header, name)
 		}
 	}

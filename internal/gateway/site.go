@@ -180,12 +180,10 @@ func (s *site) serve(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case ok && s.confusable(rt, r):
 		s.refuse(w, r, ambiguous("it resembles a guarded one"), "path resembles a guarded route")
+	case ok && rt.open():
+		rt.ServeHTTP(w, r) // nothing in its path says whom it is about
 	case ok:
 		visitOf(r.Context()).follows(rt)
-		if rt.open() {
-			rt.ServeHTTP(w, r) // nothing in its path says whom it is about
-			return
-		}
 		s.mux.ServeHTTP(w, r)
 	case pattern != "": // a pattern without route: ServeMux redirects to the path with a slash
 		s.mux.ServeHTTP(w, r)

@@ -41,9 +41,10 @@ func (v *visit) retried() {
 	}
 }
 
-// follows notes the route; what it is about is in the journal, not in logs.
+// follows notes a route that is not open; what it is about is in the journal, not
+// in logs.
 func (v *visit) follows(rt *route) {
-	if v != nil && !rt.open() {
+	if v != nil {
 		v.route = rt.Match
 	}
 }

@@ -154,16 +154,17 @@ func (p *Pages) add(surface string, fsys fs.FS, files []string) error {
 		}
 	}
 	for _, f := range views {
+		files := append(slices.Clone(shared), f)
 		for _, lang := range Langs() {
 			key := pageKey(surface, strings.TrimSuffix(path.Base(f), ".html"), lang)
 			if p.pages[key] != nil {
 				return fmt.Errorf("template %s: surface %s has a page of that name already", f, surface)
 			}
 			p.pages[key] = sync.OnceValues(func() (*template.Template, error) {
-				return p.parse(lang, layout, fsys, append(slices.Clone(shared), f)...)
+				return p.parse(lang, layout, fsys, files)
 			})
 		}
-		t, err := p.parse(Langs()[0], layout, fsys, append(slices.Clone(shared), f)...)
+		t, err := p.parse(Langs()[0], layout, fsys, files)
 		if err != nil {
 			return err
 		}
@@ -175,7 +176,7 @@ func (p *Pages) add(surface string, fsys fs.FS, files []string) error {
 }
 
 // parse makes a template in one language of a layout and files.
-func (p *Pages) parse(lang, layout string, fsys fs.FS, files ...string) (*template.Template, error) {
+func (p *Pages) parse(lang, layout string, fsys fs.FS, files []string) (*template.Template, error) {
 	t, err := template.New("layout").Funcs(p.funcs(lang)).Option("missingkey=error").Parse(layout)
 	if err != nil {
 		return nil, fmt.Errorf("layout: %w", err)

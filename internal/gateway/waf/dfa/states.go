@@ -117,8 +117,8 @@ func (a *automaton) walk(before context) (w walk, at uint32) {
 	return walk{table: t, rows: *t.rows.Load()}, t.starts[before]
 }
 
-// room is where the next state goes that is in no table.
-func (w *walk) room() *state {
+// vacant is where the next state goes that is in no table.
+func (w *walk) vacant() *state {
 	if w.spare == nil {
 		w.spare = new([2]state)
 	}
@@ -334,7 +334,7 @@ func (a *automaton) intern(w *walk, like *state, made *int) (word uint32, loose 
 		}
 	}
 	if a.search != anywhere && !a.pay(made) {
-		s := w.room()
+		s := w.vacant()
 		s.hits, s.insts, s.before, s.done = like.hits, append(s.insts[:0], like.insts...), like.before, like.done
 		s.word = s.wordAt(rowMask)
 		return s.word, s
