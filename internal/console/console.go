@@ -207,18 +207,18 @@ type handler func(http.ResponseWriter, *http.Request, Visitor) error
 // may lets visitors of the given roles through.
 func (c *Console) may(next handler, roles ...pasban.Role) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		v, ok := c.o.Visitor(r)
-		if !ok {
-			c.o.Pages.Error(w, r, &pasban.Error{Kind: pasban.Unauthenticated, Msg: "sign in to see this page"})
-			return
+		var err error
+		switch v, ok := c.o.Visitor(r); {
+		case !ok:
+			err = &pasban.Error{Kind: pasban.Unauthenticated, Msg: "sign in to see this page"}
+		case !slices.Contains(roles, v.Actor.Role):
+			err = &pasban.Error{Kind: pasban.Forbidden, Msg: "this is for analysts", Hint: "supervisors may read"}
+		default:
+			err = next(w, r, v)
 		}
-		if slices.Contains(roles, v.Actor.Role) {
-			if err := next(w, r, v); err != nil {
-				c.o.Pages.Error(w, r, err)
-			}
-			return
+		if err != nil {
+			c.o.Pages.Error(w, r, err)
 		}
-		c.o.Pages.Error(w, r, &pasban.Error{Kind: pasban.Forbidden, Msg: "this is for analysts", Hint: "supervisors may read"})
 	}
 }
 
