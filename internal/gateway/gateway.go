@@ -177,6 +177,7 @@ func New(o Options) (*Gateway, error) {
 	if g.o.Visitor == nil {
 		g.o.Visitor = signedIn
 	}
+	g.o.Own = g.streams.own(o.Own)
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	var err error
 	if g.log, err = waf.OpenLog(filepath.Join(o.Config.Data, "log", "waf.log"), hideLinks); err != nil {

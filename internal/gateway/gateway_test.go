@@ -26,6 +26,7 @@ import (
 // parts stands for the gateway's neighbours: it records what they are asked
 // and answers as it is told.
 type parts struct {
+	own     http.HandlerFunc // answers for Pasban's own pages, if it is set
 	mu      sync.Mutex
 	facts   []pasban.Fact
 	looks   []registry.Look
@@ -133,6 +134,10 @@ func newGateway(t testing.TB, change func(*config.Config), sites ...config.Site)
 	}
 	p := &parts{}
 	own := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p.own != nil {
+			p.own(w, r)
+			return
+		}
 		w.Header().Set("Content-Type", "text/plain")
 		w.Write([]byte("own " + r.URL.Path))
 	})

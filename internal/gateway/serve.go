@@ -1,16 +1,12 @@
 package gateway
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"pasban"
@@ -89,7 +85,7 @@ type front struct {
 // fronts opens what else is listened on and makes the servers.
 func (g *Gateway) fronts(base context.Context, ln net.Listener) (all []front, err error) {
 	st := g.state.Load()
-	handler := flood.Pace(g.streams.handler(g.Handler()), writeTime, bodyTime)
+	handler := flood.Pace(g.Handler(), writeTime, bodyTime)
 	addr := ln.Addr()
 	if st.certificate != nil && st.config.HTTP3 {
 		f, err := g.http3Front(addr, handler)
@@ -156,112 +152,3 @@ func (g *Gateway) publicFront(base context.Context, ln net.Listener, handler htt
 func (g *Gateway) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return g.state.Load().certificate(hello)
 }
-
-// streams knows the event streams and the upgraded connections that are open,
-// so that they do not hold up the end of the server, or outlive it.
-type streams struct {
-	upgraded atomic.Int64 // connections
-
-	mu     sync.Mutex // covers both
-	open   map[*streamWriter]context.CancelFunc
-	ending bool
-}
-
-func (s *streams) handler(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithCancel(r.Context())
-		sw := &streamWriter{ResponseWriter: w, all: s, cancel: cancel}
-		defer func() {
-			s.remove(sw)
-			cancel()
-		}()
-		next.ServeHTTP(sw, r.WithContext(ctx))
-	})
-}
-
-func (s *streams) add(w *streamWriter) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ending {
-		w.cancel()
-		return
-	}
-	if s.open == nil {
-		s.open = map[*streamWriter]context.CancelFunc{}
-	}
-	s.open[w] = w.cancel
-}
-
-func (s *streams) remove(w *streamWriter) {
-	if !w.stream {
-		return
-	}
-	if w.taken {
-		s.upgraded.Add(-1)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.open, w)
-}
-
-// end ends all streams, and those that begin later.
-func (s *streams) end() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.ending = true
-	for _, cancel := range s.open {
-		cancel()
-	}
-}
-
-// streamWriter notices when a response is an event stream.
-type streamWriter struct {
-	http.ResponseWriter
-	all    *streams
-	cancel context.CancelFunc
-	stream bool
-	begun  bool
-	taken  bool // the connection was upgraded
-}
-
-func (w *streamWriter) WriteHeader(status int) {
-	w.begin()
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *streamWriter) Write(p []byte) (int, error) {
-	w.begin()
-	return w.ResponseWriter.Write(p)
-}
-
-func (w *streamWriter) begin() {
-	if w.begun {
-		return
-	}
-	w.begun = true
-	if strings.HasPrefix(w.Header().Get("Content-Type"), "text/event-stream") {
-		w.stream = true
-		w.all.add(w)
-	}
-}
-
-// Flush sends what is buffered.
-func (w *streamWriter) Flush() {
-	w.begin()
-	http.NewResponseController(w.ResponseWriter).Flush()
-}
-
-// Hijack hands the connection over. The server forgets it; we do not: it is
-// closed at the end like an event stream.
-func (w *streamWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
-	if err == nil {
-		w.begun, w.stream, w.taken = true, true, true
-		w.all.upgraded.Add(1)
-		w.all.add(w)
-	}
-	return conn, rw, err
-}
-
-// Unwrap lets a ResponseController reach the connection.
-func (w *streamWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

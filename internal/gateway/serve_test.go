@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -225,16 +226,20 @@ func TestReloadUnderLoad(t *testing.T) {
 	}
 }
 
-// TestDrain ends the server while a request is under way and an event stream
-// is open: the request is answered, the stream ends, and Serve returns.
+// TestDrain ends the server while a request is under way and two event streams
+// are open, the service's and one of Pasban's own: the request is answered, the
+// streams end, and Serve returns. One that comes too late ends at once.
 func TestDrain(t *testing.T) {
 	began, finish := make(chan bool), make(chan bool)
+	stream := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		io.WriteString(w, "data: 1\n\n")
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}
 	upstream := upstreamOf(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/events" {
-			w.Header().Set("Content-Type", "text/event-stream")
-			io.WriteString(w, "data: 1\n\n")
-			w.(http.Flusher).Flush()
-			<-r.Context().Done()
+			stream(w, r)
 			return
 		}
 		began <- true
@@ -243,20 +248,25 @@ func TestDrain(t *testing.T) {
 	})
 	site := siteOf(upstream, config.Route{Match: "GET /", SignIn: "none"})
 	site.WAF.Mode = "block"
-	g, _ := newGateway(t, nil, site)
+	g, p := newGateway(t, nil, site)
+	p.own = stream
 	ln := listen(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	go func() { served <- g.Serve(ctx, ln) }()
 
-	events, err := http.Get("http://" + ln.Addr().String() + "/events")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer events.Body.Close()
-	lines := bufio.NewScanner(events.Body)
-	if !lines.Scan() || lines.Text() != "data: 1" {
-		t.Fatalf("the stream is held back: %q", lines.Text())
+	var streams []*bufio.Scanner
+	for _, path := range []string{"/events", "/pasban/console/events"} {
+		events, err := http.Get("http://" + ln.Addr().String() + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer events.Body.Close()
+		lines := bufio.NewScanner(events.Body)
+		if !lines.Scan() || lines.Text() != "data: 1" {
+			t.Fatalf("%s is held back: %q", path, lines.Text())
+		}
+		streams = append(streams, lines)
 	}
 	answer := make(chan string, 1)
 	go func() {
@@ -271,7 +281,17 @@ func TestDrain(t *testing.T) {
 	}()
 	<-began
 	cancel()
-	for lines.Scan() { // the stream ends although its upstream does not
+	for _, lines := range streams { // they end although their upstream does not
+		for lines.Scan() {
+		}
+	}
+	late := httptest.NewServer(g.Handler())
+	defer late.Close()
+	for _, path := range []string{"/events", "/pasban/console/events"} {
+		if res, err := http.Get(late.URL + path); err == nil { // it may be cut off before it begins
+			io.Copy(io.Discard, res.Body)
+			res.Body.Close()
+		}
 	}
 	if _, err := net.Dial("tcp", ln.Addr().String()); err == nil {
 		t.Error("new connections are still accepted")

@@ -59,7 +59,7 @@ func (g *Gateway) newSite(conf config.Site, c *config.Config, engine *waf.Engine
 		if old != nil && old.proxy != nil {
 			before = old.proxy.pool
 		}
-		pool, err := newPool(conf, before, &g.metrics, s.upstreamChanged)
+		pool, err := newPool(conf, before, &g.metrics, &g.streams, s.upstreamChanged)
 		if err != nil {
 			return nil, err
 		}

@@ -15,7 +15,6 @@ import (
 	"net/url"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,6 +41,7 @@ type pool struct {
 	budget  budget
 	report  func(t *target, problem error) // an upstream went (problem) or came back (nil)
 	metrics *metrics
+	streams *streams
 }
 
 // target is one upstream. Its condition is shared with the target that takes
@@ -56,8 +56,8 @@ type target struct {
 
 // newPool makes the pool of a site; upstreams that old has too keep their
 // condition.
-func newPool(site config.Site, old *pool, m *metrics, report func(*target, error)) (*pool, error) {
-	p := &pool{host: site.Host, balance: site.Balance, health: site.Health, metrics: m, report: report, budget: budget{tokens: retryMost}}
+func newPool(site config.Site, old *pool, m *metrics, open *streams, report func(*target, error)) (*pool, error) {
+	p := &pool{host: site.Host, balance: site.Balance, health: site.Health, metrics: m, streams: open, report: report, budget: budget{tokens: retryMost}}
 	conf, err := upstreamTLS(site.UpstreamTLS)
 	if err != nil {
 		return nil, err
@@ -233,12 +233,11 @@ func (p *pool) send(r *http.Request, t *target, body io.ReadCloser) (*http.Respo
 	}
 	span.inject(out, t.name)
 	t.busy.Add(1)
-	leave := sync.OnceFunc(func() { t.busy.Add(-1) })
 	begin := time.Now()
 	res, err := t.transport.RoundTrip(out)
 	p.measure(r.Context(), t, begin, res, span)
 	if err != nil {
-		leave()
+		t.busy.Add(-1)
 		span.failed()
 		// Who leaves in the middle of a body is known to have left before or
 		// after the body is known to be broken.
@@ -257,7 +256,7 @@ func (p *pool) send(r *http.Request, t *target, body io.ReadCloser) (*http.Respo
 	} else if t.served() {
 		p.report(t, nil)
 	}
-	res.Body = leased(res, leave)
+	res.Body = p.leased(res, t)
 	return res, nil
 }
 
@@ -371,15 +370,22 @@ func (b *budget) spend() bool {
 	return true
 }
 
-// leased is the body of an answer: leave is called once it is closed. An answer
-// that stops for longer than stall is given up; event streams may be silent for
-// as long as they like, and so may upgraded connections.
-func leased(res *http.Response, leave func()) io.ReadCloser {
+// leased is the body of an answer of t, which is busy until it is closed. An
+// answer that stops for longer than stall is given up; event streams may be
+// silent for as long as they like, and so may upgraded connections, but they end
+// with the server.
+func (p *pool) leased(res *http.Response, t *target) io.ReadCloser {
+	b := &answerBody{ReadCloser: res.Body, target: t}
 	if conn, ok := res.Body.(io.ReadWriteCloser); ok && res.StatusCode == http.StatusSwitchingProtocols {
-		return &upgraded{ReadWriteCloser: conn, leave: leave}
+		b.streams, b.upgraded = p.streams, true
+		p.streams.upgraded.Add(1)
+		p.streams.add(b, func() { conn.Close() })
+		return &upgraded{b, conn}
 	}
-	b := &answerBody{ReadCloser: res.Body, leave: leave}
-	if !strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream") {
+	if isEventStream(res.Header) {
+		b.streams = p.streams
+		p.streams.add(b, func() { b.ReadCloser.Close() })
+	} else {
 		b.timer = time.AfterFunc(stall, func() { b.ReadCloser.Close() })
 	}
 	return b
@@ -387,10 +393,14 @@ func leased(res *http.Response, leave func()) io.ReadCloser {
 
 type answerBody struct {
 	io.ReadCloser
-	timer *time.Timer // nil: it may stop
-	leave func()
+	target   *target
+	timer    *time.Timer // nil: it may stop
+	streams  *streams    // nil: it is not among them
+	upgraded bool
+	closed   atomic.Bool
 }
 
+// Read implements io.Reader.
 func (b *answerBody) Read(p []byte) (int, error) {
 	if b.timer != nil {
 		b.timer.Reset(stall)
@@ -398,20 +408,25 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	return b.ReadCloser.Read(p)
 }
 
+// Close implements io.Closer.
 func (b *answerBody) Close() error {
-	if b.timer != nil {
-		b.timer.Stop()
+	if b.closed.CompareAndSwap(false, true) {
+		if b.timer != nil {
+			b.timer.Stop()
+		}
+		if b.streams != nil {
+			b.streams.remove(b)
+		}
+		if b.upgraded {
+			b.streams.upgraded.Add(-1)
+		}
+		b.target.busy.Add(-1)
 	}
-	b.leave()
 	return b.ReadCloser.Close()
 }
 
+// upgraded is the connection to an upstream that speaks another protocol now.
 type upgraded struct {
-	io.ReadWriteCloser
-	leave func()
-}
-
-func (b *upgraded) Close() error {
-	b.leave()
-	return b.ReadWriteCloser.Close()
+	*answerBody
+	io.Writer
 }

@@ -28,7 +28,7 @@ import (
 func poolOf(t testing.TB, site config.Site, report func(*target, error)) *pool {
 	t.Helper()
 	m := newMetrics(nil, nil, nil)
-	p, err := newPool(site, nil, &m, report)
+	p, err := newPool(site, nil, &m, new(streams), report)
 	if err != nil {
 		t.Fatal(err)
 	}
