@@ -121,11 +121,11 @@ func (l *accessLog) run() {
 //
 //	192.0.2.7 - - [26/Nov/2026:16:23:50 +0000] "GET /a HTTP/2.0" 200 60 "-" "curl/8" land.example - 0.002 http://127.0.0.1:9000 0.001 0
 func combinedLine(b []byte, v *visit, r *http.Request, took time.Duration) []byte {
-	b = append(b, identity.ClientOf(r).IP...)
+	b = append(b, identity.AddrOf(r)...)
 	b = append(b, " - - ["...)
 	b = v.begin.AppendFormat(b, "02/Jan/2006:15:04:05 -0700")
 	b = append(b, "] "...)
-	b = quoted(b, cutText(r.Method)+" "+v.address(r)+" "+r.Proto)
+	b = quoted(b, cutText(r.Method), " ", v.address(r), " ", r.Proto)
 	b = append(b, ' ')
 	b = strconv.AppendInt(b, int64(v.status), 10)
 	b = append(b, ' ')
@@ -171,7 +171,7 @@ type accessRecord struct {
 
 func jsonLine(b []byte, v *visit, r *http.Request, took time.Duration) []byte {
 	line, err := json.Marshal(accessRecord{
-		Time: v.begin.UTC().Format(time.RFC3339Nano), Client: identity.ClientOf(r).IP, Site: v.site,
+		Time: v.begin.UTC().Format(time.RFC3339Nano), Client: identity.AddrOf(r), Site: v.site,
 		Method: cutText(r.Method), Path: v.address(r), Protocol: r.Proto, Status: v.status, Bytes: v.written.Load(),
 		Duration: took.Seconds(), Referrer: strings.TrimPrefix(referrer(r), "-"), UserAgent: private(r.UserAgent()),
 		ID: v.incident(), Trace: v.traced.id(), Upstream: v.upstream, UpstreamTime: v.upstreamTime.Seconds(), Retries: v.retries,
@@ -203,7 +203,11 @@ func (v *visit) address(r *http.Request) string {
 
 // referrer is where the visitor came from, without the query; "-" if nowhere.
 func referrer(r *http.Request) string {
-	u, err := url.Parse(r.Referer())
+	from := r.Referer()
+	if from == "" {
+		return "-"
+	}
+	u, err := url.Parse(from)
 	if err != nil || u.Host == "" {
 		return "-"
 	}
@@ -215,8 +219,8 @@ func referrer(r *http.Request) string {
 func private(text string) string { return cutText(hideNumbers(text[:min(len(text), 8*accessText)])) }
 
 func hideNumbers(text string) string {
-	if !strings.ContainsFunc(text, func(r rune) bool { return r == '%' || r == '&' || r == '\\' || r >= utf8.RuneSelf }) {
-		return pasban.MaskCNICs(text) // no digit in it is written in another way
+	if !disguises(text) {
+		return pasban.MaskCNICs(text) // every digit in it is written as one
 	}
 	plain := text
 	for range 3 { // escaped more than once
@@ -230,6 +234,16 @@ func hideNumbers(text string) string {
 		return masked
 	}
 	return text
+}
+
+// disguises reports whether digits may be written in another way in text.
+func disguises(text string) bool {
+	for i := range len(text) {
+		if c := text[i]; c == '%' || c == '&' || c == '\\' || c >= utf8.RuneSelf {
+			return true
+		}
+	}
+	return false
 }
 
 // plainDigits masks what reads as a CNIC once foreign digits and hyphens are
@@ -259,12 +273,18 @@ func orDash(s string) string {
 	return s
 }
 
-// quoted appends s in quotes; no request can end the line or the value.
-func quoted(b []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			return strconv.AppendQuote(b, s)
+// quoted appends the parts as one value in quotes; no request can end the line
+// or the value.
+func quoted(b []byte, parts ...string) []byte {
+	begin := len(b)
+	b = append(b, '"')
+	for _, s := range parts {
+		for i := range len(s) {
+			if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+				return strconv.AppendQuote(b[:begin], strings.Join(parts, ""))
+			}
 		}
+		b = append(b, s...) // as nearly all are
 	}
-	return append(append(append(b, '"'), s...), '"') // as nearly all are
+	return append(b, '"')
 }

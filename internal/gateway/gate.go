@@ -149,17 +149,24 @@ func (gt *gate) hall(site string, r config.Route) *hall {
 		place: placeCookie + short, inside: insideCookie + short}
 }
 
-// guest is what is known of a visitor when they come to the gate; it travels
-// in the request's context.
+// guest is what is known of a visitor when they come to the gate.
 type guest struct {
-	pass   pass.Pass
-	holds  bool // the pass is good and gives priority
-	met    bool // there is one, but it is still to be earned
-	from   pass.Network
-	signed func() bool // signed in; asks once
+	pass  pass.Pass
+	holds bool // the pass is good and gives priority
+	met   bool // there is one, but it is still to be earned
+	from  pass.Network
+
+	asking        func() bool // whether they are signed in
+	asked, answer bool
 }
 
-type guestKey struct{}
+// signed reports whether the visitor is signed in. It asks once.
+func (v *guest) signed() bool {
+	if !v.asked {
+		v.asked, v.answer = true, v.asking()
+	}
+	return v.answer
+}
 
 func (gt *gate) guestOf(r *http.Request, now time.Time) *guest {
 	v := &guest{from: pass.NetworkOf(flood.ClientAddr(r))}
@@ -169,10 +176,10 @@ func (gt *gate) guestOf(r *http.Request, now time.Time) *guest {
 			v.holds = p.Gives() && gt.carriers.Carry(p.ID, p.Home, v.from, now)
 		}
 	}
-	v.signed = sync.OnceValue(func() bool {
+	v.asking = func() bool {
 		_, err := r.Cookie(page.SessionCookie)
 		return err == nil && gt.g.actorOf(r).ID != ""
-	})
+	}
 	return v
 }
 
@@ -192,13 +199,13 @@ func (gt *gate) knows(r *http.Request) bool {
 // priorityOf says who goes first where there is not room for everybody. It
 // looks a session up if the request bears one's cookie.
 func priorityOf(r *http.Request) flood.Priority {
-	v, ok := r.Context().Value(guestKey{}).(*guest)
+	v := visitOf(r.Context())
 	switch {
-	case !ok:
+	case v == nil || v.guest == nil:
 		return flood.Stranger
-	case v.signed():
+	case v.guest.signed():
 		return flood.SignedIn
-	case v.holds:
+	case v.guest.holds:
 		return flood.Visitor
 	}
 	return flood.Stranger
@@ -213,7 +220,7 @@ func (gt *gate) enter(s *site, w http.ResponseWriter, r *http.Request) {
 	}
 	now := time.Now()
 	v := gt.guestOf(r, now)
-	r = r.WithContext(context.WithValue(r.Context(), guestKey{}, v))
+	visitOf(r.Context()).guest = v
 	if gt.stops(s, r, r.URL.Path, v, now) {
 		gt.turn(s, w, r, turnedByMode)
 		return

@@ -435,7 +435,7 @@ func TestPassIsEarnedByBehaving(t *testing.T) {
 	r := httptest.NewRequest("GET", "/", nil)
 	r.RemoteAddr = b.from
 	r.AddCookie(&http.Cookie{Name: passCookie, Value: before})
-	r = r.WithContext(context.WithValue(r.Context(), guestKey{}, g.gate.guestOf(r, time.Now())))
+	r = r.WithContext(context.WithValue(r.Context(), visitKey{}, &visit{guest: g.gate.guestOf(r, time.Now())}))
 	if seen = priorityOf(r); seen != flood.Visitor {
 		t.Errorf("a known visitor goes first as %v", seen)
 	}

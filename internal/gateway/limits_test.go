@@ -135,7 +135,7 @@ func TestCaller(t *testing.T) {
 	claimed := httptest.NewRequest("GET", "/", nil)
 	claimed.AddCookie(&http.Cookie{Name: page.SessionCookie, Value: "made up"})
 	want("a cookie that is no session", g.caller(open, claimed), flood.Stranger)
-	passed := context.WithValue(t.Context(), guestKey{}, &guest{holds: true, signed: func() bool { return false }})
+	passed := context.WithValue(t.Context(), visitKey{}, &visit{guest: &guest{holds: true, asked: true}})
 	want("pass", g.caller(open, post.WithContext(passed)), flood.Visitor)
 	want("pass, essential", g.caller(essential, get.WithContext(passed)), flood.Essential)
 	p.officer()

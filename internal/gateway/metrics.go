@@ -85,11 +85,6 @@ func (m *metrics) visited(v *visit, r *http.Request, took time.Duration) {
 	}
 }
 
-func (m *metrics) upstream(site, upstream, code string, took time.Duration) {
-	m.upstreams.WithLabelValues(site, upstream, code).Inc()
-	m.waits.WithLabelValues(site, upstream).Observe(took.Seconds())
-}
-
 // methodClass is the method, or "other" for those that visitors make up.
 func methodClass(method string) string {
 	switch method {

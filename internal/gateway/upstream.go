@@ -19,6 +19,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"pasban"
 	"pasban/internal/config"
 )
@@ -52,6 +54,7 @@ type target struct {
 	scheme    string // http or https
 	addr      string // host:port
 	transport *http.Transport
+	waits     prometheus.Observer // how long it took to begin each answer
 }
 
 // newPool makes the pool of a site; upstreams that old has too keep their
@@ -67,7 +70,7 @@ func newPool(site config.Site, old *pool, m *metrics, open *streams, report func
 		if err != nil || u.Host == "" {
 			return nil, &pasban.Error{Kind: pasban.Invalid, Msg: "not the address of a service", Where: raw, Err: err}
 		}
-		t := &target{condition: &condition{}, name: raw, scheme: u.Scheme, addr: u.Host, transport: newTransport(site, conf)}
+		t := &target{condition: &condition{}, name: raw, scheme: u.Scheme, addr: u.Host, transport: newTransport(site, conf), waits: m.waits.WithLabelValues(site.Host, raw)}
 		if u.Scheme == "h2c" {
 			t.scheme = "http"
 			t.transport.Protocols = new(http.Protocols)
@@ -291,7 +294,8 @@ func (p *pool) measure(ctx context.Context, t *target, begin time.Time, res *htt
 		code = codeClass(res.StatusCode)
 		span.status(res.StatusCode)
 	}
-	p.metrics.upstream(p.host, t.name, code, took)
+	p.metrics.upstreams.WithLabelValues(p.host, t.name, code).Inc()
+	t.waits.Observe(took.Seconds())
 	if v := visitOf(ctx); v != nil {
 		v.upstream, v.upstreamTime = t.name, v.upstreamTime+took
 	}

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// visit is one request as the access log, metrics and traces tell of it. It
-// belongs to the request's goroutine, but for written, which the goroutines of
+// visit is one request as the access log, metrics and traces tell of it, and as
+// the gate knows its visitor. It belongs to the request's goroutine, but for written, which the goroutines of
 // an upgraded connection count too.
 type visit struct {
 	http.ResponseWriter
@@ -23,6 +23,7 @@ type visit struct {
 	status       int // 0 until it is known
 	written      atomic.Int64
 	upgraded     bool
+	guest        *guest  // nil before the gate
 	traced       *traced // nil: not traced
 }
 

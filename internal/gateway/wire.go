@@ -67,7 +67,7 @@ func (w *wire) Read(p []byte) (int, error) {
 
 // again prepares for the next request: nobody reads now.
 func (w *wire) again() {
-	w.head = head{}
+	w.head = head{first: w.head.first[:0], line: w.head.line[:0]}
 	w.head.feed(w.ahead)
 	w.ahead = w.ahead[:0]
 }
@@ -181,13 +181,13 @@ func (h *head) end() {
 		h.line, h.size, h.last = h.line[:0], 0, 0
 		return
 	case size == 0:
-		h.done, h.line = true, nil
+		h.done, h.line = true, h.line[:0]
 		if h.length && h.te {
 			h.fault = faultTwoLengths
 		}
 		return
 	case h.lines == 0:
-		h.first = bytes.Clone(h.line)
+		h.first = append(h.first[:0], h.line...)
 		if _, target, ok := bytes.Cut(h.line, []byte(" ")); ok && len(target) > 0 && target[0] != '/' && target[0] != '*' {
 			h.fault = faultProxy
 		}

@@ -59,24 +59,29 @@ func (i *Identity) Handler() http.Handler {
 // should be. The path is there but for the token of an enrolment link, the
 // query is not.
 func ClientOf(r *http.Request) pasban.Restricted {
-	ip := r.RemoteAddr
-	if a, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		ip = a.Addr().Unmap().WithZone("").String()
-	} else if h, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-		ip = h
-	}
 	path, _, _ := strings.Cut(r.URL.Path, EnrolPath)
 	if path == "" { // a link's token is nobody's business
 		path = EnrolPath
 	}
-	return pasban.Restricted{IP: cut(ip, 64), UserAgent: cut(r.UserAgent(), 256), Host: cut(r.Host, 255),
+	return pasban.Restricted{IP: AddrOf(r), UserAgent: cut(r.UserAgent(), 256), Host: cut(r.Host, 255),
 		Method: cut(r.Method, 32), Path: cut(path, 2048)}
+}
+
+// AddrOf is the address that a request comes from, as facts and logs carry it.
+func AddrOf(r *http.Request) string {
+	ip := r.RemoteAddr
+	if a, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		return a.Addr().Unmap().WithZone("").String()
+	} else if h, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		ip = h
+	}
+	return cut(ip, 64)
 }
 
 // clientKey is what a client is bounded by: its address, or its network of 64
 // bits if that is IPv6, of which anybody has a whole one.
 func clientKey(r *http.Request) string {
-	ip := ClientOf(r).IP
+	ip := AddrOf(r)
 	if a, err := netip.ParseAddr(ip); err == nil && a.Is6() {
 		if p, err := a.Prefix(64); err == nil {
 			return p.String()

@@ -136,7 +136,13 @@ func (u *Upstream) Handler(next http.Handler, caller func(*http.Request) Caller,
 		}
 		p := &permit{ResponseWriter: w, upstream: u}
 		defer p.release(false)
-		next.ServeHTTP(p, r.WithContext(context.WithValue(r.Context(), permitKey{}, p)))
+		k := workOf(r.Context())
+		if k == nil { // a client whose work nobody counts
+			k = &work{}
+			r = r.WithContext(context.WithValue(r.Context(), workKey{}, k))
+		}
+		k.permit = p
+		next.ServeHTTP(p, r)
 		if !p.begun && r.Context().Err() == nil { // an empty answer of status 200
 			p.release(true)
 		}
@@ -316,13 +322,11 @@ type permit struct {
 	over     bool
 }
 
-type permitKey struct{}
-
 // Asked says that the upstream is asked now: the time until the answer begins
 // is its own. Requests that are answered without it say nothing about it.
 func Asked(ctx context.Context) {
-	if p, ok := ctx.Value(permitKey{}).(*permit); ok {
-		p.begin = time.Now()
+	if k := workOf(ctx); k != nil && k.permit != nil {
+		k.permit.begin = time.Now()
 	}
 }
 

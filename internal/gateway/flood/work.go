@@ -21,9 +21,16 @@ const (
 type work struct {
 	bytes  atomic.Int64 // of the body
 	waited atomic.Int64 // nanoseconds in which others were waited for: the client, the upstream
+	permit *permit      // the place that it has at its upstream, nil before it has one
 }
 
 type workKey struct{}
+
+// workOf is the work that a context belongs to, nil if it is not counted.
+func workOf(ctx context.Context) *work {
+	k, _ := ctx.Value(workKey{}).(*work)
+	return k
+}
 
 // work serves a request and charges the client for it.
 func (l *Limiter) work(next http.Handler, w http.ResponseWriter, r *http.Request, client netip.Addr) {
@@ -48,8 +55,8 @@ func (k *work) cost(took time.Duration) float64 {
 // Waiting marks the time until the function that it returns is called as
 // waited for others: it is not charged to the request's client.
 func Waiting(ctx context.Context) (done func()) {
-	k, ok := ctx.Value(workKey{}).(*work)
-	if !ok {
+	k := workOf(ctx)
+	if k == nil {
 		return func() {}
 	}
 	begin := time.Now()
