@@ -36,6 +36,7 @@ type accessLog struct {
 	stop    chan struct{}
 	stopped sync.WaitGroup
 	end     func()
+	last    atomic.Pointer[moment] // of the line before: the next is nearly always of the same second
 
 	mu      sync.Mutex // covers waiting
 	waiting []byte
@@ -70,7 +71,7 @@ func (l *accessLog) write(form string, v *visit, r *http.Request, took time.Dura
 	if form == "json" {
 		*line = jsonLine((*line)[:0], v, r, took)
 	} else {
-		*line = combinedLine((*line)[:0], v, r, took)
+		*line = l.combinedLine((*line)[:0], v, r, took)
 	}
 	l.mu.Lock()
 	first := len(l.waiting) == 0
@@ -120,10 +121,10 @@ func (l *accessLog) run() {
 // after it:
 //
 //	192.0.2.7 - - [26/Nov/2026:16:23:50 +0000] "GET /a HTTP/2.0" 200 60 "-" "curl/8" land.example - 0.002 http://127.0.0.1:9000 0.001 0
-func combinedLine(b []byte, v *visit, r *http.Request, took time.Duration) []byte {
+func (l *accessLog) combinedLine(b []byte, v *visit, r *http.Request, took time.Duration) []byte {
 	b = append(b, identity.AddrOf(r)...)
 	b = append(b, " - - ["...)
-	b = v.begin.AppendFormat(b, "02/Jan/2006:15:04:05 -0700")
+	b = l.appendTime(b, v.begin)
 	b = append(b, "] "...)
 	b = quoted(b, cutText(r.Method), " ", v.address(r), " ", r.Proto)
 	b = append(b, ' ')
@@ -147,6 +148,21 @@ func combinedLine(b []byte, v *visit, r *http.Request, took time.Duration) []byt
 	b = append(b, ' ')
 	b = strconv.AppendInt(b, int64(v.retries), 10)
 	return append(b, '\n')
+}
+
+// moment is a second as lines of the log write it.
+type moment struct {
+	unix int64
+	text string
+}
+
+func (l *accessLog) appendTime(b []byte, t time.Time) []byte {
+	m := l.last.Load()
+	if m == nil || m.unix != t.Unix() {
+		m = &moment{t.Unix(), t.Format("02/Jan/2006:15:04:05 -0700")}
+		l.last.Store(m)
+	}
+	return append(b, m.text...)
 }
 
 // accessRecord is one line of the log in form json.

@@ -17,8 +17,7 @@ const bodyRate = 1 << 10
 // long as it is read. (A server's ReadTimeout and WriteTimeout would end streams.)
 func Pace(next http.Handler, write, body time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		d := write
-		p := &paced{ResponseWriter: w, rc: http.NewResponseController(w), limit: d, stream: r.ProtoMajor >= 2}
+		p := &paced{ResponseWriter: w, rc: http.NewResponseController(w), limit: write, stream: r.ProtoMajor >= 2}
 		if r.Body != nil && r.Body != http.NoBody {
 			p.rc.SetReadDeadline(time.Now().Add(body))
 			r.Body = &timedBody{ReadCloser: r.Body, rc: p.rc, left: body}
@@ -26,11 +25,11 @@ func Pace(next http.Handler, write, body time.Duration) http.Handler {
 		// An HTTP/1 connection keeps its deadline after the handler, where the
 		// server flushes what is left; a handler may write nothing at all.
 		if !p.stream {
-			p.rc.SetWriteDeadline(time.Now().Add(d))
+			p.extend()
 		}
 		next.ServeHTTP(p, r)
 		if !p.stream || r.ProtoMajor == 3 { // HTTP/3 flushes what is left on the handler's goroutine, too
-			p.rc.SetWriteDeadline(time.Now().Add(d))
+			p.extend()
 		}
 	})
 }
@@ -39,16 +38,29 @@ type paced struct {
 	http.ResponseWriter
 	rc     *http.ResponseController
 	limit  time.Duration
-	stream bool // HTTP/2: a deadline that passes ends the stream, even an idle one
+	stream bool      // HTTP/2: a deadline that passes ends the stream, even an idle one
+	since  time.Time // the deadline counts from here, zero if there is none
+}
+
+// extend sets the deadline anew, unless it was set a moment ago: most answers
+// are written in one.
+func (p *paced) extend() {
+	if now := time.Now(); now.Sub(p.since) >= p.limit/16 {
+		p.since = now
+		p.rc.SetWriteDeadline(now.Add(p.limit))
+	}
 }
 
 // start sets the deadline of a write; its result ends it.
 func (p *paced) start() func() {
-	p.rc.SetWriteDeadline(time.Now().Add(p.limit))
+	p.extend()
 	if !p.stream {
 		return func() {}
 	}
-	return func() { p.rc.SetWriteDeadline(time.Time{}) }
+	return func() {
+		p.since = time.Time{}
+		p.rc.SetWriteDeadline(time.Time{})
+	}
 }
 
 func (p *paced) WriteHeader(status int) {
