@@ -16,6 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/net/http/httpguts"
+
 	"pasban"
 	"pasban/internal/config"
 	"pasban/internal/gateway/flood"
@@ -204,6 +206,10 @@ func (p *proxy) modify(res *http.Response) error {
 			}
 		}
 	}
+	if to := protocolOf(res.Header); res.StatusCode == http.StatusSwitchingProtocols && (to == "" || !strings.EqualFold(to, protocolOf(res.Request.Header))) {
+		// ReverseProxy would refuse it too, and leave the connection open.
+		return &pasban.Error{Kind: pasban.Upstream, Msg: "the service switched to a protocol that nobody asked for", Where: p.site.Host}
+	}
 	x, _ := res.Request.Context().Value(exchangeKey{}).(*exchange)
 	if x == nil {
 		return nil
@@ -225,6 +231,15 @@ func (p *proxy) modify(res *http.Response) error {
 		res.Header.Add(pasban.PromiseHeader, promise)
 	}
 	return nil
+}
+
+// protocolOf is the protocol that a message switches to or asks for, "" if none
+// (RFC 9110, section 7.8).
+func protocolOf(h http.Header) string {
+	if !httpguts.HeaderValuesContainsToken(h["Connection"], "Upgrade") {
+		return ""
+	}
+	return h.Get("Upgrade")
 }
 
 // whole reads the answer to its end and puts it back. It fails if it is longer

@@ -566,6 +566,46 @@ func TestUpgradeEnds(t *testing.T) {
 	}
 }
 
+// TestUpgradeUnasked: a service that switches to another protocol than was asked
+// for is refused, and nothing of it stays open.
+func TestUpgradeUnasked(t *testing.T) {
+	for _, c := range []struct{ asks, answers string }{
+		{"", "Connection: Upgrade\r\nUpgrade: websocket\r\n"},
+		{"", ""},
+		{"Connection: Upgrade\r\nUpgrade: websocket\r\n", ""},
+		{"Connection: Upgrade\r\nUpgrade: websocket\r\n", "Connection: Upgrade\r\nUpgrade: other\r\n"},
+	} {
+		left := make(chan bool)
+		upstream := upstreamOf(t, func(w http.ResponseWriter, r *http.Request) {
+			conn, rw, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\n"+c.answers+"\r\n")
+			io.Copy(io.Discard, rw)
+			close(left)
+		})
+		g, _ := newGateway(t, nil, siteOf(upstream, config.Route{Match: "GET /", SignIn: "none"}))
+		addr := serve(t, g)
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		io.WriteString(conn, "GET /socket HTTP/1.1\r\nHost: test.example\r\nAccept: */*\r\nUser-Agent: synthetic\r\n"+c.asks+"\r\n")
+		if res, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || res.StatusCode != http.StatusBadGateway {
+			t.Errorf("%+v: %v, %v", c, res, err)
+		}
+		<-left
+		waitFor(t, func() bool { return g.state.Load().sites["*"].proxy.pool.targets[0].busy.Load() == 0 })
+		if n := g.streams.upgraded.Load(); n != 0 || len(g.streams.open) != 0 {
+			t.Errorf("%+v: %d upgraded connections, %d streams are left", c, n, len(g.streams.open))
+		}
+	}
+}
+
 // TestBodyAgain: what a service gets the second time is the whole body.
 func TestBodyAgain(t *testing.T) {
 	big := bytes.Repeat([]byte("a=1&"), 20_000) // more than fits the sockets' buffers at once is not needed: it was read whole
