@@ -517,21 +517,27 @@ func TestUploadStreams(t *testing.T) {
 	}
 }
 
-// TestUpgradeEnds: an upgraded connection is counted, and it does not outlive
-// the server, which has forgotten it.
-func TestUpgradeEnds(t *testing.T) {
-	left := make(chan bool)
-	upstream := upstreamOf(t, func(w http.ResponseWriter, r *http.Request) {
+// switchingTo runs a service that answers every request by switching protocols,
+// with these header lines; left is closed when its connection has ended.
+func switchingTo(t *testing.T, header string) (upstream string, left chan bool) {
+	left = make(chan bool)
+	return upstreamOf(t, func(w http.ResponseWriter, r *http.Request) {
 		conn, rw, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
 			return
 		}
 		defer conn.Close()
-		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\n"+header+"\r\n")
 		io.Copy(io.Discard, rw)
 		close(left)
-	})
+	}), left
+}
+
+// TestUpgradeEnds: an upgraded connection is counted, and it does not outlive
+// the server, which has forgotten it.
+func TestUpgradeEnds(t *testing.T) {
+	upstream, left := switchingTo(t, "Connection: Upgrade\r\nUpgrade: websocket\r\n")
 	site := siteOf(upstream, config.Route{Match: "GET /", SignIn: "none"})
 	site.WAF.Mode = "block"
 	g, _ := newGateway(t, nil, site)
@@ -575,18 +581,7 @@ func TestUpgradeUnasked(t *testing.T) {
 		{"Connection: Upgrade\r\nUpgrade: websocket\r\n", ""},
 		{"Connection: Upgrade\r\nUpgrade: websocket\r\n", "Connection: Upgrade\r\nUpgrade: other\r\n"},
 	} {
-		left := make(chan bool)
-		upstream := upstreamOf(t, func(w http.ResponseWriter, r *http.Request) {
-			conn, rw, err := http.NewResponseController(w).Hijack()
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer conn.Close()
-			io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\n"+c.answers+"\r\n")
-			io.Copy(io.Discard, rw)
-			close(left)
-		})
+		upstream, left := switchingTo(t, c.answers)
 		g, _ := newGateway(t, nil, siteOf(upstream, config.Route{Match: "GET /", SignIn: "none"}))
 		addr := serve(t, g)
 		conn, err := net.Dial("tcp", addr)
