@@ -219,11 +219,7 @@ func (v *visit) address(r *http.Request) string {
 
 // referrer is where the visitor came from, without the query; "-" if nowhere.
 func referrer(r *http.Request) string {
-	from := r.Referer()
-	if from == "" {
-		return "-"
-	}
-	u, err := url.Parse(from)
+	u, err := url.Parse(r.Referer())
 	if err != nil || u.Host == "" {
 		return "-"
 	}

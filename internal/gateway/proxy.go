@@ -206,7 +206,7 @@ func (p *proxy) modify(res *http.Response) error {
 			}
 		}
 	}
-	if to := protocolOf(res.Header); res.StatusCode == http.StatusSwitchingProtocols && (to == "" || !strings.EqualFold(to, protocolOf(res.Request.Header))) {
+	if res.StatusCode == http.StatusSwitchingProtocols && !switchAsked(res) {
 		// ReverseProxy would refuse it too, and leave the connection open.
 		return &pasban.Error{Kind: pasban.Upstream, Msg: "the service switched to a protocol that nobody asked for", Where: p.site.Host}
 	}
@@ -231,6 +231,13 @@ func (p *proxy) modify(res *http.Response) error {
 		res.Header.Add(pasban.PromiseHeader, promise)
 	}
 	return nil
+}
+
+// switchAsked reports whether a service switches to the protocol that it was
+// asked for.
+func switchAsked(res *http.Response) bool {
+	to := protocolOf(res.Header)
+	return to != "" && strings.EqualFold(to, protocolOf(res.Request.Header))
 }
 
 // protocolOf is the protocol that a message switches to or asks for, "" if none

@@ -14,30 +14,28 @@ type streams struct {
 	upgraded atomic.Int64 // connections
 
 	mu     sync.Mutex // covers both
-	open   map[any]func()
+	open   map[*func()]bool
 	ending bool
 }
 
 // add has a stream ended by stop, which may take its time, when the server ends:
-// that may be now.
-func (s *streams) add(stream any, stop func()) {
+// that may be now. remove forgets a stream that has ended by itself.
+func (s *streams) add(stop func()) (remove func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ending {
 		go stop()
-		return
+		return func() {}
 	}
 	if s.open == nil {
-		s.open = map[any]func(){}
+		s.open = map[*func()]bool{}
 	}
-	s.open[stream] = stop
-}
-
-// remove forgets a stream that has ended.
-func (s *streams) remove(stream any) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.open, stream)
+	s.open[&stop] = true
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.open, &stop)
+	}
 }
 
 // end ends all streams, and those that begin later.
@@ -45,8 +43,8 @@ func (s *streams) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ending = true
-	for _, stop := range s.open {
-		go stop()
+	for stop := range s.open {
+		go (*stop)()
 	}
 }
 
@@ -55,14 +53,12 @@ func (s *streams) end() {
 func (s *streams) own(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithCancel(r.Context())
-		sw := &streamWriter{ResponseWriter: w, begun: func() { s.add(r, cancel) }}
+		remove := func() {}
 		defer func() {
-			if sw.stream {
-				s.remove(r)
-			}
+			remove()
 			cancel()
 		}()
-		next.ServeHTTP(sw, r.WithContext(ctx))
+		next.ServeHTTP(&streamWriter{ResponseWriter: w, begun: func() { remove = s.add(cancel) }}, r.WithContext(ctx))
 	})
 }
 
@@ -74,9 +70,8 @@ func isEventStream(h http.Header) bool {
 // streamWriter notices when a response is an event stream.
 type streamWriter struct {
 	http.ResponseWriter
-	begun  func() // called if it is
-	stream bool
-	known  bool
+	begun func() // called if it is
+	known bool
 }
 
 func (w *streamWriter) begin() {
@@ -84,7 +79,7 @@ func (w *streamWriter) begin() {
 		return
 	}
 	w.known = true
-	if w.stream = isEventStream(w.Header()); w.stream {
+	if isEventStream(w.Header()) {
 		w.begun()
 	}
 }

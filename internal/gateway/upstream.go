@@ -380,28 +380,31 @@ func (b *budget) spend() bool {
 // with the server.
 func (p *pool) leased(res *http.Response, t *target) io.ReadCloser {
 	b := &answerBody{ReadCloser: res.Body, target: t}
-	if conn, ok := res.Body.(io.ReadWriteCloser); ok && res.StatusCode == http.StatusSwitchingProtocols {
-		b.streams, b.upgraded = p.streams, true
-		p.streams.upgraded.Add(1)
-		p.streams.add(b, func() { conn.Close() })
-		return &upgraded{b, conn}
-	}
-	if isEventStream(res.Header) {
-		b.streams = p.streams
-		p.streams.add(b, func() { b.ReadCloser.Close() })
-	} else {
+	conn, ok := res.Body.(io.ReadWriteCloser)
+	switched := ok && res.StatusCode == http.StatusSwitchingProtocols
+	if !switched && !isEventStream(res.Header) {
 		b.timer = time.AfterFunc(stall, func() { b.ReadCloser.Close() })
+		return b
 	}
-	return b
+	b.ended = p.streams.add(func() { b.ReadCloser.Close() })
+	if !switched {
+		return b
+	}
+	p.streams.upgraded.Add(1)
+	remove := b.ended
+	b.ended = func() {
+		remove()
+		p.streams.upgraded.Add(-1)
+	}
+	return &upgraded{b, conn}
 }
 
 type answerBody struct {
 	io.ReadCloser
-	target   *target
-	timer    *time.Timer // nil: it may stop
-	streams  *streams    // nil: it is not among them
-	upgraded bool
-	closed   atomic.Bool
+	target *target
+	timer  *time.Timer // nil: it may stop
+	ended  func()      // nil: it is no stream
+	closed atomic.Bool
 }
 
 // Read implements io.Reader.
@@ -418,11 +421,8 @@ func (b *answerBody) Close() error {
 		if b.timer != nil {
 			b.timer.Stop()
 		}
-		if b.streams != nil {
-			b.streams.remove(b)
-		}
-		if b.upgraded {
-			b.streams.upgraded.Add(-1)
+		if b.ended != nil {
+			b.ended()
 		}
 		b.target.busy.Add(-1)
 	}

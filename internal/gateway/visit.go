@@ -10,8 +10,8 @@ import (
 )
 
 // visit is one request as the access log, metrics and traces tell of it, and as
-// the gate knows its visitor. It belongs to the request's goroutine, but for written, which the goroutines of
-// an upgraded connection count too.
+// the gate knows its visitor. It belongs to the request's goroutine, but for
+// written, which the goroutines of an upgraded connection count too.
 type visit struct {
 	http.ResponseWriter
 	begin        time.Time

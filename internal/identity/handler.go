@@ -69,13 +69,13 @@ func ClientOf(r *http.Request) pasban.Restricted {
 
 // AddrOf is the address that a request comes from, as facts and logs carry it.
 func AddrOf(r *http.Request) string {
-	ip := r.RemoteAddr
 	if a, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		return a.Addr().Unmap().WithZone("").String()
-	} else if h, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-		ip = h
 	}
-	return cut(ip, 64)
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		return cut(host, 64)
+	}
+	return cut(r.RemoteAddr, 64)
 }
 
 // clientKey is what a client is bounded by: its address, or its network of 64
