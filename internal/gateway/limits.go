@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"log/slog"
 	"net/http"
 	"time"
 
+	"pasban"
 	"pasban/internal/config"
 	"pasban/internal/gateway/flood"
 	"pasban/internal/gateway/flood/commons"
@@ -85,7 +87,7 @@ func (s *site) bounded(route config.Route, next http.Handler) http.Handler {
 				return
 			}
 		}
-		s.load.Handler(next, caller, s.shed).ServeHTTP(w, r)
+		s.load.Handler(next, caller, s.shed, s.broken).ServeHTTP(w, r)
 	})
 }
 
@@ -126,4 +128,12 @@ func (s *site) shed(w http.ResponseWriter, r *http.Request, c flood.Caller) {
 	s.turnedAway()
 	w.Header().Set("Connection", "close") // others need the place
 	s.g.standing.busy.serve(w, r, s.g.limiter.Shed(s.name), shedAfter)
+}
+
+// broken answers a request whose body cannot be read.
+func (s *site) broken(w http.ResponseWriter, r *http.Request, err error) {
+	if _, ok := errors.AsType[*pasban.Error](err); !ok { // it ended too soon, or not where it should
+		err = bodyFault(err)
+	}
+	s.g.fail(w, r, bodyStatus(err), err)
 }

@@ -255,6 +255,9 @@ func TestMalformed(t *testing.T) {
 			if (c.status == 200) != (whole == 1) {
 				t.Errorf("waf %s, %s: the service got %d whole requests: %q", mode, c.name, whole, sent)
 			}
+			if c.status != 200 && !strings.Contains(c.raw, "Transfer-Encoding") && sent != "" {
+				t.Errorf("waf %s, %s: the service was asked before the body was seen: %q", mode, c.name, sent)
+			}
 		}
 	}
 }

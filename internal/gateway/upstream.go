@@ -140,6 +140,12 @@ func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
 	p.budget.earn()
 	order := p.order(r.RemoteAddr)
 	for i, t := range order {
+		if r.GetBody != nil && body != nil && body != http.NoBody {
+			var err error
+			if body, err = r.GetBody(); err != nil {
+				return nil, err
+			}
+		}
 		res, err := p.send(r, t, body)
 		if !p.another(r, res, err, i+1, order[i+1:]) {
 			if err != nil && body != nil {
@@ -149,11 +155,6 @@ func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		if res != nil {
 			res.Body.Close()
-		}
-		if r.GetBody != nil && body != nil && body != http.NoBody {
-			if body, err = r.GetBody(); err != nil {
-				return nil, err
-			}
 		}
 		visitOf(r.Context()).retried()
 	}
@@ -230,10 +231,7 @@ func (p *pool) send(r *http.Request, t *target, body io.ReadCloser) (*http.Respo
 	u := *r.URL
 	u.Scheme, u.Host = t.scheme, t.addr
 	out.URL = &u
-	from := &source{Reader: body}
-	if body != nil && body != http.NoBody {
-		out.Body = from // a failed dial must not close it
-	}
+	from := sourceOf(out, body)
 	span.inject(out, t.name)
 	t.busy.Add(1)
 	begin := time.Now()
@@ -242,9 +240,7 @@ func (p *pool) send(r *http.Request, t *target, body io.ReadCloser) (*http.Respo
 	if err != nil {
 		t.busy.Add(-1)
 		span.failed()
-		// Who leaves in the middle of a body is known to have left before or
-		// after the body is known to be broken.
-		if from.broken.Load() || out.Body == from && !from.ended.Load() && errors.Is(r.Context().Err(), context.Canceled) {
+		if from.blame(r.Context().Err()) {
 			return nil, errors.Join(errVisitor, err)
 		}
 		if r.Context().Err() == nil && t.failed(err, refused(err)) {
@@ -267,11 +263,30 @@ func (p *pool) send(r *http.Request, t *target, body io.ReadCloser) (*http.Respo
 // arrive, or was longer than allowed. No upstream is to blame for that.
 var errVisitor = errors.New("the request did not arrive whole")
 
-// source is a request's body on its way to an upstream. Closing it leaves the
-// body open.
+// source is a request's body on its way to an upstream, from the visitor.
+// Closing it leaves the body open: a failed dial does.
 type source struct {
 	io.Reader
 	ended, broken atomic.Bool
+}
+
+// sourceOf gives the request its body. Nothing watches one that can be given
+// again, which is here: it comes whole whatever the visitor does.
+func sourceOf(r *http.Request, body io.ReadCloser) *source {
+	if body == nil || body == http.NoBody || r.GetBody != nil {
+		r.Body = body
+		return nil
+	}
+	s := &source{Reader: body}
+	r.Body = s
+	return s
+}
+
+// blame reports whether a request failed because of its body. Who leaves in the
+// middle of one is known to have left before or after the body is known to be
+// broken.
+func (s *source) blame(left error) bool {
+	return s != nil && (s.broken.Load() || !s.ended.Load() && errors.Is(left, context.Canceled))
 }
 
 func (s *source) Read(p []byte) (int, error) {

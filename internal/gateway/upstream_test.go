@@ -264,14 +264,15 @@ func TestRetry(t *testing.T) {
 		io.WriteString(w, "answer")
 	})
 	for _, c := range []struct {
-		first, waf, method, body string
+		first, waf, method, body string // a body after "…" is of unknown length
 		status                   int
 		want                     []string
 	}{
 		{ill, "off", "GET", "", 200, []string{"cut GET ", "well GET "}},
 		{ill, "block", "DELETE", "", 200, []string{"cut DELETE ", "well DELETE "}},
 		{ill, "block", "PUT", "a=1", 200, []string{"cut PUT a=1", "well PUT a=1"}},
-		{ill, "off", "PUT", "a=1", 502, []string{"cut PUT a=1"}}, // its body is gone
+		{ill, "off", "PUT", "a=1", 200, []string{"cut PUT a=1", "well PUT a=1"}},
+		{ill, "off", "PUT", "…a=1", 502, []string{"cut PUT …a=1"}}, // its body is gone
 		{ill, "block", "POST", "a=1", 502, []string{"cut POST a=1"}},
 		{ill, "block", "PATCH", "a=1", 502, []string{"cut PATCH a=1"}},
 		{busy, "off", "GET", "", 200, []string{"well GET "}},
@@ -283,6 +284,9 @@ func TestRetry(t *testing.T) {
 		site.WAF.Custom = []string{methodsAllowed(t)}
 		g, _ := newGateway(t, nil, site)
 		req, _ := http.NewRequestWithContext(t.Context(), c.method, "http://"+serve(t, g)+"/a", strings.NewReader(c.body))
+		if strings.HasPrefix(c.body, "…") {
+			req.ContentLength = -1
+		}
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		req.Header.Set("Accept", "*/*")
 		res, err := http.DefaultClient.Do(req)
@@ -294,6 +298,46 @@ func TestRetry(t *testing.T) {
 			t.Errorf("%s, waf %s: %d, %q", c.method, c.waf, res.StatusCode, got)
 		}
 	}
+}
+
+// TestOneWrite: a request with a small body leaves for the service in one piece.
+func TestOneWrite(t *testing.T) {
+	upstream := upstreamOf(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.Write(body)
+	})
+	for _, mode := range []string{"off", "block"} {
+		site := siteOf(upstream, config.Route{Match: "/", SignIn: "none"})
+		site.WAF.Mode = mode
+		g, _ := newGateway(t, nil, site)
+		transport := g.state.Load().sites["*"].proxy.pool.targets[0].transport
+		dial, writes := transport.DialContext, new(atomic.Int64)
+		transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dial(ctx, network, addr)
+			return writeCounter{conn, writes}, err
+		}
+		body := strings.Repeat("a=1&", 500) + "b=2"
+		res, err := http.Post("http://"+serve(t, g)+"/", "application/x-www-form-urlencoded", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if err != nil || string(got) != body || writes.Load() != 1 {
+			t.Errorf("waf %s: %d bytes came back, %d writes, %v", mode, len(got), writes.Load(), err)
+		}
+	}
+}
+
+// writeCounter counts the writes to a connection.
+type writeCounter struct {
+	net.Conn
+	writes *atomic.Int64
+}
+
+func (c writeCounter) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(p)
 }
 
 // methodsAllowed are rules that let the methods of an API pass.

@@ -2,6 +2,7 @@ package flood
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"io"
@@ -33,7 +34,8 @@ const (
 	// minQueue is how many may wait however small the limit is: when it shrinks,
 	// those with priority wait until the requests before it are done.
 	minQueue = 32
-	peekBody = 64 << 10
+	// awaited is how much of a body must be here before the service is asked.
+	awaited = 64 << 10
 )
 
 // Upstream bounds how many requests a service is asked at once. It finds the
@@ -123,10 +125,14 @@ func (c Caller) rank() int {
 }
 
 // Handler passes on the requests for which the service has room; shed answers
-// the others. caller is asked only while there is not room for everybody.
-func (u *Upstream) Handler(next http.Handler, caller func(*http.Request) Caller, shed func(http.ResponseWriter, *http.Request, Caller)) http.Handler {
+// the others. caller is asked only while there is not room for everybody. broken
+// answers those whose body cannot be read: they take no place.
+func (u *Upstream) Handler(next http.Handler, caller func(*http.Request) Caller, shed func(http.ResponseWriter, *http.Request, Caller), broken func(http.ResponseWriter, *http.Request, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		peek(r)
+		if err := await(r); err != nil {
+			broken(w, r, err)
+			return
+		}
 		done := Waiting(r.Context())
 		defer done()
 		var who Caller
@@ -149,20 +155,35 @@ func (u *Upstream) Handler(next http.Handler, caller func(*http.Request) Caller,
 	})
 }
 
-// peek reads the beginning of a body that may not be here yet: a slow client
-// must not hold a place. Bodies of unknown length are left alone: they may be
-// one half of a conversation.
-func peek(r *http.Request) {
+// await reads the beginning of a body that may not be here yet: a slow client
+// must not hold a place. A small one is here whole then, and GetBody gives it as
+// often as it is wanted, in one piece with the request's head. Bodies of unknown
+// length are left alone: they may be one half of a conversation. It fails as the
+// body does.
+func await(r *http.Request) error {
 	if r.ContentLength <= 0 || r.Body == nil {
-		return
+		return nil
 	}
-	n := int(min(r.ContentLength, peekBody))
-	b := bufio.NewReaderSize(r.Body, n)
-	b.Peek(n) // its error comes again when it is read
-	r.Body = struct {
-		io.Reader
-		io.Closer
-	}{b, r.Body}
+	if r.ContentLength > awaited {
+		if r.GetBody != nil { // somebody has read it all
+			return nil
+		}
+		b := bufio.NewReaderSize(r.Body, awaited)
+		_, err := b.Peek(awaited)
+		r.Body = struct {
+			io.Reader
+			io.Closer
+		}{b, r.Body}
+		return err
+	}
+	body := make([]byte, r.ContentLength+1) // one more: that it ends is read too
+	n, err := io.ReadFull(r.Body, body)
+	if body = body[:n]; int64(n) != r.ContentLength || err != io.ErrUnexpectedEOF {
+		return cmp.Or(err, io.ErrUnexpectedEOF)
+	}
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	r.Body, err = r.GetBody()
+	return err
 }
 
 // enter waits for a place, for as long as the caller's rank allows.

@@ -1,14 +1,18 @@
 package flood
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 )
@@ -75,6 +79,8 @@ func callerOf(r *http.Request) Caller {
 
 func shed(w http.ResponseWriter, _ *http.Request, _ Caller) { w.WriteHeader(503) }
 
+func broken(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(400) }
+
 // TestKnee floods a service of ten workers at ten times what it can do: it
 // stays busy with useful work, the limit stays near the knee, and who has
 // priority does not notice.
@@ -82,7 +88,7 @@ func TestKnee(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newService(10, 50*time.Millisecond) // 200 a second
 		u := NewUpstream(0, 0)
-		h := u.Handler(s, callerOf, shed)
+		h := u.Handler(s, callerOf, shed, broken)
 		if asked, ok, _ := crowd(h, 100, 20*time.Second, "stranger"); ok != asked {
 			t.Errorf("without a flood %d of %d were answered", ok, asked)
 		}
@@ -114,7 +120,7 @@ func TestKnee(t *testing.T) {
 func TestOnset(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := NewUpstream(0, 0)
-		h := u.Handler(newService(4, 20*time.Millisecond), callerOf, shed) // 200 a second
+		h := u.Handler(newService(4, 20*time.Millisecond), callerOf, shed, broken) // 200 a second
 		crowd(h, 50, 5*time.Second, "visitor")
 		begin := time.Now()
 		var all sync.WaitGroup
@@ -145,7 +151,7 @@ func TestSlowerService(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newService(20, 10*time.Millisecond)
 		u := NewUpstream(0, 0)
-		h := u.Handler(s, callerOf, shed)
+		h := u.Handler(s, callerOf, shed, broken)
 		crowd(h, 2500, 5*time.Second, "stranger")
 		s.takes.Store(int64(100 * time.Millisecond))
 		crowd(h, 400, 40*time.Second, "stranger")
@@ -166,7 +172,7 @@ func TestDisplaced(t *testing.T) {
 		h := u.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			order <- r.Header.Get("Name")
 			<-hold
-		}), callerOf, func(w http.ResponseWriter, r *http.Request, _ Caller) { order <- "shed " + r.Header.Get("Name") })
+		}), callerOf, func(w http.ResponseWriter, r *http.Request, _ Caller) { order <- "shed " + r.Header.Get("Name") }, broken)
 		ask := func(name, who string) {
 			r := httptest.NewRequest("GET", "/", nil)
 			r.Header.Set("Name", name)
@@ -233,7 +239,7 @@ func TestStreamsGiveTheirPlaceBack(t *testing.T) {
 		h := u.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(200)
 			<-end
-		}), callerOf, shed)
+		}), callerOf, shed, broken)
 		go h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
 		synctest.Wait()
 		if l := u.Load(); l.InFlight != 0 {
@@ -241,4 +247,70 @@ func TestStreamsGiveTheirPlaceBack(t *testing.T) {
 		}
 		close(end)
 	})
+}
+
+// TestAwait: what of a body is here before a place is taken, and how it reads then.
+func TestAwait(t *testing.T) {
+	bad := errors.New("bad")
+	of := func(n int, end error) io.Reader {
+		return io.MultiReader(bytes.NewReader(make([]byte, n)), iotest.ErrReader(end))
+	}
+	for name, c := range map[string]struct {
+		body   io.Reader
+		length int64
+		again  bool  // it can be read twice
+		err    error // why the service is not asked
+	}{
+		"none":                      {http.NoBody, 0, false, nil},
+		"unknown length":            {of(5, io.EOF), -1, false, nil},
+		"small":                     {of(5, io.EOF), 5, true, nil},
+		"small, a byte at a time":   {iotest.OneByteReader(of(5, io.EOF)), 5, true, nil},
+		"small, end with last byte": {iotest.DataErrReader(of(5, io.EOF)), 5, true, nil},
+		"small, bad":                {of(3, bad), 5, false, bad},
+		"small, bad at its end":     {of(5, bad), 5, false, bad},
+		"small, short":              {of(3, io.EOF), 5, false, io.ErrUnexpectedEOF},
+		"small, missing":            {of(0, io.EOF), 5, false, io.EOF},
+		"small, long":               {of(6, io.EOF), 5, false, io.ErrUnexpectedEOF},
+		"largest":                   {of(awaited, io.EOF), awaited, true, nil},
+		"large":                     {of(awaited+1, io.EOF), awaited + 1, false, nil},
+		"large, bad soon":           {of(5, bad), awaited + 1, false, bad},
+		"large, bad late":           {of(awaited+1, bad), awaited + 2, false, nil},
+	} {
+		r := httptest.NewRequest("POST", "/", c.body)
+		r.ContentLength = c.length
+		if err := await(r); err != c.err || (r.GetBody != nil) != c.again {
+			t.Errorf("%s: %v, again %v", name, err, r.GetBody != nil)
+		}
+		if c.err != nil {
+			continue
+		}
+		whole, err := io.ReadAll(r.Body)
+		if want := max(c.length, 0); c.length > 0 && err == nil && int64(len(whole)) != want || err != nil && err != bad {
+			t.Errorf("%s: %d bytes, %v", name, len(whole), err)
+		}
+		if !c.again {
+			continue
+		}
+		body, err := r.GetBody()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := io.ReadAll(body); err != nil || !bytes.Equal(again, whole) {
+			t.Errorf("%s: %d bytes the second time, %v", name, len(again), err)
+		}
+	}
+}
+
+// TestBrokenTakesNoPlace: a request whose body is bad is answered without the
+// service.
+func TestBrokenTakesNoPlace(t *testing.T) {
+	u := NewUpstream(0, 1)
+	h := u.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the service was asked") }), callerOf, shed, broken)
+	r := httptest.NewRequest("POST", "/", iotest.ErrReader(errors.New("bad")))
+	r.ContentLength = 5
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	if l := u.Load(); w.Code != http.StatusBadRequest || l.InFlight != 0 {
+		t.Errorf("%d, %+v", w.Code, l)
+	}
 }
