@@ -160,7 +160,7 @@ const (
 // apart from the goroutine that adds leaves: whichever hangs, the lag is still
 // seen.
 func (l *Ledger) watch(ctx context.Context) {
-	every := min(l.o.Interval/4, 250*time.Millisecond)
+	every := min(l.o.Interval/2, 500*time.Millisecond)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { l.watchStorage(ctx, every) })

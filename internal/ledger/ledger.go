@@ -40,6 +40,7 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"embed"
 	"errors"
@@ -395,15 +396,21 @@ func (l *Ledger) release() {
 	}
 }
 
-// readCheckpoint reads and verifies the storage's checkpoint.
+// readCheckpoint reads and verifies the storage's checkpoint. Most often it is
+// one that was verified before.
 func (l *Ledger) readCheckpoint(ctx context.Context) (checkpoint, error) {
-	return readCheckpoint(ctx, l.storage, l.verifier)
+	return readCheckpoint(ctx, l.storage, l.verifier, l.published.Load(), l.shown())
 }
 
-func readCheckpoint(ctx context.Context, src tiles.Source, v note.Verifier) (checkpoint, error) {
+func readCheckpoint(ctx context.Context, src tiles.Source, v note.Verifier, known ...*checkpoint) (checkpoint, error) {
 	raw, err := src.ReadFile(ctx, tiles.Checkpoint)
 	if err != nil {
 		return checkpoint{}, err
+	}
+	for _, cp := range known {
+		if cp != nil && bytes.Equal(cp.raw, raw) {
+			return *cp, nil
+		}
 	}
 	cp, err := pasban.OpenCheckpoint(raw, v)
 	return checkpoint{cp, raw, time.Now()}, err
