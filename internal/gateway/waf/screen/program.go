@@ -51,7 +51,8 @@ type program struct {
 type node struct {
 	parent   int
 	function plugintypes.Transformation
-	name     int // index of the function
+	name     int  // index of the function
+	mind     mind // itself; none if it may mind any text
 }
 
 // chain is a sequence of transformations.
@@ -174,7 +175,7 @@ func (p *program) chainOf(l *link, ids map[int]int, ends map[string]int) int {
 		n, ok := ids[s.id]
 		if !ok {
 			n = len(p.nodes)
-			p.nodes = append(p.nodes, node{parent: at, function: quickly(s.function), name: p.nameOf(s.function)})
+			p.nodes = append(p.nodes, node{parent: at, function: quickly(s.function), name: p.nameOf(s.function), mind: mindOf[stockName(s.function)]})
 			ids[s.id] = n
 		}
 		path, at = append(path, n), n
@@ -408,7 +409,7 @@ type variant struct {
 // work is what the decision about one value needs, used again for the next.
 type work struct {
 	found    bits
-	values   []string   // by node
+	values   []minded   // by node
 	done     [][]result // by function
 	variants []variant
 	names    []string
@@ -419,28 +420,28 @@ type work struct {
 // the same text is listed once.
 func (p *program) variants(pl *plan, value string, w *work) []variant {
 	w.begin(p)
-	w.values[0] = value
+	w.values[0] = mindedOf(value)
 	for _, n := range pl.nodes {
 		at := &p.nodes[n]
-		w.values[n] = w.apply(at, w.values[at.parent]).out
+		w.values[n], _ = w.apply(at, w.values[at.parent])
 	}
 	for i, ch := range p.chains {
 		switch {
 		case pl.chains>>i&1 == 0:
 		case ch.multi:
 			w.add(value, i)
-			text := value
+			at := w.values[0]
 			for _, n := range ch.path {
 				// As Coraza does: what a transformation says it left as it was is not taken.
-				if r := w.apply(&p.nodes[n], text); r.changed {
-					text = r.out
-					w.add(text, i)
+				if out, changed := w.apply(&p.nodes[n], at); changed {
+					at = out
+					w.add(at.text, i)
 				}
 			}
 		case len(ch.path) == 0:
 			w.add(value, i)
 		default:
-			w.add(w.values[ch.path[len(ch.path)-1]], i)
+			w.add(w.values[ch.path[len(ch.path)-1]].text, i)
 		}
 	}
 	return w.variants
@@ -448,12 +449,13 @@ func (p *program) variants(pl *plan, value string, w *work) []variant {
 
 // result is what a transformation has made of a text.
 type result struct {
-	in, out string // out is in if it failed
+	in      string
+	out     minded // in, if it failed
 	changed bool   // as it says itself
 }
 
 func (w *work) begin(p *program) {
-	w.values = append(w.values[:0], make([]string, len(p.nodes))...)
+	w.values = append(w.values[:0], make([]minded, len(p.nodes))...)
 	w.variants = w.variants[:0]
 	for len(w.done) < len(p.functions) {
 		w.done = append(w.done, nil)
@@ -464,20 +466,25 @@ func (w *work) begin(p *program) {
 }
 
 // apply is a transformation. Dozens of chains do the same to the same few
-// texts: that is done once.
-func (w *work) apply(n *node, in string) result {
+// texts: that is done once, and not at all where nothing minds.
+func (w *work) apply(n *node, in minded) (out minded, changed bool) {
+	if n.mind != 0 && n.mind&in.by == 0 {
+		return in, false
+	}
 	done := w.done[n.name]
 	for i := range done {
-		if same(done[i].in, in) {
-			return done[i]
+		if same(done[i].in, in.text) {
+			return done[i].out, done[i].changed
 		}
 	}
-	r := result{in: in, out: in}
-	if out, changed, err := n.function(in); err == nil {
-		r.out, r.changed = out, changed
+	r := result{in: in.text, out: in}
+	if text, changed, err := n.function(in.text); err == nil {
+		if r.changed = changed; text != in.text {
+			r.out = mindedOf(text)
+		}
 	}
 	w.done[n.name] = append(done, r)
-	return r
+	return r.out, r.changed
 }
 
 func (w *work) add(text string, chain int) {

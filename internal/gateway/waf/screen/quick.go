@@ -1,8 +1,10 @@
 package screen
 
 import (
+	"maps"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -23,15 +25,83 @@ var quick = map[string]func(text string) (out string, changed bool){
 
 // quickly is the transformation f, in its quick form if it has one.
 func quickly(f plugintypes.Transformation) plugintypes.Transformation {
-	name := runtime.FuncForPC(reflect.ValueOf(f).Pointer()).Name()
-	of, ok := quick[name[strings.LastIndexByte(name, '.')+1:]]
-	if !ok || !strings.HasPrefix(name, "github.com/corazawaf/coraza/v3/internal/transformations.") {
+	of, ok := quick[stockName(f)]
+	if !ok {
 		return f
 	}
 	return func(text string) (string, bool, error) {
 		out, changed := of(text)
 		return out, changed, nil
 	}
+}
+
+// stockName is the name of a transformation among Coraza's functions, "" if it is
+// none of them.
+func stockName(f plugintypes.Transformation) string {
+	name, ok := strings.CutPrefix(runtime.FuncForPC(reflect.ValueOf(f).Pointer()).Name(), "github.com/corazawaf/coraza/v3/internal/transformations.")
+	if !ok {
+		return ""
+	}
+	return name
+}
+
+// Bytes that several transformations mind.
+const (
+	capitals = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	spaces   = "\t\n\v\f\r "
+)
+
+var highs = string(slices.Collect(func(yield func(byte) bool) {
+	for c := utf8.RuneSelf; c < 256 && yield(byte(c)); c++ {
+	}
+}))
+
+// minds are the bytes without which a transformation leaves a text as it is, and
+// says so, by the name of Coraza's function. Most values have few of them.
+var minds = map[string]string{
+	"cmdLine":            capitals + spaces + "\"'\\^,;/(",
+	"compressWhitespace": spaces + highs,
+	"cssDecode":          "\\",
+	"escapeSeqDecode":    "\\",
+	"htmlEntityDecode":   "&",
+	"jsDecode":           "\\",
+	"lowerCase":          capitals + highs,
+	"normalisePath":      "/.\\:", // as package filepath does, on any system
+	"normalisePathWin":   "/.\\: ",
+	"removeCommentsChar": "*-#",
+	"removeNulls":        "\x00",
+	"removeWhitespace":   spaces + highs,
+	"replaceComments":    "*",
+	"urlDecodeUni":       "%+",
+	"utf8ToUnicode":      highs,
+}
+
+// mind is a set of those transformations.
+type mind uint16
+
+var mindOf, mindByte = func() (of map[string]mind, by [256]mind) {
+	of = map[string]mind{}
+	for i, name := range slices.Sorted(maps.Keys(minds)) {
+		of[name] = 1 << i
+		for _, c := range []byte(minds[name]) {
+			by[c] |= of[name]
+		}
+	}
+	return of, by
+}()
+
+// minded is a text with the transformations that mind it.
+type minded struct {
+	text string
+	by   mind
+}
+
+func mindedOf(text string) minded {
+	m := minded{text: text}
+	for i := range len(text) {
+		m.by |= mindByte[text[i]]
+	}
+	return m
 }
 
 // plain is the length of the character that a text begins with if it is one of the

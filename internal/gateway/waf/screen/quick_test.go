@@ -1,9 +1,9 @@
 package screen
 
 import (
+	"maps"
 	"math/rand/v2"
-	"reflect"
-	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,12 +25,11 @@ func slowOf(t testing.TB) slow {
 				s.operators[l.function] = l.operator
 			}
 			for _, st := range l.steps {
-				name := runtime.FuncForPC(reflect.ValueOf(st.function).Pointer()).Name()
-				s.transformations[name[strings.LastIndexByte(name, '.')+1:]] = st.function
+				s.transformations[stockName(st.function)] = st.function
 			}
 		}
 	}
-	for name := range quick {
+	for _, name := range slices.Concat(slices.Collect(maps.Keys(quick)), slices.Collect(maps.Keys(minds))) {
 		if s.transformations[name] == nil {
 			t.Fatalf("no rule has the transformation %s: Coraza calls it something else", name)
 		}
@@ -52,6 +51,14 @@ func (s slow) check(t *testing.T, text string) {
 		got, own, e := quickly(f)(text)
 		if got != out || own != changed || e != nil || err != nil {
 			t.Errorf("%s of %q: %q, %v, %v; Coraza's: %q, %v, %v", name, text, got, own, e, out, changed, err)
+		}
+	}
+	for name, mind := range mindOf {
+		if mindedOf(text).by&mind != 0 {
+			continue
+		}
+		if out, changed, err := s.transformations[name](text); out != text || changed || err != nil {
+			t.Errorf("%s makes %q of %q, which has none of %q: %v, %v", name, out, text, minds[name], changed, err)
 		}
 	}
 	for name, bytes := range needs {
