@@ -1,6 +1,7 @@
 package waf
 
 import (
+	"cmp"
 	"io"
 	"strconv"
 	"strings"
@@ -15,7 +16,10 @@ import (
 // a new 32 KiB for each: for a page of sixty bytes that is most of what a
 // request leaves to the garbage collector.
 
-type space [32 << 10]byte
+type space struct {
+	bytes [32 << 10]byte
+	used  int // of them
+}
 
 var spaces = sync.Pool{New: func() any { return new(space) }}
 
@@ -23,16 +27,37 @@ func borrow() *space { return spaces.Get().(*space) }
 
 // giveBack takes no part of a body back with the space.
 func giveBack(s *space) {
-	clear(s[:])
+	clear(s.bytes[:s.used])
+	s.used = 0
 	spaces.Put(s)
+}
+
+// each hands over a body part by part, through lent space, to its end or until
+// part returns io.EOF.
+func each(body io.Reader, part func([]byte) error) error {
+	s := borrow()
+	defer giveBack(s)
+	for {
+		n, err := body.Read(s.bytes[:])
+		s.used = max(s.used, n)
+		if n > 0 {
+			err = cmp.Or(part(s.bytes[:n]), err)
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // pour is io.Copy through lent space.
 func pour(to io.Writer, from io.Reader) error {
-	s := borrow()
-	defer giveBack(s)
-	_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, s[:])
-	return err
+	return each(from, func(p []byte) error {
+		_, err := to.Write(p)
+		return err
+	})
 }
 
 // lentProcessor is the name of a body processor that leaves an answer as Coraza

@@ -224,27 +224,21 @@ func (in *inspection) requestBody(w http.ResponseWriter) (*types.Interruption, e
 
 // take has the transaction take a body to its end.
 func take(tx types.Transaction, body io.Reader) (it *types.Interruption, n int, err error) {
-	buf := borrow()
-	defer giveBack(buf)
-	for {
-		read, err := body.Read(buf[:])
-		if read > 0 {
-			it, taken, werr := tx.WriteRequestBody(buf[:read])
-			n += taken
-			if it != nil || werr != nil {
-				return it, n, werr
-			}
-			if taken < read {
-				return nil, n, &pasban.Error{Kind: pasban.Limited, Msg: "the request is larger than a rule of the WAF allows", Err: ErrTooLarge}
-			}
+	err = each(body, func(part []byte) error {
+		stop, taken, err := tx.WriteRequestBody(part)
+		n += taken
+		switch {
+		case err != nil:
+			return err
+		case stop != nil:
+			it = stop
+			return io.EOF
+		case taken < len(part):
+			return &pasban.Error{Kind: pasban.Limited, Msg: "the request is larger than a rule of the WAF allows", Err: ErrTooLarge}
 		}
-		if err == io.EOF {
-			return nil, n, nil
-		}
-		if err != nil {
-			return nil, n, err
-		}
-	}
+		return nil
+	})
+	return it, n, err
 }
 
 // fresh gives the body from its beginning, for a request that is sent a second
