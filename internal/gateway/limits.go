@@ -72,6 +72,7 @@ func (g *Gateway) share(dsn string) error {
 // A route's own rate and that of a session come first.
 func (s *site) bounded(route config.Route, next http.Handler) http.Handler {
 	caller := func(r *http.Request) flood.Caller { return s.g.caller(route, r) }
+	next = s.load.Handler(next, caller, s.shed, s.broken)
 	bucket := "route " + s.name + " " + route.Match
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		client, l := flood.ClientAddr(r), s.g.limiter
@@ -87,7 +88,7 @@ func (s *site) bounded(route config.Route, next http.Handler) http.Handler {
 				return
 			}
 		}
-		s.load.Handler(next, caller, s.shed, s.broken).ServeHTTP(w, r)
+		next.ServeHTTP(w, r)
 	})
 }
 

@@ -255,7 +255,8 @@ func TestMalformed(t *testing.T) {
 			if (c.status == 200) != (whole == 1) {
 				t.Errorf("waf %s, %s: the service got %d whole requests: %q", mode, c.name, whole, sent)
 			}
-			if c.status != 200 && !strings.Contains(c.raw, "Transfer-Encoding") && sent != "" {
+			// What was asked before may come late: its client is another one.
+			if own := fmt.Sprintf("X-Forwarded-For: 127.0.0.%d\r\n", i+2); c.status != 200 && !strings.Contains(c.raw, "Transfer-Encoding") && strings.Contains(sent, own) {
 				t.Errorf("waf %s, %s: the service was asked before the body was seen: %q", mode, c.name, sent)
 			}
 		}

@@ -1,7 +1,6 @@
 package flood
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -36,6 +35,8 @@ const (
 	minQueue = 32
 	// awaited is how much of a body must be here before the service is asked.
 	awaited = 64 << 10
+	// firstPart is what there is room for before anything of a body has come.
+	firstPart = 4 << 10
 )
 
 // Upstream bounds how many requests a service is asked at once. It finds the
@@ -156,32 +157,36 @@ func (u *Upstream) Handler(next http.Handler, caller func(*http.Request) Caller,
 }
 
 // await reads the beginning of a body that may not be here yet: a slow client
-// must not hold a place. A small one is here whole then, and GetBody gives it as
-// often as it is wanted, in one piece with the request's head. Bodies of unknown
-// length are left alone: they may be one half of a conversation. It fails as the
-// body does.
+// must not hold a place, nor room for more than it has sent. A small one is here
+// whole then, and GetBody gives it as often as it is wanted, in one piece with the
+// request's head. Bodies of unknown length are left alone: they may be one half of
+// a conversation. It fails as the body does.
 func await(r *http.Request) error {
-	if r.ContentLength <= 0 || r.Body == nil {
-		return nil
+	if r.ContentLength <= 0 || r.Body == nil || r.ContentLength > awaited && r.GetBody != nil {
+		return nil // or somebody has read it all
 	}
-	if r.ContentLength > awaited {
-		if r.GetBody != nil { // somebody has read it all
-			return nil
-		}
-		b := bufio.NewReaderSize(r.Body, awaited)
-		_, err := b.Peek(awaited)
+	var begun bytes.Buffer
+	begun.Grow(int(min(r.ContentLength, firstPart)) + bytes.MinRead)
+	small := r.ContentLength <= awaited
+	most := int64(awaited)
+	if small {
+		most = r.ContentLength + 1 // that it ends is read too
+	}
+	if _, err := begun.ReadFrom(io.LimitReader(r.Body, most)); err != nil {
+		return err
+	}
+	if int64(begun.Len()) != min(r.ContentLength, awaited) {
+		return io.ErrUnexpectedEOF
+	}
+	if !small {
 		r.Body = struct {
 			io.Reader
 			io.Closer
-		}{b, r.Body}
-		return err
+		}{io.MultiReader(&begun, r.Body), r.Body}
+		return nil
 	}
-	body := make([]byte, r.ContentLength+1) // one more: that it ends is read too
-	n, err := io.ReadFull(r.Body, body)
-	if body = body[:n]; int64(n) != r.ContentLength || err != io.ErrUnexpectedEOF {
-		return cmp.Or(err, io.ErrUnexpectedEOF)
-	}
-	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	var err error
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(begun.Bytes())), nil }
 	r.Body, err = r.GetBody()
 	return err
 }

@@ -269,12 +269,13 @@ func TestAwait(t *testing.T) {
 		"small, bad":                {of(3, bad), 5, false, bad},
 		"small, bad at its end":     {of(5, bad), 5, false, bad},
 		"small, short":              {of(3, io.EOF), 5, false, io.ErrUnexpectedEOF},
-		"small, missing":            {of(0, io.EOF), 5, false, io.EOF},
+		"small, missing":            {of(0, io.EOF), 5, false, io.ErrUnexpectedEOF},
 		"small, long":               {of(6, io.EOF), 5, false, io.ErrUnexpectedEOF},
 		"largest":                   {of(awaited, io.EOF), awaited, true, nil},
 		"large":                     {of(awaited+1, io.EOF), awaited + 1, false, nil},
 		"large, bad soon":           {of(5, bad), awaited + 1, false, bad},
 		"large, bad late":           {of(awaited+1, bad), awaited + 2, false, nil},
+		"large, short":              {of(5, io.EOF), awaited + 1, false, io.ErrUnexpectedEOF},
 	} {
 		r := httptest.NewRequest("POST", "/", c.body)
 		r.ContentLength = c.length
