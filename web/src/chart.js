@@ -14,7 +14,7 @@ function narrow(from, to) {
   location.assign(url);
 }
 
-/** draw makes the chart as wide as its box. data: {times: [unix s], cut: part of
+/** draw makes and returns the chart, as wide as its box. data: {times: [unix s], cut: part of
  * an ISO time that labels show, bars, series: [{label, colour, dash, values}]};
  * colours are names of CSS properties. Where there are bars, a part of the time
  * can be chosen by dragging; a bar is the link in its row of the table, which
@@ -43,7 +43,15 @@ function draw(data) {
   if (data.bars) plot.over.addEventListener("click", () => {
     if (plot.select.width <= 4) document.querySelectorAll("#chart-table tbody tr")[plot.cursor.idx]?.querySelector("a")?.click();
   });
-  new ResizeObserver(() => plot.setSize({ width: box.clientWidth, height: 230 })).observe(box);
+  return plot;
 }
 
-if (block && box) draw(JSON.parse(block.textContent));
+if (block && box) {
+  const data = JSON.parse(block.textContent);
+  let plot = draw(data);
+  new ResizeObserver(() => plot.setSize({ width: box.clientWidth, height: 230 })).observe(box);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { // evening comes
+    plot.destroy();
+    plot = draw(data);
+  });
+}

@@ -133,8 +133,11 @@ const pages = {
     "console alert": toAlert,
     "console event": async (page) => { await toAlert(page); await first(page, "a[href^='/soc/events/']"); },
     "console hunt": go("/soc/hunt"),
-    "console hunt, found": go("/soc/hunt?q=Kind:%3Dblock+sqlmap&span=24h&field=SrcIP"),
-    "console hunt, rule": go("/soc/hunt/rule?q=Kind:%3Dblock+sqlmap&span=24h"),
+    "console hunt, found": async (page) => {
+      await page.goto("/soc/hunt?q=Kind:%3Dblock&span=24h&field=SrcIP");
+      await page.locator(".events tbody tr").first().waitFor();
+    },
+    "console hunt, rule": go("/soc/hunt/rule?q=Kind:%3Dblock&span=24h"),
     "console techniques": go("/soc/attack"),
     "console rules": go("/soc/rules?q=SQL&sort=noise"),
     "console rule": async (page) => { await page.goto("/soc/rules?q=SQL"); await first(page, "tbody a[href^='/soc/rules/']"); },

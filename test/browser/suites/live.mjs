@@ -106,4 +106,17 @@ export function live(stage) {
     assert.ok(await page.locator("#chart canvas").isVisible());
     await page.close();
   });
+
+  test("the chart is drawn again in the colours of the hour", async () => {
+    const page = await context.newPage();
+    await page.emulateMedia({ colorScheme: "light" });
+    await page.goto("/soc");
+    const light = await page.locator("#chart canvas").evaluate((canvas) => canvas.toDataURL());
+    await page.emulateMedia({ colorScheme: "dark" });
+    await page.waitForFunction((light) => {
+      const all = document.querySelectorAll("#chart canvas");
+      return all.length === 1 && all[0].toDataURL() !== light;
+    }, light);
+    await page.close();
+  });
 }
