@@ -78,10 +78,11 @@ const retryAfter = "5"
 
 // ErrorView is the Data of the error page.
 type ErrorView struct {
-	Kind   pasban.ErrorKind
 	Status int
-	Detail string // in English; shown as such
-	Hint   string
+	Title  string
+	Text   string
+	Detail string // in English, shown as such; "" if Text says it
+	Hint   string // likewise
 	ID     string // incident id
 	SignIn string // where to sign in, for Unauthenticated
 }
@@ -110,11 +111,9 @@ func (p *Pages) Error(w http.ResponseWriter, r *http.Request, err error) {
 		http.Redirect(w, r, signIn, http.StatusSeeOther)
 		return
 	}
-	lang := Lang(r)
-	p.Render(w, r, pr.Status, View{
-		Surface: surfaceOf(r.URL.Path), Name: "error", Title: p.T(lang, "error."+pr.Kind+".title"),
-		Data: ErrorView{Kind: e.Kind, Status: pr.Status, Detail: pr.Detail, Hint: pr.Hint, ID: e.ID, SignIn: signIn},
-	})
+	v := p.errorView(Lang(r), pr)
+	v.ID, v.SignIn = e.ID, signIn
+	p.Render(w, r, pr.Status, View{Surface: surfaceOf(r.URL.Path), Name: "error", Title: v.Title, Data: v})
 }
 
 // OnPortal reports whether the error page of a request is the portal's, which

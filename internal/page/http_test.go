@@ -7,10 +7,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -135,6 +140,46 @@ func TestErrorsBecomeHTTP(t *testing.T) {
 	}
 }
 
+// TestErrorsAreSaid: what people meet who did nothing odd is told in their
+// language alone, and somebody still says it.
+func TestErrorsAreSaid(t *testing.T) {
+	p := newPages(t)
+	var sources strings.Builder
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || path == "../page/said.go" {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		sources.Write(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]bool{}
+	for msg, name := range said {
+		told["error.said."+name+".title"], told["error.said."+name+".text"] = true, true
+		if !strings.Contains(sources.String(), strconv.Quote(msg)) {
+			t.Errorf("no error says %q any more", msg)
+		}
+		for _, lang := range Langs() {
+			h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				p.Error(w, r, &pasban.Error{Kind: pasban.Forbidden, Msg: msg, Hint: "a hint", ID: "abc123"})
+			})
+			body := get(t, h, "/"+lang+"/x").Body.String()
+			title, text := html.EscapeString(p.T(lang, "error.said."+name+".title")), html.EscapeString(p.T(lang, "error.said."+name+".text"))
+			if !strings.Contains(body, title) || !strings.Contains(body, text) || strings.Contains(body, "a hint") || !strings.Contains(body, "abc123") {
+				t.Errorf("%q in %s:\n%s", msg, lang, body)
+			}
+		}
+	}
+	for key := range p.words.keys["en"] {
+		if strings.HasPrefix(key, "error.said.") && !told[key] {
+			t.Errorf("%s is never told", key)
+		}
+	}
+}
+
 func TestWantsJSON(t *testing.T) {
 	for _, c := range []struct {
 		path, accept string
@@ -243,7 +288,7 @@ func TestWeight(t *testing.T) {
 func TestPagesAreCompressedWhole(t *testing.T) {
 	p := newPages(t)
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p.Render(w, r, http.StatusOK, View{Surface: Portal, Name: "error", Title: "x", Data: ErrorView{Kind: pasban.NotFound, Status: 404}, Public: 5 * time.Second})
+		p.Render(w, r, http.StatusOK, View{Surface: Portal, Name: "error", Title: "x", Data: ErrorView{Status: 404, Title: "x"}, Public: 5 * time.Second})
 	})
 	plain := get(t, h, "/en/x").Body.Len()
 	w := get(t, h, "/en/x", "Accept-Encoding", "gzip")
@@ -260,7 +305,7 @@ func TestPagesAreCompressedWhole(t *testing.T) {
 func TestLanguageIsRemembered(t *testing.T) {
 	p := newPages(t)
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p.Render(w, r, http.StatusOK, View{Surface: Desk, Name: "error", Title: "x", Data: ErrorView{Kind: pasban.NotFound}})
+		p.Render(w, r, http.StatusOK, View{Surface: Desk, Name: "error", Title: "x", Data: ErrorView{Status: 404}})
 	})
 	if c := get(t, h, "/desk?lang=ur").Header().Get("Set-Cookie"); !strings.HasPrefix(c, "__Host-lang=ur; Path=/;") || !strings.Contains(c, "HttpOnly; Secure; SameSite=Lax") {
 		t.Errorf("cookie %q", c)

@@ -76,10 +76,11 @@ func (p *Pages) Stamp(view func(lang string) View, n int, o StampOptions) (*Stam
 // StampError makes the portal's error page of err, as [Pages.Error] answers
 // with it. Its incident id is value 0 of Send; err's own does not matter.
 func (p *Pages) StampError(err error) (*Stamped, error) {
-	pr, e := problem(err)
+	pr, _ := problem(err)
 	return p.Stamp(func(lang string) View {
-		return View{Surface: Portal, Name: "error", Title: p.T(lang, "error."+pr.Kind+".title"),
-			Data: ErrorView{Kind: e.Kind, Status: pr.Status, Detail: pr.Detail, Hint: pr.Hint, ID: Hole(0)}}
+		v := p.errorView(lang, pr)
+		v.ID = Hole(0)
+		return View{Surface: Portal, Name: "error", Title: v.Title, Data: v}
 	}, 1, StampOptions{})
 }
 
