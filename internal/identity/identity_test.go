@@ -229,7 +229,7 @@ func TestLinks(t *testing.T) {
 	b := r.overTLS()
 	dead := func(what, link string) {
 		t.Helper()
-		if res, html := b.get(link); res.StatusCode != http.StatusNotFound || !strings.Contains(html, "this link does not work") || strings.Contains(html, "Synthetic Officer") {
+		if res, html := b.get(link); res.StatusCode != http.StatusNotFound || !strings.Contains(html, "This link does not work") || strings.Contains(html, "Synthetic Officer") {
 			t.Errorf("%s: page %d", what, res.StatusCode)
 		}
 		if res, body := b.do(http.MethodPost, link+"/begin", nil); res.StatusCode != http.StatusNotFound {

@@ -17,6 +17,8 @@ var said = map[string]string{
 	"this page is for citizens":                           "citizens",
 	"this page is not for your role":                      "role",
 	"this page is for officers and supervisors":           "role",
+	"this is for analysts":                                "role",
+	"this link does not work":                             "link",
 	"there is no such page":                               "no_page",
 	"there is nothing at this address":                    "no_page",
 	"you have no such application":                        "no_application",
