@@ -158,7 +158,7 @@ func TestErrorsAreSaid(t *testing.T) {
 	}
 	told := map[string]bool{}
 	for msg, name := range said {
-		told["error.said."+name+".title"], told["error.said."+name+".text"] = true, true
+		told["error."+name+".title"], told["error."+name+".text"] = true, true
 		if !strings.Contains(sources.String(), strconv.Quote(msg)) {
 			t.Errorf("no error says %q any more", msg)
 		}
@@ -167,7 +167,7 @@ func TestErrorsAreSaid(t *testing.T) {
 				p.Error(w, r, &pasban.Error{Kind: pasban.Forbidden, Msg: msg, Hint: "a hint", ID: "abc123"})
 			})
 			body := get(t, h, "/"+lang+"/x").Body.String()
-			title, text := html.EscapeString(p.T(lang, "error.said."+name+".title")), html.EscapeString(p.T(lang, "error.said."+name+".text"))
+			title, text := html.EscapeString(p.T(lang, "error."+name+".title")), html.EscapeString(p.T(lang, "error."+name+".text"))
 			if !strings.Contains(body, title) || !strings.Contains(body, text) || strings.Contains(body, "a hint") || !strings.Contains(body, "abc123") {
 				t.Errorf("%q in %s:\n%s", msg, lang, body)
 			}
