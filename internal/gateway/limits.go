@@ -4,12 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"log/slog"
 	"net/http"
 	"time"
 
-	"pasban"
 	"pasban/internal/config"
 	"pasban/internal/gateway/flood"
 	"pasban/internal/gateway/flood/commons"
@@ -133,8 +131,6 @@ func (s *site) shed(w http.ResponseWriter, r *http.Request, c flood.Caller) {
 
 // broken answers a request whose body cannot be read.
 func (s *site) broken(w http.ResponseWriter, r *http.Request, err error) {
-	if _, ok := errors.AsType[*pasban.Error](err); !ok { // it ended too soon, or not where it should
-		err = bodyFault(err)
-	}
+	err = bodyFault(err)
 	s.g.fail(w, r, bodyStatus(err), err)
 }

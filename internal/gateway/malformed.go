@@ -166,9 +166,12 @@ func (s *shape) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// bodyFault names why a body could not be read to its end: net/http refuses
-// chunks that are none, among others.
+// bodyFault names why a body could not be read to its end, unless the error does:
+// net/http refuses chunks that are none, among others.
 func bodyFault(err error) error {
+	if _, ok := errors.AsType[*pasban.Error](err); ok {
+		return err
+	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return &pasban.Error{Kind: pasban.Limited, Msg: "the request is too large", Err: errors.Join(err, waf.ErrTooLarge, &fault{"body too large", http.StatusRequestEntityTooLarge})}
 	}

@@ -196,11 +196,16 @@ func again(r *http.Request, res *http.Response, err error) int {
 	if refused(err) {
 		return freely
 	}
-	replayable := r.Body == nil || r.Body == http.NoBody || r.GetBody != nil
-	if !idempotent(r.Method) || !replayable || r.Header.Get("Upgrade") != "" || timeout(err) {
+	if !idempotent(r.Method) || !replayable(r) || r.Header.Get("Upgrade") != "" || timeout(err) {
 		return never
 	}
 	return carefully
+}
+
+// replayable reports whether the request's body, if it has one, can be given
+// again.
+func replayable(r *http.Request) bool {
+	return r.Body == nil || r.Body == http.NoBody || r.GetBody != nil
 }
 
 // idempotent reports whether a request with the method may be sent twice
@@ -273,8 +278,8 @@ type source struct {
 // sourceOf gives the request its body. Nothing watches one that can be given
 // again, which is here: it comes whole whatever the visitor does.
 func sourceOf(r *http.Request, body io.ReadCloser) *source {
-	if body == nil || body == http.NoBody || r.GetBody != nil {
-		r.Body = body
+	r.Body = body
+	if replayable(r) {
 		return nil
 	}
 	s := &source{Reader: body}

@@ -167,18 +167,14 @@ func await(r *http.Request) error {
 	}
 	var begun bytes.Buffer
 	begun.Grow(int(min(r.ContentLength, firstPart)) + bytes.MinRead)
-	small := r.ContentLength <= awaited
-	most := int64(awaited)
-	if small {
-		most = r.ContentLength + 1 // that it ends is read too
-	}
-	if _, err := begun.ReadFrom(io.LimitReader(r.Body, most)); err != nil {
+	// One byte more: that a small body ends is read too.
+	if _, err := begun.ReadFrom(io.LimitReader(r.Body, min(r.ContentLength, awaited)+1)); err != nil {
 		return err
 	}
-	if int64(begun.Len()) != min(r.ContentLength, awaited) {
+	if int64(begun.Len()) != min(r.ContentLength, awaited+1) {
 		return io.ErrUnexpectedEOF
 	}
-	if !small {
+	if r.ContentLength > awaited {
 		r.Body = struct {
 			io.Reader
 			io.Closer

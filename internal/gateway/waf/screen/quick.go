@@ -51,10 +51,13 @@ const (
 	spaces   = "\t\n\v\f\r "
 )
 
-var highs = string(slices.Collect(func(yield func(byte) bool) {
-	for c := utf8.RuneSelf; c < 256 && yield(byte(c)); c++ {
+var highs = func() string {
+	var b [256 - utf8.RuneSelf]byte
+	for i := range b {
+		b[i] = byte(utf8.RuneSelf + i)
 	}
-}))
+	return string(b[:])
+}()
 
 // minds are the bytes without which a transformation leaves a text as it is, and
 // says so, by the name of Coraza's function. Most values have few of them.
