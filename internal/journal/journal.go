@@ -11,7 +11,8 @@
 // writer, just before the group's COMMIT, it gets its sequence number and, if
 // it is accountable, its leaf index, both without gaps, and its place in the list
 // of everything accountable about its citizen: the number and the hash of the
-// one before, which the leaf commits to. When the commit has returned, the ledger's key signs a [pasban.Promise] for it.
+// one before, which the leaf commits to. When the commit has returned, the ledger's
+// key signs the group's promises, all with one signature ([pasban.Promise]).
 //
 // Two readers follow: the ledger's sequencer takes [Journal.Leaves], detection
 // and the relay use [Journal.Tail], which keeps their position durably.
@@ -47,7 +48,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"golang.org/x/mod/sumdb/note"
@@ -229,7 +229,7 @@ func (j *Journal) keep(ctx context.Context, doing string, write func() (rows []*
 		rows, own, err := write()
 		switch {
 		case err == nil:
-			return j.promise(rows)
+			return entriesOf(rows)
 		case own != nil && errors.Is(err, own):
 			return nil, err
 		}
@@ -294,18 +294,14 @@ func (j *Journal) Wait() <-chan struct{} {
 	return j.wake
 }
 
-// promise turns committed rows into entries.
-func (j *Journal) promise(rows []*prepared) ([]Entry, error) {
+// entriesOf turns committed rows into entries.
+func entriesOf(rows []*prepared) ([]Entry, error) {
 	entries := make([]Entry, len(rows))
-	now := time.Now()
 	for i, p := range rows {
-		entries[i] = p.entry()
-		if p.index >= 0 {
-			var err error
-			if entries[i].Promise, err = pasban.SignPromise(j.signer, uint64(p.index), p.leaf.Hash(), now); err != nil {
-				return nil, unavailable("the fact is recorded, but", err)
-			}
+		if p.unsigned != nil {
+			return nil, unavailable("the fact is recorded, but", p.unsigned)
 		}
+		entries[i] = p.entry()
 	}
 	return entries, nil
 }

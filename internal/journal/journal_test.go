@@ -1,9 +1,11 @@
 package journal_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
@@ -128,6 +130,10 @@ func open(t testing.TB, st *store.Store, others ...pasban.SubjectID) *rig {
 	return r
 }
 
+func signatureOf(e journal.Entry) []byte {
+	return e.Promise.Sig[len(e.Promise.Sig)-ed25519.SignatureSize:]
+}
+
 // What is recorded is read back the same by every way, and its promise holds.
 func TestRecord(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
@@ -161,6 +167,11 @@ func TestRecord(t *testing.T) {
 				t.Fatal(err)
 			}
 			equal(t, read, e)
+		}
+		for _, i := range []int{2, 3} {
+			if a, b := signatureOf(entries[0]), signatureOf(entries[i]); !bytes.Equal(a, b) {
+				t.Errorf("facts 0 and %d of one commit have signatures %x and %x", i, a, b)
+			}
 		}
 		since, err := j.Since(t.Context(), 1, 2)
 		if err != nil || len(since) != 2 {

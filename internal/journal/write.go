@@ -7,6 +7,9 @@ import (
 	"math/bits"
 	"slices"
 	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
 
 	"pasban"
 	"pasban/internal/store"
@@ -29,11 +32,13 @@ type prepared struct {
 
 	previous []byte // place.Previous as it is stored
 
-	seq uint64
+	seq      uint64
+	promise  pasban.Promise // zero unless accountable
+	unsigned error          // why there is none, although the row is committed
 }
 
 func (p *prepared) entry() Entry {
-	return Entry{Seq: p.seq, Index: p.index, Leaf: p.leaf, Fact: p.fact, Opening: p.opening, RestrictedOpening: p.restricted, HiddenOpening: p.hidden}
+	return Entry{Seq: p.seq, Index: p.index, Leaf: p.leaf, Fact: p.fact, Opening: p.opening, RestrictedOpening: p.restricted, HiddenOpening: p.hidden, Promise: p.promise}
 }
 
 // prepare fixes and seals facts.
@@ -160,13 +165,16 @@ func (j *Journal) place(tx *store.Tx) error {
 	return nil
 }
 
-// committed forgets the group and wakes those who wait. Runs on the writer
-// goroutine, before anyone is acknowledged.
+// committed promises the group's rows, forgets them and wakes those who wait.
+// Runs on the writer goroutine, before anyone is acknowledged.
 func (j *Journal) committed(ok bool) {
 	if len(j.staged) == 0 {
 		return
 	}
 	j.ends.committed(ok)
+	if ok {
+		j.promise(time.Now())
+	}
 	clear(j.staged)
 	j.staged = j.staged[:0]
 	if ok {
@@ -174,6 +182,27 @@ func (j *Journal) committed(ok bool) {
 		close(j.wake)
 		j.wake = make(chan struct{})
 		j.mu.Unlock()
+	}
+}
+
+// promise signs the promises for the group's accountable rows, whose leaf
+// indices follow each other.
+func (j *Journal) promise(now time.Time) {
+	var rows []*prepared
+	var leaves []tlog.Hash
+	for _, p := range j.staged {
+		if p.index >= 0 {
+			rows, leaves = append(rows, p), append(leaves, p.leaf.Hash())
+		}
+	}
+	if len(rows) == 0 {
+		return
+	}
+	promises, err := pasban.SignPromises(j.signer, uint64(rows[0].index), leaves, now)
+	for i, p := range rows {
+		if p.unsigned = err; err == nil {
+			p.promise = promises[i]
+		}
 	}
 }
 

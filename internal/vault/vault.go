@@ -82,8 +82,11 @@ func Open(ctx context.Context, st *store.Store, ring *keys.Ring, verifier note.V
 	if err := st.Migrate(ctx, "vault", migrations); err != nil {
 		return nil, err
 	}
-	v := &Vault{st: st, kek: ring.KEK(), index: ring.IndexKey(), verifier: verifier}
-	var err error
+	knows, err := newKnowing(verifier)
+	if err != nil {
+		return nil, err
+	}
+	v := &Vault{st: st, kek: ring.KEK(), index: ring.IndexKey(), verifier: knows}
 	v.cache, err = simplelru.NewLRU(cacheSize, func(_ pasban.SubjectID, d *dek) { clear(d.key[:]) })
 	if err != nil {
 		return nil, err

@@ -6,10 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"pasban"
 	"pasban/internal/journal"
@@ -34,6 +36,18 @@ type rig struct {
 	dir    string // of the ring
 	signer note.Signer
 	j      *journal.Journal
+	checks atomic.Int64 // signatures that its vaults have verified
+}
+
+// counted counts what a verifier verifies.
+type counted struct {
+	note.Verifier
+	n *atomic.Int64
+}
+
+func (c counted) Verify(msg, sig []byte) bool {
+	c.n.Add(1)
+	return c.Verifier.Verify(msg, sig)
 }
 
 func open(t testing.TB, st *store.Store) *rig {
@@ -65,7 +79,7 @@ func (r *rig) ring(t testing.TB) (*keys.Ring, *vault.Vault) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := vault.Open(t.Context(), r.st, ring, verifier)
+	v, err := vault.Open(t.Context(), r.st, ring, counted{verifier, &r.checks})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,6 +120,16 @@ func (r *rig) look(t testing.TB, edit func(*pasban.Fact)) journal.Entry {
 	return e[0]
 }
 
+// promise signs one promise with the rig's key.
+func (r *rig) promise(t testing.TB, index uint64, leaf tlog.Hash, when time.Time) pasban.Promise {
+	t.Helper()
+	p, err := pasban.SignPromises(r.signer, index, []tlog.Hash{leaf}, when)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p[0]
+}
+
 func (r *rig) ref(field string) vault.FieldRef {
 	return vault.FieldRef{Service: "land-transfer", Record: "LT-1", Field: field, Subject: r.SubjectID(ayesha)}
 }
@@ -142,6 +166,51 @@ func TestOpenFields(t *testing.T) {
 	})
 }
 
+// What was promised with one signature costs one verification, and that one
+// signature opens nothing else.
+func TestOneSignatureOneVerification(t *testing.T) {
+	r := open(t, storetest.SQLite(t))
+	var facts []pasban.Fact
+	for _, id := range []string{"LT-1", "LT-2", "LT-3"} {
+		f := pasban.NewFact(pasban.KindLook, "land-records", pasban.Actor{ID: "officer:1", Kind: pasban.ActorPerson}, time.Now())
+		f.Subject = r.subject(t, ayesha)
+		f.Body.Service, f.Body.Resource, f.Body.Fields = "land-transfer", id, []string{"price"}
+		facts = append(facts, f)
+	}
+	looks, err := r.j.Record(t.Context(), facts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	try := func(i int, p pasban.Promise) error {
+		ref := vault.FieldRef{Service: "land-transfer", Record: facts[i].Body.Resource, Field: "price", Subject: r.SubjectID(ayesha)}
+		_, err := r.OpenFields(t.Context(), p, looks[i].Opening, map[vault.FieldRef][]byte{ref: r.seal(t, ref, "9,500,000")})
+		return err
+	}
+	for range 2 {
+		for i, e := range looks {
+			if err := try(i, e.Promise); err != nil {
+				t.Errorf("fact %d: %v", i, err)
+			}
+		}
+	}
+	if n := r.checks.Load(); n != 1 {
+		t.Errorf("%d signatures verified for three facts of one commit", n)
+	}
+	swapped := looks[1].Promise
+	swapped.Leaf = looks[0].Promise.Leaf
+	forged := looks[2].Promise
+	forged.Sig = bytes.Clone(forged.Sig)
+	forged.Sig[len(forged.Sig)-1] ^= 1
+	for range 2 { // a refusal is not remembered as anything else
+		if err := try(0, swapped); pasban.KindOf(err) != pasban.Forbidden {
+			t.Errorf("a leaf in another's place: %v", err)
+		}
+		if err := try(2, forged); pasban.KindOf(err) != pasban.Forbidden {
+			t.Errorf("a changed signature: %v", err)
+		}
+	}
+}
+
 // Every other way to plaintext that we could think of.
 func TestNoOtherWayToPlaintext(t *testing.T) {
 	r := open(t, storetest.SQLite(t))
@@ -161,11 +230,7 @@ func TestNoOtherWayToPlaintext(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := pasban.SignPromise(r.signer, 0, leaf.Hash(), when)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return p
+		return r.promise(t, 0, leaf.Hash(), when)
 	}
 	type try struct {
 		name   string
@@ -200,8 +265,7 @@ func TestNoOtherWayToPlaintext(t *testing.T) {
 		{"another ledger's promise", strange.Promise, strange.Opening, sealed, pasban.Forbidden},
 		{"another ledger's promise for this leaf", func() pasban.Promise {
 			leaf, _ := good.Opening.Leaf()
-			p, _ := pasban.SignPromise(other.signer, uint64(good.Index), leaf.Hash(), time.Now())
-			return p
+			return other.promise(t, uint64(good.Index), leaf.Hash(), time.Now())
 		}(), good.Opening, sealed, pasban.Forbidden},
 		{"promise and opening of two facts", good.Promise, r.look(t, nil).Opening, sealed, pasban.Forbidden},
 		{"body swapped", good.Promise, editBody(`"LT-1"`, `"LT-2"`), at(func(f *vault.FieldRef) { f.Record = "LT-2" }), pasban.Forbidden},
