@@ -147,6 +147,35 @@ func TestHTTP3Limits(t *testing.T) {
 	}
 }
 
+// TestHTTP3Shed: whoever is turned away over HTTP/3 is told so.
+func TestHTTP3Shed(t *testing.T) {
+	begun, finish := make(chan bool), make(chan bool)
+	upstream := upstreamOf(t, func(w http.ResponseWriter, r *http.Request) {
+		begun <- true
+		<-finish
+	})
+	site := siteOf(upstream, config.Route{Match: "GET /", SignIn: "none"})
+	site.Concurrency = 1
+	g, _ := newGateway(t, withHTTP3, site)
+	client := client3(t, g, serve(t, g))
+	done := make(chan error)
+	go func() { _, err := fetch(client, "https://localhost/"); done <- err }()
+	<-begun
+	res, err := client.Get("https://localhost/")
+	if err != nil {
+		t.Errorf("turned away without an answer: %v", err)
+	} else {
+		res.Body.Close()
+		if res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" || res.ProtoMajor != 3 {
+			t.Errorf("%s %s %v", res.Proto, res.Status, res.Header)
+		}
+	}
+	finish <- true
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestHTTP3Drain ends the server while a request is under way.
 func TestHTTP3Drain(t *testing.T) {
 	began, finish := make(chan bool), make(chan bool)

@@ -125,7 +125,9 @@ func (g *Gateway) caller(route config.Route, r *http.Request) flood.Caller {
 func (s *site) shed(w http.ResponseWriter, r *http.Request, c flood.Caller) {
 	s.g.metrics.count(countShed)
 	s.turnedAway()
-	w.Header().Set("Connection", "close") // others need the place
+	if r.ProtoMajor < 3 { // HTTP/3 has no such header: clients refuse an answer with one (RFC 9114, section 4.2)
+		w.Header().Set("Connection", "close") // others need the place
+	}
 	s.g.standing.busy.serve(w, r, s.g.limiter.Shed(s.name), shedAfter)
 }
 
