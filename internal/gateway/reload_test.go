@@ -188,7 +188,9 @@ func TestReloadRush(t *testing.T) {
 	}
 	conf := func(c *config.Config, i int) {
 		c.TLS, c.HTTP3 = config.TLS{Mode: "files", Cert: files.cert, Key: files.key}, true
-		c.Sites = []config.Site{siteOf(upstreams[i], config.Route{Match: "GET /", SignIn: "none"})}
+		site := siteOf(upstreams[i], config.Route{Match: "GET /", SignIn: "none"})
+		site.ConcurrencyFloor = 100 // room for all who ask: on a busy machine the limit that is found may turn some away
+		c.Sites = []config.Site{site}
 	}
 	g, _ := newGatewayWith(t, func(c *config.Config) { conf(c, 0) })
 	addr := serve(t, g)
