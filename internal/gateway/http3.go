@@ -68,10 +68,15 @@ func (g *Gateway) http3Front(addr net.Addr, handler http.Handler) (front, error)
 	f := &http3Server{transport: transport, ln: ln, streamsEnd: g.streams.end}
 	f.grace, f.stop = context.WithCancel(context.Background())
 	f.srv = &http3.Server{
-		Handler:        endedBody(handler),
+		Handler:        asOthers(handler),
 		MaxHeaderBytes: g.state.Load().config.Limits.Header,
 		IdleTimeout:    idleTime,
 		Logger:         slog.New(slog.DiscardHandler), // what clients do wrong is theirs
+		ConnContext: func(ctx context.Context, _ *quic.Conn) context.Context {
+			// Without it ReverseProxy thinks that nobody would see its panic, and ends
+			// an answer that the service broke off as if it were whole.
+			return context.WithValue(ctx, http.ServerContextKey, new(http.Server))
+		},
 	}
 	return front{serve: f.serve, drain: f.drain, abort: f.abort}, nil
 }
@@ -180,9 +185,10 @@ func (s *http3Server) abort() error {
 	return err
 }
 
-// endedBody tells requests without a body from those with one, as they are
-// told in HTTP/1 and HTTP/2: a stream says so only by its end.
-func endedBody(next http.Handler) http.Handler {
+// asOthers has requests and answers be what they are in HTTP/1 and HTTP/2. A
+// stream says only by its end that a request has no body. And quic-go tells the
+// length of the body that was written, which is none if the request was HEAD.
+func asOthers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength < 0 && r.Body != nil {
 			var first [1]byte
@@ -192,6 +198,9 @@ func endedBody(next http.Handler) http.Handler {
 			} else {
 				r.Body = readCloser{io.MultiReader(bytes.NewReader(first[:n]), r.Body), r.Body}
 			}
+		}
+		if r.Method == http.MethodHead {
+			w.Header()["Content-Length"] = nil // unless the handler knows it
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -176,6 +176,89 @@ func TestHTTP3Shed(t *testing.T) {
 	}
 }
 
+// TestHTTP3Answers: what a service answers arrives over HTTP/3 as it does over
+// HTTP/1 and HTTP/2, also where it answers oddly or breaks off.
+func TestHTTP3Answers(t *testing.T) {
+	raw := func(w http.ResponseWriter, answer string) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		io.WriteString(conn, answer)
+		conn.Close()
+	}
+	upstream := upstreamOf(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/broken":
+			io.WriteString(w, strings.Repeat("the first half", 1000))
+			http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		case "/flushed":
+			io.WriteString(w, "in parts")
+			http.NewResponseController(w).Flush()
+		case "/known":
+			w.Header().Set("Content-Length", "5")
+			io.WriteString(w, "whole")
+		case "/nothing":
+			w.WriteHeader(http.StatusNoContent)
+		case "/hints":
+			w.Header().Set("Link", "</a.css>; rel=preload")
+			w.WriteHeader(http.StatusEarlyHints)
+			io.WriteString(w, "after hints")
+		case "/name":
+			raw(w, "HTTP/1.1 200 OK\r\nNo Name: 1\r\nKeep-Alive: timeout=5\r\nContent-Length: 2\r\n\r\nok")
+		case "/status":
+			raw(w, "HTTP/1.1 099 Odd\r\nContent-Length: 2\r\n\r\nok")
+		}
+	})
+	plain, inspected := siteOf(upstream, config.Route{Match: "/", SignIn: "none"}), siteOf(upstream, config.Route{Match: "/", SignIn: "none"})
+	plain.Host, inspected.Host, inspected.WAF.Mode = "plain.example", "inspected.example", "block"
+	g, _ := newGateway(t, withHTTP3, plain, inspected)
+	addr := serve(t, g)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots(t, g.o.Config.Data), ServerName: "localhost"}}
+	transport2 := transport.Clone()
+	transport2.ForceAttemptHTTP2 = true
+	defer transport.CloseIdleConnections()
+	defer transport2.CloseIdleConnections()
+	clients := []*http.Client{{Transport: transport}, {Transport: transport2}, client3(t, g, addr)}
+	const brokenOff = "broken off"
+	for _, host := range []string{plain.Host, inspected.Host} {
+		for _, tt := range []struct{ method, path, want string }{
+			{"GET", "/broken", brokenOff}, {"HEAD", "/broken", `200 "" length ""`},
+			{"HEAD", "/flushed", `200 "" length ""`},
+			{"GET", "/known", `200 "whole" length "5"`}, {"HEAD", "/known", `200 "" length "5"`},
+			{"GET", "/nothing", `204 "" length ""`},
+			{"GET", "/hints", `200 "after hints" length "11"`},
+			{"GET", "/name", `200 "ok" length "2"`},
+			{"GET", "/status", "502"},
+		} {
+			for i, client := range clients {
+				req, _ := http.NewRequestWithContext(t.Context(), tt.method, "https://"+addr+tt.path, nil)
+				req.Host = host
+				req.Header.Set("Accept", "*/*")
+				req.Header.Set("User-Agent", "synthetic")
+				got := brokenOff
+				if res, err := client.Do(req); err == nil {
+					body, err := io.ReadAll(res.Body)
+					res.Body.Close()
+					switch {
+					case res.ProtoMajor != i+1:
+						t.Fatalf("%s where HTTP/%d was to be spoken", res.Proto, i+1)
+					case res.StatusCode == http.StatusBadGateway:
+						got = "502"
+					case err == nil:
+						got = fmt.Sprintf("%d %q length %q", res.StatusCode, body, res.Header.Get("Content-Length"))
+					}
+				}
+				if got != tt.want {
+					t.Errorf("HTTP/%d, %s: %s %s: %s, want %s", i+1, host, tt.method, tt.path, got, tt.want)
+				}
+			}
+		}
+	}
+}
+
 // TestHTTP3Drain ends the server while a request is under way.
 func TestHTTP3Drain(t *testing.T) {
 	began, finish := make(chan bool), make(chan bool)

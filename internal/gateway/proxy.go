@@ -193,7 +193,8 @@ func ownCookie(name string) bool {
 // the guard before any of it leaves.
 func (p *proxy) modify(res *http.Response) error {
 	for name := range res.Header {
-		if len(name) >= len(ownPrefix) && strings.EqualFold(name[:len(ownPrefix)], ownPrefix) {
+		own := len(name) >= len(ownPrefix) && strings.EqualFold(name[:len(ownPrefix)], ownPrefix)
+		if own || !httpguts.ValidHeaderFieldName(name) { // which HTTP/3 would send, and clients take the answer for broken
 			delete(res.Header, name)
 		}
 	}
@@ -205,6 +206,9 @@ func (p *proxy) modify(res *http.Response) error {
 				res.Header.Add("Set-Cookie", c)
 			}
 		}
+	}
+	if res.StatusCode < 100 { // which net/http reads, but panics at when it is to be written
+		return &pasban.Error{Kind: pasban.Upstream, Msg: fmt.Sprintf("the service answered with the status %03d, which there is not", res.StatusCode), Where: p.site.Host}
 	}
 	if res.StatusCode == http.StatusSwitchingProtocols && !switchAsked(res) {
 		// ReverseProxy would refuse it too, and leave the connection open.
